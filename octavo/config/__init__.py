@@ -1,0 +1,1 @@
+"""Frozen configuration without torch: model, presets, counts, hardware, errors."""

@@ -1,0 +1,32 @@
+"""The errors a caller may meet. Covers: their names only; each message is written where it is raised.
+
+A message is one line and names the thing, its value and the limit it broke.
+"""
+
+
+class OctavoError(Exception):
+    """Base of every error that Octavo raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(OctavoError):
+    """A configuration that is unknown, incomplete, out of range or of an unsupported model."""
+
+
+class CheckpointError(OctavoError):
+    """Weights that are missing, extra, misshaped, truncated or of the wrong type."""
+
+
+class DocumentError(OctavoError):
+    """A folded document that is damaged, altered, too new, or made by another model."""
+
+
+class TextError(OctavoError):
+    """Text that cannot be used: empty, binary, not UTF-8, or a tokenizer that is unusable."""
+
+
+class LimitError(OctavoError):
+    """More than fits: a context, a request or a cache beyond its limit."""
+
+
+class UsageError(OctavoError):
+    """A command or call that was put together wrongly."""

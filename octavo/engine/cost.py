@@ -1,0 +1,114 @@
+"""What one token costs: bytes moved, arithmetic, and the time bound that follows. Covers: prefill and decode of one
+sequence at a given context. Not here: memory that stays resident (`plan.py`), measured rates (benchmarks).
+
+Multiply-add counts 2. A key costs 2 J operations per index head and 4 K per query head; index scan and HCA entries grow
+with the context, chosen entries and windows do not.
+"""
+
+from dataclasses import dataclass
+
+from octavo.cache.layout import CacheLayout
+from octavo.config.counts import count
+from octavo.config.hardware import Hardware
+from octavo.config.model import CSA_RATIO, LayerKind, ModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFlops:
+    """Operations of one token with `context` tokens before it, by part."""
+
+    weights: float
+    index: float
+    chosen: float
+    hca: float
+    window: float
+
+    @property
+    def attention(self) -> float:
+        """Operations on entries and window rows."""
+        return self.chosen + self.hca + self.window
+
+    @property
+    def total(self) -> float:
+        """All operations."""
+        return self.weights + self.index + self.attention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBytes:
+    """Bytes read to decode one token with `context` tokens before it, by part."""
+
+    weights: float
+    index: float
+    chosen: float
+    hca: float
+    window: float
+
+    @property
+    def cache(self) -> float:
+        """Bytes of the sequence's own cache."""
+        return self.index + self.chosen + self.hca + self.window
+
+    @property
+    def total(self) -> float:
+        """All bytes."""
+        return self.weights + self.cache
+
+
+def token_flops(config: ModelConfig, context: int) -> TokenFlops:
+    """Operations of the last token of `context`; weights count 2 per active parameter."""
+    per_key = 4 * config.num_attention_heads * config.head_dim
+    kinds = config.layer_kinds
+    scanned = context // CSA_RATIO
+    return TokenFlops(
+        weights=2.0 * count(config).active,
+        index=2.0 * kinds.count(LayerKind.CSA) * config.index_n_heads * config.index_head_dim * scanned,
+        chosen=float(kinds.count(LayerKind.CSA) * min(config.index_topk, scanned) * per_key),
+        hca=float(_hca_entries(config, context) * per_key),
+        window=float(config.num_hidden_layers * min(config.sliding_window, context) * per_key),
+    )
+
+
+def token_bytes(layout: CacheLayout, context: int, *, weight_bytes: float) -> TokenBytes:
+    """Bytes that decoding the last token of `context` reads: weights (given), index keys, rows attended to."""
+    config = layout.config
+    main, scanned = layout.row_bytes("main"), context // CSA_RATIO
+    csa = config.layer_kinds.count(LayerKind.CSA)
+    return TokenBytes(
+        weights=float(weight_bytes),
+        index=float(csa * scanned * layout.row_bytes("index")),
+        chosen=float(csa * min(config.index_topk, scanned) * main),
+        hca=float(_hca_entries(config, context) * main),
+        window=float(config.num_hidden_layers * min(config.sliding_window, context) * main),
+    )
+
+
+def decode_seconds(flops: TokenFlops, moved: TokenBytes, machine: Hardware, *, fp8: bool) -> float:
+    """Lower bound of a decode step of one sequence: the larger of moving the bytes and doing the arithmetic.
+
+    `fp8`: weights and index scan run at the FP8 rate. Communication between devices is not counted.
+    """
+    return max(_arithmetic_seconds(flops, machine, fp8=fp8), moved.total / (machine.bandwidth * machine.devices))
+
+
+def prefill_seconds_per_token(config: ModelConfig, context: int, machine: Hardware, *, fp8: bool) -> float:
+    """Lower bound of the mean time per token of reading `context` tokens: arithmetic only, in large chunks.
+
+    On average a token sees half of the entries that grow with the context.
+    """
+    last = token_flops(config, context)
+    mean = TokenFlops(
+        weights=last.weights, index=last.index / 2, chosen=last.chosen, hca=last.hca / 2, window=last.window
+    )
+    return _arithmetic_seconds(mean, machine, fp8=fp8)
+
+
+def _arithmetic_seconds(flops: TokenFlops, machine: Hardware, *, fp8: bool) -> float:
+    narrow = machine.fp8_flops if fp8 else machine.wide_flops
+    seconds = (flops.weights + flops.index) / narrow + flops.attention / machine.wide_flops
+    return seconds / machine.devices
+
+
+def _hca_entries(config: ModelConfig, context: int) -> int:
+    """Entries of all layers that attend to every entry."""
+    return sum(context // ratio for ratio in config.layer_ratios if LayerKind.of(ratio) is LayerKind.HCA)

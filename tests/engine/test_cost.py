@@ -1,0 +1,69 @@
+"""Costs of one token against hand arithmetic at the official sizes."""
+
+import pytest
+
+from octavo.cache.layout import CacheLayout, RowFormat
+from octavo.config.hardware import hardware
+from octavo.config.model import ModelConfig
+from octavo.config.presets import flash, pro, xs
+from octavo.engine.cost import decode_seconds, prefill_seconds_per_token, token_bytes, token_flops
+
+K = 1024
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "gflop"),
+    [
+        (flash(), 4 * K, (26.5, 0.35, 1.41, 0.08, 0.72)),
+        (flash(), 1024 * K, (26.5, 90.2, 1.41, 21.5, 0.72)),
+        (pro(), 64 * K, (97.7, 8.1, 8.05, 4.2, 2.05)),
+        (pro(), 1024 * K, (97.7, 128.9, 8.05, 66.6, 2.05)),
+    ],
+)
+def test_operations(config: ModelConfig, context: int, gflop: tuple[float, ...]) -> None:
+    found = token_flops(config, context)
+    parts = (found.weights, found.index, found.chosen, found.hca, found.window)
+    assert [part / 1e9 for part in parts] == pytest.approx(gflop, rel=0.02, abs=0.006)
+    assert found.total == sum(parts)
+    assert found.attention == sum(parts[2:])
+
+
+def test_cache_bytes_read() -> None:
+    moved = token_bytes(CacheLayout(flash(), RowFormat.FP8, RowFormat.FP8), 1024 * K, weight_bytes=11.4e9)
+    parts = [moved.index / 1e6, moved.chosen / 1e6, moved.hca / 1e6, moved.window / 1e6]
+    assert parts == pytest.approx([727, 6.3, 96, 3.2], rel=0.01)
+    assert moved.total == moved.weights + moved.cache
+
+
+def test_short_contexts_see_what_there_is() -> None:
+    found = token_flops(xs(), 100)
+    per_key = 4 * 4 * 128
+    assert (found.hca, found.window, found.chosen) == (0, 6 * 100 * per_key, 3 * 25 * per_key)
+    assert found.index == 3 * 4 * 64 * 2 * 25
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "bf16_us", "fp8_us", "cpu_s"),
+    [
+        (flash(), 4 * K, 36, 22, 0.19),
+        (flash(), 256 * K, 53, 33, 0.28),
+        (flash(), 1024 * K, 106, 67, 0.56),
+        (pro(), 1024 * K, 257, 170, 1.37),
+    ],
+)
+def test_prefill_bounds(config: ModelConfig, context: int, bf16_us: float, fp8_us: float, cpu_s: float) -> None:
+    gpu, cpu = hardware("h100"), hardware("cpu2")
+    assert prefill_seconds_per_token(config, context, gpu, fp8=False) * 1e6 == pytest.approx(bf16_us, rel=0.02)
+    assert prefill_seconds_per_token(config, context, gpu, fp8=True) * 1e6 == pytest.approx(fp8_us, rel=0.02)
+    assert prefill_seconds_per_token(config, context, cpu, fp8=False) == pytest.approx(cpu_s, rel=0.02)
+    four = prefill_seconds_per_token(config, context, hardware("h100x4"), fp8=False)
+    assert four * 4e6 == pytest.approx(bf16_us, rel=0.02)
+
+
+def test_decode_is_bound_by_bytes_or_by_arithmetic() -> None:
+    layout, gpu, cpu = CacheLayout(flash(), RowFormat.FP8, RowFormat.FP8), hardware("h100"), hardware("cpu2")
+    flops, moved = token_flops(flash(), 1024 * K), token_bytes(layout, 1024 * K, weight_bytes=11.4e9)
+    assert decode_seconds(flops, moved, gpu, fp8=True) == pytest.approx(moved.total / 3.0e12)
+    assert decode_seconds(flops, moved, gpu, fp8=True) * 1e3 == pytest.approx(4.07, rel=0.01)
+    assert decode_seconds(flops, moved, cpu, fp8=False) == pytest.approx(flops.total / 150e9)
+    assert decode_seconds(flops, moved, cpu, fp8=False) == pytest.approx(0.94, rel=0.01)
