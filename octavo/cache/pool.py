@@ -1,0 +1,194 @@
+"""The tensors behind the pages.
+
+Covers: slabs (for each layer and kind one byte tensor of entry rows), writing, copying a page, and `PagedRows`, the kernels'
+view of a sequence's entries. Does not cover: who holds a page (`pages`), the sequence's tails (`state`).
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo.cache import codec
+from octavo.cache.layout import PAGE_TOKENS, CacheLayout, StoreSpec
+from octavo.cache.pages import PageAllocator
+
+StoreKey = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """`count` consecutive pages starting at number `first`; `stores[key]` is [count * entries_per_page, row_bytes] uint8."""
+
+    first: int
+    count: int
+    stores: dict[StoreKey, Tensor]
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """Pages of a sequence that lie one after the other in one slab: sequence pages start .. start + count - 1."""
+
+    start: int
+    count: int
+    slab: Slab
+    page: int  # the first page's place inside the slab
+
+
+class PagePool:
+    """All pages of one model on one device.
+
+    Memory grows by slabs of `slab_pages` pages when none is free. On CPU the operating system commits a slab's memory
+    only where it is written, so a large slab costs nothing before it is used.
+    """
+
+    def __init__(self, layout: CacheLayout, *, capacity_tokens: int, device: torch.device | str = "cpu") -> None:
+        self.layout = layout
+        self.device = torch.device(device)
+        self.specs: dict[StoreKey, StoreSpec] = {(s.layer, s.kind): s for s in layout.stores}
+        self.slab_pages = max(1, -(-capacity_tokens // PAGE_TOKENS))
+        self.allocator = PageAllocator()
+        self._slabs: list[Slab] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slabs, as allocated."""
+        return sum(t.nbytes for slab in self._slabs for t in slab.stores.values())
+
+    def take(self) -> int:
+        if not self.allocator.free:
+            stores = {
+                key: torch.empty(
+                    self.slab_pages * spec.entries_per_page, spec.row_bytes, dtype=torch.uint8, device=self.device
+                )
+                for key, spec in self.specs.items()
+            }
+            pages = self.allocator.add(self.slab_pages)
+            self._slabs.append(Slab(pages.start, self.slab_pages, stores))
+        return self.allocator.take()
+
+    def adopt(self, stores: dict[StoreKey, Tensor], count: int) -> range:
+        """Register read-only pages that live elsewhere; the caller is their first holder."""
+        for key, spec in self.specs.items():
+            expected = (count * spec.entries_per_page, spec.row_bytes)
+            if tuple(stores[key].shape) != expected:
+                raise ValueError(f"pages of store {key}: shape {tuple(stores[key].shape)}, expected {expected}")
+        pages = self.allocator.add(count, adopted=True)
+        self._slabs.append(Slab(pages.start, count, stores, adopted=True))
+        return pages
+
+    def release(self, pages: list[int]) -> None:
+        """Give pages back; slabs of retired read-only pages are dropped, so that their memory can be unmapped."""
+        self.allocator.release(pages)
+        held = self.allocator.held
+        if any(slab.adopted for slab in self._slabs):
+            self._slabs = [
+                s for s in self._slabs if not s.adopted or any(held(p) for p in range(s.first, s.first + s.count))
+            ]
+
+    def locate(self, page: int) -> tuple[Slab, int]:
+        """The slab of a page and the page's place in it."""
+        slab = self._slabs[bisect.bisect_right(self._slabs, page, key=lambda s: s.first) - 1]
+        assert slab.first <= page < slab.first + slab.count, f"page {page} is in no slab"
+        return slab, page - slab.first
+
+    def runs(self, pages: list[int], known: list[Run] | None = None) -> list[Run]:
+        """Consecutive pages of a sequence merged into runs; `known` are the runs of a prefix of `pages`."""
+        runs = list(known or [])
+        done = runs[-1].start + runs[-1].count if runs else 0
+        for place in range(done, len(pages)):
+            if runs and pages[place] == pages[place - 1] + 1 and pages[place] < runs[-1].slab.first + runs[-1].slab.count:
+                last = runs[-1]
+                runs[-1] = Run(last.start, last.count + 1, last.slab, last.page)
+            else:
+                slab, inner = self.locate(pages[place])
+                runs.append(Run(place, 1, slab, inner))
+        return runs
+
+    def copy_page(self, source: int, target: int) -> None:
+        (a, i), (b, j) = self.locate(source), self.locate(target)
+        for key, spec in self.specs.items():
+            n = spec.entries_per_page
+            b.stores[key][j * n : (j + 1) * n] = a.stores[key][i * n : (i + 1) * n]
+
+    def write(self, runs: list[Run], key: StoreKey, first: int, values: Tensor) -> None:
+        """Store entries first .. first + n - 1 of a sequence, values [n, width]."""
+        spec = self.specs[key]
+        rows = codec.encode(values, format=spec.format, kind=spec.kind, rope_dims=self.layout.rope_dims)
+        done = 0
+        for run in reversed(runs):
+            lo, hi = run.start * spec.entries_per_page, (run.start + run.count) * spec.entries_per_page
+            a, b = max(first, lo), min(first + len(rows), hi)
+            if hi <= first:
+                break
+            if a >= b:
+                continue
+            slot = run.page * spec.entries_per_page + a - lo
+            run.slab.stores[key][slot : slot + b - a] = rows[a - first : b - first]
+            done += b - a
+        assert done == len(rows), "entries beyond the reserved pages"
+
+
+class PagedRows:
+    """Entries 0..length-1 of one sequence and store, as the kernels read them (batch of one)."""
+
+    def __init__(self, pool: PagePool, runs: list[Run], key: StoreKey, length: int) -> None:
+        self._spec, self._runs, self._key = pool.specs[key], runs, key
+        self._rope_dims = pool.layout.rope_dims
+        self._length = length
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    @property
+    def width(self) -> int:
+        return self._spec.width
+
+    def _decode(self, rows: Tensor) -> Tensor:
+        spec = self._spec
+        return codec.decode(rows, format=spec.format, kind=spec.kind, width=spec.width, rope_dims=self._rope_dims)
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        n = self._spec.entries_per_page
+        parts = []
+        for run in self._runs:
+            lo, hi = run.start * n, (run.start + run.count) * n
+            a, b = max(start, lo), min(stop, hi)
+            if a < b:
+                slot = run.page * n + a - lo
+                parts.append(run.slab.stores[self._key][slot : slot + b - a])
+        if not parts:
+            return self._decode(torch.empty(0, self._spec.row_bytes, dtype=torch.uint8)).unsqueeze(0)
+        return self._decode(parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
+
+    def gather(self, index_BSk: Tensor) -> Tensor:
+        n = self._spec.entries_per_page
+        flat = index_BSk.reshape(-1)
+        if len(self._runs) == 1:
+            run = self._runs[0]
+            rows = self._select(run, flat + run.page * n)
+        else:
+            starts = torch.tensor([r.start * n for r in self._runs], device=flat.device)
+            owner = torch.bucketize(flat, starts, right=True) - 1
+            rows = None
+            for r in owner.unique().tolist():
+                run = self._runs[r]
+                here = (owner == r).nonzero().squeeze(1)
+                part = self._select(run, flat[here] - run.start * n + run.page * n)
+                if rows is None:
+                    rows = torch.empty(len(flat), part.shape[1], dtype=part.dtype, device=part.device)
+                rows[here] = part
+            assert rows is not None
+        return rows.view(*index_BSk.shape, self._spec.width)
+
+    def _select(self, run: Run, slots: Tensor) -> Tensor:
+        """Typed rows are selected after the view, which moves whole values instead of bytes."""
+        store = run.slab.stores[self._key]
+        if self._spec.format in codec.PLAIN:
+            return self._decode(store).index_select(0, slots)
+        return self._decode(store.index_select(0, slots))

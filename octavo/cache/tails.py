@@ -1,0 +1,59 @@
+"""The newest rows of every layer that the next step needs.
+
+Covers: `LayerTail`, how many rows it must keep, and the tails of an empty sequence. Does not cover: pages of closed entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo.cache.layout import CacheLayout, RowFormat
+from octavo.config.model import CSA_RATIO
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTail:
+    """The newest rows of one layer: window rows (stored form, [n, row_bytes]), raw compressor rows by store kind with the token
+    number of their first row ([n, 2w] FP32: values, then scores), Engram convolution rows."""
+
+    window: Tensor
+    raw: dict[str, Tensor]
+    raw_first: dict[str, int]
+    conv: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.window.nbytes + sum(t.nbytes for t in self.raw.values()) + (0 if self.conv is None else self.conv.nbytes)
+
+
+def raw_start(layout: CacheLayout, layer: int, length: int, *, margin: int | None = None) -> int:
+    """First token whose raw compressor row is kept at `length` tokens: the open group (and, where groups overlap, the one
+    before it) as it was `margin` tokens ago (default: the layout's margin)."""
+    ratio = layout.config.layer_ratios[layer]
+    back = max(length - (layout.margin if margin is None else margin), 0) // ratio * ratio
+    return max(back - ratio, 0) if ratio == CSA_RATIO else back
+
+
+def empty_tails(layout: CacheLayout, device: torch.device | str = "cpu") -> tuple[LayerTail, ...]:
+    """Tails of a sequence that has read nothing."""
+    config = layout.config
+    tails = []
+    for layer, ratio in enumerate(config.layer_ratios):
+        widths = {spec.kind: spec.width for spec in layout.stores if spec.layer == layer}
+        factor = 4 if ratio == CSA_RATIO else 2  # values and scores, twice as wide where groups overlap
+        raw = {kind: torch.empty(0, factor * width, device=device) for kind, width in widths.items()}
+        engram = config.engram
+        has_conv = engram is not None and layer in engram.layers and engram.variant == "v1"
+        dtype = torch.bfloat16 if layout.main is RowFormat.BF16 else torch.float32
+        tails.append(
+            LayerTail(
+                window=torch.empty(0, layout.row_bytes("main"), dtype=torch.uint8, device=device),
+                raw=raw,
+                raw_first=dict.fromkeys(raw, 0),
+                conv=torch.empty(0, config.hc_mult * config.hidden_size, dtype=dtype, device=device) if has_conv else None,
+            )
+        )
+    return tuple(tails)

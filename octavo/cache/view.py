@@ -1,0 +1,220 @@
+"""What a step hands to the model beside the tokens.
+
+Covers: `View` (positions, groups of sequences, controls), the two sources of past rows (`FreshRows` for whole sequences without a
+past, `StateRows` for a sequence in the cache), and the commit. Prefill, chunk, decode and training differ in this value only.
+Does not cover: scheduling, storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache import codec
+from octavo.cache.layout import CacheLayout
+from octavo.cache.pool import PagedRows
+from octavo.cache.state import SequenceState
+from octavo.cache.tails import LayerTail, raw_start
+from octavo.kernels.rows import DenseRows, Rows
+
+
+class Picks(StrEnum):
+    """How CSA entries are chosen: by the indexer, all of them (dense stage of training), or at random (a control)."""
+
+    INDEX = "index"
+    ALL = "all"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """Switches of one step: entries picked per query (None: the model's own), how, HCA on or off, what to report."""
+
+    index_topk: int | None = None
+    picks: Picks = Picks.INDEX
+    hca: bool = True
+    mass: bool = False
+    index_loss: bool = False
+
+
+class PastRows(Protocol):
+    """Where a group's earlier rows come from and where its new ones go."""
+
+    def window(self, layer: int, rows: Tensor) -> Tensor: ...
+
+    def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]: ...
+
+    def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows: ...
+
+    def entry_positions(self, first: int, stop: int, ratio: int) -> Tensor: ...
+
+    def conv(self, layer: int, rows: Tensor) -> Tensor: ...
+
+    def ids_before(self, count: int) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """`rows` sequences of `length` new tokens each, at packed tokens start .. start + rows * length - 1; their first new token
+    has the number `first` in its sequence."""
+
+    start: int
+    rows: int
+    length: int
+    first: int
+    past: PastRows
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.rows * self.length
+
+
+@dataclass(kw_only=True)
+class View:
+    """Positions [T] (for the rotary embedding), groups in packed order, and controls."""
+
+    positions: Tensor
+    groups: tuple[Group, ...]
+    controls: Controls = field(default_factory=Controls)
+
+    @classmethod
+    def packed(
+        cls, cu_seqlens: Sequence[int], *, positions: Tensor | None = None, controls: Controls | None = None,
+        device: torch.device | str = "cpu",
+    ) -> View:
+        """Whole sequences without a past; neighbours of equal length form one group.
+
+        `cu_seqlens` are the cumulative lengths, starting with 0; `positions` [T] default to the place in the sequence.
+        """
+        lengths = np.diff(np.asarray(cu_seqlens))
+        if positions is None:
+            positions = torch.cat([torch.arange(int(n), device=device) for n in lengths])
+        groups, i, start = [], 0, 0
+        while i < len(lengths):
+            same = i
+            while same < len(lengths) and lengths[same] == lengths[i]:
+                same += 1
+            rows, n = same - i, int(lengths[i])
+            past = FreshRows(positions[start : start + rows * n].view(rows, n))
+            groups.append(Group(start=start, rows=rows, length=n, first=0, past=past))
+            i, start = same, start + rows * n
+        return cls(positions=positions, groups=tuple(groups), controls=controls or Controls())
+
+    @classmethod
+    def step(
+        cls, states: Sequence[SequenceState], counts: Sequence[int], *, controls: Controls | None = None
+    ) -> View:
+        """The next `counts[i]` tokens of each state; reserves pages. Call `commit` after the model ran."""
+        groups, positions, start = [], [], 0
+        for state, n in zip(states, counts, strict=True):
+            state.reserve(n)
+            positions.append(torch.arange(state.length, state.length + n, device=state.pool.device))
+            groups.append(Group(start=start, rows=1, length=n, first=state.length, past=StateRows(state, n)))
+            start += n
+        return cls(positions=torch.cat(positions), groups=tuple(groups), controls=controls or Controls())
+
+    def commit(self, tokens: Tensor) -> None:
+        """Advance every state by the tokens that the model has just read."""
+        ids = tokens.cpu().numpy()
+        for group in self.groups:
+            if isinstance(group.past, StateRows):
+                group.past.commit(ids[group.start : group.stop])
+
+
+class FreshRows:
+    """Sequences that begin with this step: nothing comes before, everything stays in the autograd graph."""
+
+    def __init__(self, positions_BS: Tensor) -> None:
+        self._positions = positions_BS
+
+    def window(self, layer: int, rows: Tensor) -> Tensor:
+        return rows
+
+    def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]:
+        return rows, 0
+
+    def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows:
+        return DenseRows(values)
+
+    def entry_positions(self, first: int, stop: int, ratio: int) -> Tensor:
+        return self._positions[:, first * ratio : stop * ratio : ratio]
+
+    def conv(self, layer: int, rows: Tensor) -> Tensor:
+        return rows
+
+    def ids_before(self, count: int) -> Tensor:
+        return self._positions.new_empty(self._positions.shape[0], 0)
+
+
+class StateRows:
+    """One sequence in the cache; collects the new tails and hands them over in `commit`."""
+
+    def __init__(self, state: SequenceState, count: int) -> None:
+        self._state, self._count = state, count
+        self._window: dict[int, Tensor] = {}
+        self._raw: dict[tuple[int, str], tuple[Tensor, int]] = {}
+        self._conv: dict[int, Tensor] = {}
+
+    @property
+    def _layout(self) -> CacheLayout:
+        return self._state.layout
+
+    def window(self, layer: int, rows: Tensor) -> Tensor:
+        """[1, S, K] -> past and new window rows [1, N, K], each as the storage format gives it back."""
+        layout = self._layout
+        stored = codec.encode(rows[0], format=layout.main, kind="main", rope_dims=layout.rope_dims)
+        both = torch.cat((self._state.tails[layer].window, stored))
+        keep = layout.window_rows
+        self._window[layer] = both[-keep:].clone() if len(both) > 2 * keep else both[-keep:]
+        past = min(len(both) - len(stored), layout.config.sliding_window - 1)
+        used = both[len(both) - len(stored) - past :]
+        return codec.decode(
+            used, format=layout.main, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
+        ).unsqueeze(0).to(rows.dtype)
+
+    def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]:
+        tail = self._state.tails[layer]
+        both, first = torch.cat((tail.raw[kind], rows[0])), tail.raw_first[kind]
+        end = first + len(both)
+        start = max(first, raw_start(self._layout, layer, end))  # a rollback may have cut older rows away
+        self._raw[layer, kind] = (both[start - first :].clone(), start)
+        return both.unsqueeze(0), first
+
+    def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows:
+        state = self._state
+        if values.shape[1]:
+            state.pool.write(state.runs, (layer, kind), first, values[0])
+        return PagedRows(state.pool, state.runs, (layer, kind), first + values.shape[1])
+
+    def entry_positions(self, first: int, stop: int, ratio: int) -> Tensor:
+        return torch.arange(first, stop, device=self._state.pool.device).unsqueeze(0) * ratio
+
+    def conv(self, layer: int, rows: Tensor) -> Tensor:
+        tail = self._state.tails[layer].conv
+        assert tail is not None
+        both = torch.cat((tail.to(rows.dtype), rows[0]))
+        self._conv[layer] = both[-self._layout.conv_rows :].clone()
+        return both.unsqueeze(0)
+
+    def ids_before(self, count: int) -> Tensor:
+        past = self._state.tokens[max(0, self._state.length - count) :].astype(np.int64)
+        return torch.from_numpy(past).to(self._state.pool.device).unsqueeze(0)
+
+    def commit(self, ids: np.ndarray) -> None:
+        assert len(ids) == self._count
+        tails = []
+        for layer, old in enumerate(self._state.tails):
+            raw = {k: self._raw[layer, k][0] for k in old.raw}
+            raw_first = {k: self._raw[layer, k][1] for k in old.raw}
+            tails.append(
+                LayerTail(
+                    window=self._window[layer], raw=raw, raw_first=raw_first, conv=self._conv.get(layer, old.conv)
+                )
+            )
+        self._state.append(ids, tuple(tails))

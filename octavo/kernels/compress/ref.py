@@ -1,0 +1,25 @@
+"""Gated pooling in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+    """See the package docstring for the contract."""
+    B, n, w = values.shape
+    values, scores = values.view(B, n // ratio, ratio, w), scores.view(B, n // ratio, ratio, w)
+    if not overlap:
+        return (scores.softmax(dim=2) * values).sum(dim=2)
+    K = w // 2
+    own_v, own_s = values[..., K:], scores[..., K:]
+    prev_v, prev_s = values[..., :K], scores[..., :K]
+    if has_previous:
+        own_v, own_s = own_v[:, 1:], own_s[:, 1:]
+        prev_v, prev_s = prev_v[:, :-1], prev_s[:, :-1]
+    else:
+        prev_v = torch.cat((torch.zeros_like(prev_v[:, :1]), prev_v[:, :-1]), dim=1)
+        prev_s = torch.cat((torch.full_like(prev_s[:, :1], -torch.inf), prev_s[:, :-1]), dim=1)
+    gate = torch.cat((prev_s, own_s), dim=2).softmax(dim=2)
+    return (gate * torch.cat((prev_v, own_v), dim=2)).sum(dim=2)

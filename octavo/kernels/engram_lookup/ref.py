@@ -1,0 +1,23 @@
+"""Engram's read and gate in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octavo.kernels.rmsnorm import rmsnorm
+
+
+def gather(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of the flat table, concatenated per token: [T, n] -> [T, n * d]."""
+    return F.embedding(ids, table).flatten(1)
+
+
+def gate(streams: Tensor, keys: Tensor, q_weight: Tensor, k_weight: Tensor, eps: float) -> Tensor:
+    """Gate per stream, [T, M]; see the package docstring for the formula."""
+    wide = torch.float64 if streams.dtype == torch.float64 else torch.float32
+    q = rmsnorm(streams.to(wide), q_weight, eps)
+    k = rmsnorm(keys.to(wide), k_weight, eps)
+    s = (q * k).sum(-1) / streams.shape[-1] ** 0.5
+    return torch.sigmoid(torch.sign(s) * s.abs().clamp_min(1e-6).sqrt())

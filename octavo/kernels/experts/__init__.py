@@ -1,0 +1,46 @@
+"""Routed experts with the clamped SwiGLU.
+
+Contract: `experts(x [T, D], w1 [X, F, D], w3 [X, F, D], w2 [X, D, F], chosen [T, A] int64, weights [T, A], limit,
+round_hidden) -> [T, D] FP32`: sum over a of w2_e( silu(min(w1_e x, limit)) * clamp(w3_e x, -limit, limit) * weight_a ), e = chosen[t, a];
+a repeated expert counts each time. `limit` None means no clamp. `swiglu(gate, up, limit)` is the activation alone.
+`round_hidden` is applied to the input of w2 (the FP8 simulation; default: unchanged). Matrix products run in x's dtype, the sum over experts in FP32. T = 0 gives an empty result. Not in place.
+
+Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one product per expert that was hit, or gathers the
+weights of the chosen experts when tokens are few; `dense` computes every expert and masks, which is faster on a GPU while
+all experts together are about as wide as one dense layer.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from octavo.kernels import dispatch
+from octavo.kernels.experts import fast, ref
+from octavo.kernels.experts.ref import Rounding, keep, swiglu
+
+_DENSE_WIDTH = 4096  # experts x width up to which computing all of them beats sorting on a GPU
+_FEW_TOKENS = 4
+
+
+def experts(
+    x: Tensor,
+    w1: Tensor,
+    w3: Tensor,
+    w2: Tensor,
+    *,
+    chosen: Tensor,
+    weights: Tensor,
+    limit: float | None,
+    round_hidden: Rounding = keep,
+) -> Tensor:
+    """See the package docstring for the contract."""
+    if dispatch.body() is dispatch.Body.REFERENCE:
+        return ref.experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+    if x.is_cuda and w1.shape[0] * w1.shape[1] <= _DENSE_WIDTH:
+        return fast.dense(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+    if x.shape[0] <= _FEW_TOKENS:
+        return fast.gathered(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+    return fast.grouped(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+
+
+__all__ = ["experts", "swiglu"]

@@ -1,0 +1,42 @@
+"""Index scores, and top-k by a full stable sort."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from octavo.kernels.rows import Rows
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def index_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
+    """sum_i w_i relu(q_i . key), [B, S, n]."""
+    B, S, I, J = q.shape
+    dots = torch.matmul(_wide(q).reshape(B, S * I, J), _wide(keys).transpose(1, 2)).relu()
+    return torch.matmul(_wide(w).reshape(B * S, 1, I), dots.view(B * S, I, -1)).view(B, S, -1)
+
+
+def gathered_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
+    """The same for keys [B, S, k, J] chosen per query, [B, S, k]."""
+    dots = torch.matmul(_wide(q), _wide(keys).transpose(2, 3)).relu()
+    return torch.matmul(_wide(w).unsqueeze(2), dots).squeeze(2)
+
+
+def visible_counts(first: int, S: int, ratio: int, device: torch.device) -> Tensor:
+    """Number of complete entries each of S queries may see, [S]."""
+    return torch.div(torch.arange(first + 1, first + S + 1, device=device), ratio, rounding_mode="floor")
+
+
+@torch.no_grad()
+def reference_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:
+    """Whole score matrix and a stable sort."""
+    B, S = q.shape[:2]
+    scores = index_scores(q, w, keys.tile(0, keys.length))
+    entry = torch.arange(keys.length, device=q.device)
+    scores = scores.masked_fill(entry >= visible_counts(first, S, ratio, q.device).view(1, S, 1), -torch.inf)
+    ranked = scores.sort(dim=-1, descending=True, stable=True)
+    picks = ranked.indices[..., :k].masked_fill(ranked.values[..., :k] == -torch.inf, -1)
+    return torch.nn.functional.pad(picks, (0, k - picks.shape[-1]), value=-1)

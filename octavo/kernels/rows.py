@@ -1,0 +1,54 @@
+"""Rows of compressed entries as the kernels see them.
+
+Covers: the protocol `Rows` (a sequence of C entries of width K that can be read in tiles and gathered by number) and
+`DenseRows`, its plain tensor form. Does not cover: paged storage (`octavo.cache.pool`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Rows(Protocol):
+    """Compressed entries 0..length-1 of `batch` sequences, each a vector of `width` values."""
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        """Entries start..stop-1 as [B, stop - start, width]."""
+        ...
+
+    def gather(self, index_BSk: Tensor) -> Tensor:
+        """Entries by number, [B, S, k] -> [B, S, k, width]; numbers are in 0..length-1."""
+        ...
+
+
+class DenseRows:
+    """Entries held in one tensor [B, C, width]; differentiable."""
+
+    def __init__(self, values_BCK: Tensor) -> None:
+        self.values_BCK = values_BCK
+
+    @property
+    def length(self) -> int:
+        return self.values_BCK.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.values_BCK.shape[2]
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        return self.values_BCK[:, start:stop]
+
+    def gather(self, index_BSk: Tensor) -> Tensor:
+        B, C, K = self.values_BCK.shape
+        base = torch.arange(B, device=index_BSk.device).view(B, 1, 1) * C
+        flat = (index_BSk + base).reshape(-1)
+        return self.values_BCK.reshape(B * C, K).index_select(0, flat).view(*index_BSk.shape, K)

@@ -1,0 +1,125 @@
+"""Attention with one shared key-value row a token, a window, compressed entries, sinks and grouped output."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from octavo.cache.view import Group, View
+from octavo.config.model import LayerKind, ModelConfig
+from octavo.kernels.rmsnorm import rmsnorm
+from octavo.kernels.rope import rotate
+from octavo.kernels.rows import Rows
+from octavo.kernels.sparse_attention import Causal, Selection, sparse_attention
+from octavo.model.compressor import Compressor, round_main
+from octavo.model.indexer import Indexer, IndexLoss, Queries
+from octavo.model.linear import Linear
+from octavo.model.norm import RMSNorm
+from octavo.model.rotary import Rotary, Table
+
+
+class Mass(NamedTuple):
+    """Attention probability that a group's queries gave to compressed entries, summed over heads: values [B, S, n] for the
+    entries `index` [B, S, n], or for entries 0..n-1 when `index` is None."""
+
+    ratio: int
+    values: Tensor
+    index: Tensor | None
+
+
+class AttentionOutput(NamedTuple):
+    """Output [T, D], index loss (CSA layers, on request), and mass by group (on request)."""
+
+    out: Tensor
+    index_loss: IndexLoss | None
+    mass: tuple[Mass, ...]
+
+
+class Attention(nn.Module):
+    """One attention sublayer of any kind; `ratio` 0 is window only."""
+
+    def __init__(self, config: ModelConfig, *, layer: int, ratio: int) -> None:
+        super().__init__()
+        H, K, sim = config.num_attention_heads, config.head_dim, config.quant_sim
+        self.layer, self.ratio, self.kind = layer, ratio, LayerKind.of(ratio)
+        self.heads, self.width, self.window = H, K, config.sliding_window
+        self.groups, self.rank, self.eps = config.o_groups, config.o_lora_rank, config.rms_norm_eps
+        self.rope_dims, self.simulate = config.qk_rope_head_dim, sim
+        self.wq_a = Linear(config.hidden_size, config.q_lora_rank, simulate=sim)
+        self.q_norm = RMSNorm(config.q_lora_rank, self.eps)
+        self.wq_b = Linear(config.q_lora_rank, H * K, simulate=sim)
+        self.wkv = Linear(config.hidden_size, K, simulate=sim)
+        self.kv_norm = RMSNorm(K, self.eps)
+        self.wo_a = Linear(config.group_width, self.groups * self.rank)
+        self.wo_b = Linear(self.groups * self.rank, config.hidden_size, simulate=sim)
+        self.attn_sink = nn.Parameter(torch.empty(H))
+        if self.kind is not LayerKind.WINDOW:
+            self.compressor = Compressor(config, layer=layer, kind="main", width=K)
+        if self.kind is LayerKind.CSA:
+            self.indexer = Indexer(config, layer=layer)
+
+    def forward(self, x: Tensor, view: View, rotary: Rotary, table: Table) -> AttentionOutput:
+        """x [T, D] normalised input; `table` is this layer's (cos, sin) [T, P / 2]."""
+        cos, sin = table[0].unsqueeze(1), table[1].unsqueeze(1)
+        latent = self.q_norm(self.wq_a(x))
+        q = rmsnorm(self.wq_b(latent).view(-1, self.heads, self.width), None, self.eps)
+        q = rotate(q, cos, sin)
+        kv = rotate(self.kv_norm(self.wkv(x)), *table)
+        if self.simulate:
+            kv = round_main(kv, self.rope_dims)
+        projected = self.compressor.project(x) if self.kind is not LayerKind.WINDOW else None
+        queries, index_projected = None, None
+        if self.kind is LayerKind.CSA:
+            queries = self.indexer.queries(x, latent, table)
+            index_projected = self.indexer.compressor.project(x.detach())
+        outs, losses, masses = [], [], []
+        for group in view.groups:
+            window = group.past.window(self.layer, _rows(kv, group))
+            rows, keys, selection, asked = None, None, None, None
+            if projected is not None:
+                rows = self.compressor.entries(_rows(projected, group), group, rotary, x.dtype)
+            if queries is not None and index_projected is not None:
+                keys = self.indexer.compressor.entries(_rows(index_projected, group), group, rotary, x.dtype)
+                asked = Queries(_rows(queries.q, group), _rows(queries.w, group))
+                selection = self.indexer.select(asked, keys, group, view.controls)
+            elif rows is not None:
+                selection = Causal(self.ratio) if view.controls.hca else None
+            o, mass = self._attend(_rows(q, group), window, rows, selection, group, view)
+            outs.append(o.flatten(0, 1))
+            if mass is not None and selection is not None:
+                masses.append(Mass(self.ratio, mass, None if isinstance(selection, Causal) else selection.index))
+                if view.controls.index_loss and asked is not None and keys is not None:
+                    losses.append(self.indexer.loss(asked, keys, selection, mass, group))
+        o = rotate(torch.cat(outs), cos, sin, inverse=True)
+        loss = IndexLoss(*(torch.stack(v).sum() for v in zip(*losses, strict=True))) if losses else None
+        return AttentionOutput(self._project_out(o), loss, tuple(masses) if view.controls.mass else ())
+
+    def _attend(
+        self, q: Tensor, window: Tensor, rows: Rows | None, selection: Selection | None, group: Group, view: View
+    ) -> tuple[Tensor, Tensor | None]:
+        want = view.controls.mass or (view.controls.index_loss and self.kind is LayerKind.CSA)
+        return sparse_attention(
+            q,
+            window,
+            self.attn_sink,
+            first=group.first,
+            window=self.window,
+            scale=self.width**-0.5,
+            rows=None if selection is None else rows,
+            selection=selection,
+            want_mass=want,
+        )
+
+    def _project_out(self, o: Tensor) -> Tensor:
+        """Grouped low-rank output: [T, H, K] -> [T, D]."""
+        grouped = o.reshape(o.shape[0], self.groups, -1).transpose(0, 1)
+        weight = self.wo_a.weight.to(o.dtype).view(self.groups, self.rank, -1)
+        latent = torch.bmm(grouped, weight.transpose(1, 2)).transpose(0, 1).flatten(1)
+        return self.wo_b(latent)
+
+
+def _rows(packed: Tensor, group: Group) -> Tensor:
+    """The group's part of a packed tensor, [T, ...] -> [B, S, ...]."""
+    return packed[group.start : group.stop].unflatten(0, (group.rows, group.length))

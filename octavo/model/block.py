@@ -1,0 +1,62 @@
+"""One decoder block: Engram, then attention and experts, each between a read and a write of the streams."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from octavo.cache.view import View
+from octavo.config.model import ModelConfig
+from octavo.kernels import hyper
+from octavo.model.attention import Attention, Mass
+from octavo.model.engram import Engram
+from octavo.model.indexer import IndexLoss
+from octavo.model.moe import Load, MoE
+from octavo.model.norm import RMSNorm
+from octavo.model.rotary import Rotary
+
+
+class BlockReport(NamedTuple):
+    """What a block says beside its streams: index loss, attention mass, expert load."""
+
+    index_loss: IndexLoss | None
+    mass: tuple[Mass, ...]
+    load: Load
+
+
+class Block(nn.Module):
+    """A layer of the stack (`layers.N`) or of the predictor (`mtp.N`)."""
+
+    def __init__(self, config: ModelConfig, *, layer: int, ratio: int, hashed: bool, engram: bool) -> None:
+        super().__init__()
+        M, D = config.hc_mult, config.hidden_size
+        mixes = M * (2 + M)
+        self.ratio = ratio
+        self._hyper = {"iters": config.hc_sinkhorn_iters, "eps": config.hc_eps, "norm_eps": config.rms_norm_eps}
+        if engram:
+            self.engram = Engram(config, layer=layer)
+        self.has_engram = engram
+        self.attn_norm = RMSNorm(D, config.rms_norm_eps)
+        self.attn = Attention(config, layer=layer, ratio=ratio)
+        self.ffn_norm = RMSNorm(D, config.rms_norm_eps)
+        self.ffn = MoE(config, hashed=hashed)
+        for part in ("attn", "ffn"):
+            self.register_parameter(f"hc_{part}_fn", nn.Parameter(torch.empty(mixes, M * D)))
+            self.register_parameter(f"hc_{part}_base", nn.Parameter(torch.empty(mixes)))
+            self.register_parameter(f"hc_{part}_scale", nn.Parameter(torch.empty(3)))
+
+    def forward(
+        self, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary, compressed: Tensor | None
+    ) -> tuple[Tensor, BlockReport]:
+        """Streams [T, M, D], tokens [T]; `compressed` is Engram's vocabulary map, None without Engram."""
+        if self.has_engram and compressed is not None:
+            streams = self.engram(streams, tokens, view, compressed)
+        table = rotary.table(view.positions, self.ratio, streams.dtype)
+        pre, post, comb = hyper.mix(streams, self.hc_attn_fn, self.hc_attn_base, self.hc_attn_scale, **self._hyper)
+        attended = self.attn(self.attn_norm(hyper.read(streams, pre)), view, rotary, table)
+        streams = hyper.write(streams, attended.out, post, comb)
+        pre, post, comb = hyper.mix(streams, self.hc_ffn_fn, self.hc_ffn_base, self.hc_ffn_scale, **self._hyper)
+        out, load = self.ffn(self.ffn_norm(hyper.read(streams, pre)), tokens)
+        return hyper.write(streams, out, post, comb), BlockReport(attended.index_loss, attended.mass, load)

@@ -1,0 +1,73 @@
+"""The token-level compressor: raw rows of tokens in, entries of closed groups out (report, sections on HCA and CSA)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from octavo.cache.view import Group
+from octavo.config.model import CSA_RATIO, ModelConfig
+from octavo.kernels.compress import pool
+from octavo.kernels.hadamard import hadamard
+from octavo.kernels.quant import simulate_fp4, simulate_fp8
+from octavo.kernels.rope import rotate
+from octavo.kernels.rows import Rows
+from octavo.model.linear import Linear
+from octavo.model.norm import RMSNorm
+from octavo.model.rotary import Rotary
+
+
+class Compressor(nn.Module):
+    """Pools `ratio` tokens (with overlap for ratio 4) into one entry of `width`: pool, norm, rotate, store.
+
+    `kind` names the store it fills ("main" or "index"); index entries are turned by the Hadamard transform.
+    """
+
+    def __init__(self, config: ModelConfig, *, layer: int, kind: str, width: int) -> None:
+        super().__init__()
+        self.layer, self.kind, self.width = layer, kind, width
+        self.ratio = config.layer_ratios[layer]
+        self.overlap = self.ratio == CSA_RATIO
+        raw = width * (2 if self.overlap else 1)
+        self.wkv = Linear(config.hidden_size, raw)
+        self.wgate = Linear(config.hidden_size, raw)
+        self.ape = nn.Parameter(torch.empty(self.ratio, raw))
+        self.norm = RMSNorm(width, config.rms_norm_eps)
+        self.rope_dims = config.qk_rope_head_dim
+        self.simulate = config.quant_sim
+
+    def project(self, x: Tensor) -> Tensor:
+        """Values and gate scores of every token, [T, D] -> [T, 2 * raw], at least FP32 (without the position bias)."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        return torch.cat((self.wkv(wide), self.wgate(wide)), dim=-1)
+
+    def entries(self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype) -> Rows:
+        """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far."""
+        B, S, both = projected.shape
+        values, scores = projected.split(both // 2, dim=-1)
+        place = torch.arange(group.first, group.first + S, device=projected.device) % self.ratio
+        scores = scores + self.ape.to(scores.dtype)[place]
+        rows, row0 = group.past.raw(self.layer, self.kind, torch.cat((values, scores), dim=-1))
+        start, stop = group.first // self.ratio, (group.first + S) // self.ratio
+        previous = self.overlap and start > 0
+        lo = (start - previous) * self.ratio - row0
+        used = rows[:, lo : stop * self.ratio - row0] if stop > start else rows[:, :0]
+        made = pool(
+            used[..., : both // 2], used[..., both // 2 :], ratio=self.ratio, overlap=self.overlap, has_previous=previous
+        ) if stop > start else rows.new_zeros(B, 0, self.width)
+        made = self.norm(made.to(dtype))
+        cos, sin = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
+        made = self._finish(rotate(made, cos, sin))
+        return group.past.entries(self.layer, self.kind, start, made)
+
+    def _finish(self, made: Tensor) -> Tensor:
+        if self.kind == "index":
+            made = hadamard(made)
+            return simulate_fp4(made) if self.simulate else made
+        return round_main(made, self.rope_dims) if self.simulate else made
+
+
+def round_main(rows: Tensor, rope_dims: int) -> Tensor:
+    """The FP8 simulation of window and compressed rows: groups of 64 without the rotary channels."""
+    still = rows.shape[-1] - rope_dims
+    return torch.cat((simulate_fp8(rows[..., :still], group=min(64, still)), rows[..., still:]), dim=-1)

@@ -1,0 +1,98 @@
+"""Engram: rows recalled by the last token ids, gated into the streams (arXiv 2601.07372; variants "v1" and "v41")."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from octavo.cache.view import Group, View
+from octavo.config.model import ModelConfig
+from octavo.kernels.engram_lookup import gate, gather, plan_hash, row_ids
+from octavo.kernels.rmsnorm import rmsnorm
+from octavo.model.embed import Embedding
+from octavo.model.linear import Linear
+
+_CONV_EPS = 1e-5
+
+
+class StreamNorm(nn.Module):
+    """Gains [M, D] of a norm that every stream has for itself."""
+
+    def __init__(self, streams: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(streams, width))
+
+
+class Conv(nn.Module):
+    """Depthwise causal weights [M * D, kernel], newest tap last."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, kernel))
+
+
+class Engram(nn.Module):
+    """The memory of one layer; writes into all streams before the layer's attention reads them."""
+
+    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+        super().__init__()
+        engram = config.engram
+        assert engram is not None
+        self.layer, self.ngram, self.pad = layer, engram.max_ngram_size, engram.pad_id
+        self.streams, self.width, self.eps = config.hc_mult, config.hidden_size, config.rms_norm_eps
+        self.plan = plan_hash(
+            layer=layer,
+            moduli=engram.moduli(layer),
+            heads=engram.heads_per_order,
+            max_ngram=engram.max_ngram_size,
+            vocabulary=engram.compressed_vocab_size or config.vocab_size,
+            seed=engram.seed,
+        )
+        self.table = Embedding(self.plan.rows, engram.head_dim)
+        self.wkv = Linear(engram.memory_dim, (self.streams + 1) * self.width)
+        self.q_norm = StreamNorm(self.streams, self.width)
+        self.k_norm = StreamNorm(self.streams, self.width)
+        self.dilation = engram.max_ngram_size
+        self.has_conv = engram.has_conv
+        if self.has_conv:
+            self.conv = Conv(self.streams * self.width, engram.conv_kernel)
+            self.conv_norm = StreamNorm(self.streams, self.width)
+
+    def addresses(self, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
+        """Table rows [T, heads] of every token; `compressed` [V] maps token ids to Engram's smaller vocabulary."""
+        parts = []
+        for group in view.groups:
+            new = tokens[group.start : group.stop].view(group.rows, group.length)
+            before = group.past.ids_before(self.ngram - 1)
+            both = F.pad(torch.cat((before, new), dim=1), (self.ngram - 1 - before.shape[1], 0), value=self.pad)
+            small = compressed[both].unfold(1, self.ngram, 1).flip(-1)
+            parts.append(small.reshape(-1, self.ngram))
+        return row_ids(torch.cat(parts), self.plan)
+
+    def forward(self, streams: Tensor, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
+        """[T, M, D] -> [T, M, D]."""
+        T, M, D = streams.shape
+        memory = gather(self.table.weight, self.addresses(tokens, view, compressed)).to(streams.dtype)
+        keys, value = self.wkv(memory).split((M * D, D), dim=-1)
+        g = gate(streams, keys.view(T, M, D), self.q_norm.weight, self.k_norm.weight, self.eps)
+        update = (g.unsqueeze(-1) * value.unsqueeze(1).to(g.dtype)).to(streams.dtype)
+        if self.has_conv:
+            update = update + self._convolve(update, view)
+        return streams + update
+
+    def _convolve(self, update: Tensor, view: View) -> Tensor:
+        """SiLU of the causal dilated depthwise convolution over normalised updates."""
+        T, M, D = update.shape
+        normed = rmsnorm(update, self.conv_norm.weight, _CONV_EPS).view(T, M * D)
+        reach = (self.conv.weight.shape[1] - 1) * self.dilation
+        outs = [self._convolve_group(normed, group, reach) for group in view.groups]
+        return F.silu(torch.cat(outs)).view(T, M, D)
+
+    def _convolve_group(self, normed: Tensor, group: Group, reach: int) -> Tensor:
+        rows = normed[group.start : group.stop].view(group.rows, group.length, -1)
+        both = group.past.conv(self.layer, rows)
+        both = F.pad(both, (0, 0, max(0, reach + group.length - both.shape[1]), 0))[:, -(reach + group.length) :]
+        weight = self.conv.weight.to(rows.dtype).unsqueeze(1)
+        out = F.conv1d(both.transpose(1, 2), weight, groups=weight.shape[0], dilation=self.dilation)
+        return out.transpose(1, 2).flatten(0, 1)

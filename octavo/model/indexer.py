@@ -1,0 +1,105 @@
+"""The lightning indexer of CSA layers: which entries a query attends to, and the loss that teaches it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from octavo.cache.view import Controls, Group, Picks
+from octavo.config.model import CSA_RATIO, ModelConfig
+from octavo.kernels.hadamard import hadamard
+from octavo.kernels.index_topk import gathered_scores, index_scores, index_topk
+from octavo.kernels.quant import simulate_fp4
+from octavo.kernels.rope import rotate
+from octavo.kernels.rows import Rows
+from octavo.kernels.sparse_attention import Causal, Picked, Selection
+from octavo.model.compressor import Compressor
+from octavo.model.linear import Linear
+from octavo.model.rotary import Rotary, Table
+
+
+class IndexLoss(NamedTuple):
+    """Sums over queries: divergence, number of queries with a teacher, teacher mass that the indexer's top half holds."""
+
+    divergence: Tensor
+    queries: Tensor
+
+
+class Queries(NamedTuple):
+    """Index queries [T, I, J] and head weights [T, I]."""
+
+    q: Tensor
+    w: Tensor
+
+
+class Indexer(nn.Module):
+    """Scores I(t, w) = sum_h g_h relu(q_h . k_w) with its own small compressor (report, CSA section).
+
+    Its inputs are detached: only the index loss trains it, and the index loss trains nothing else.
+    """
+
+    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+        super().__init__()
+        self.heads, self.width, self.topk = config.index_n_heads, config.index_head_dim, config.index_topk
+        self.wq_b = Linear(config.q_lora_rank, self.heads * self.width, simulate=config.quant_sim)
+        self.weights_proj = Linear(config.hidden_size, self.heads)
+        self.compressor = Compressor(config, layer=layer, kind="index", width=self.width)
+        self.simulate = config.quant_sim
+
+    def queries(self, x: Tensor, latent: Tensor, table: Table) -> Queries:
+        """x [T, D], latent [T, q_lora] -> index queries and head weights."""
+        cos, sin = table
+        q = self.wq_b(latent.detach()).view(-1, self.heads, self.width)
+        q = hadamard(rotate(q, cos.unsqueeze(1), sin.unsqueeze(1)))
+        if self.simulate:
+            q = simulate_fp4(q)
+        return Queries(q, self.weights_proj(x.detach()) * (self.width * self.heads) ** -0.5)
+
+    def select(self, queries: Queries, keys: Rows, group: Group, controls: Controls) -> Selection:
+        """Entries for the group's queries (shapes [B, S, ...]); all visible ones where they are no more than the top-k."""
+        k = self.topk if controls.index_topk is None else controls.index_topk
+        if controls.picks is Picks.ALL or (group.first + group.length) // CSA_RATIO <= k:
+            return Causal(CSA_RATIO)
+        if controls.picks is Picks.RANDOM:
+            return Picked(random_picks(group, k, device=queries.q.device))
+        return Picked(index_topk(queries.q, queries.w, keys, first=group.first, ratio=CSA_RATIO, k=k))
+
+    def loss(self, queries: Queries, keys: Rows, selection: Selection, mass: Tensor, group: Group) -> IndexLoss:
+        """Divergence of the indexer's softmax from the attention mass over the selected entries.
+
+        The teacher is the joint softmax over window, entries and sink, summed over heads, then normalised once; queries whose
+        entries got no mass are left out.
+        """
+        if isinstance(selection, Causal):
+            scores = index_scores(queries.q, queries.w, keys.tile(0, keys.length))
+            token = torch.arange(group.first + 1, group.first + group.length + 1, device=scores.device)
+            entry = torch.arange(keys.length, device=scores.device)
+            seen = entry < (token // selection.ratio).view(1, -1, 1)
+        else:
+            scores = gathered_scores(queries.q, queries.w, keys.gather(selection.index.clamp_min(0)))
+            seen = selection.index >= 0
+        return divergence(scores, mass, seen)
+
+
+def divergence(scores: Tensor, mass: Tensor, seen: Tensor) -> IndexLoss:
+    """Sum over queries of KL(mass / sum(mass) || softmax(scores over seen)); all [B, S, n]."""
+    total = mass.sum(-1)
+    taught = total > 1e-6
+    teacher = mass / total.clamp_min(1e-6).unsqueeze(-1)
+    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    log_student = scores - scores.logsumexp(-1, keepdim=True)
+    terms = teacher * (teacher.clamp_min(1e-30).log() - log_student.masked_fill(~seen, 0))
+    return IndexLoss((terms.sum(-1) * taught).sum(), taught.sum())
+
+
+def random_picks(group: Group, k: int, device: torch.device) -> Tensor:
+    """k distinct-or-dropped random visible entries a query, [B, S, k]; the control that shows what the indexer is worth."""
+    generator = torch.Generator().manual_seed(group.first)
+    token = torch.arange(group.first + 1, group.first + group.length + 1)
+    visible = (token // CSA_RATIO).view(1, -1, 1)
+    draw = torch.rand(group.rows, group.length, k, generator=generator)
+    picks = (draw * visible).long().sort(-1).values
+    picks = picks.masked_fill(torch.cat((torch.zeros_like(picks[..., :1]).bool(), picks[..., 1:] == picks[..., :-1]), -1), -1)
+    return picks.masked_fill(visible == 0, -1).to(device)

@@ -1,0 +1,33 @@
+"""Linear maps without bias.
+
+Covers: `Linear` (weight [out, in], product in the input's dtype) with the optional FP8 simulation of its input. Does not cover:
+quantised storage (`checkpoint`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from octavo.kernels.quant import simulate_fp8
+
+ACTIVATION_GROUP = 128  # channels that share one power-of-two scale in the simulated FP8 input
+
+
+class Linear(nn.Module):
+    """y = x W^T; the weight is cast to x's dtype, so one set of FP32 masters serves BF16 training."""
+
+    def __init__(self, inputs: int, outputs: int, *, simulate: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.simulate = simulate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        return F.linear(round_input(x, self.simulate), self.weight.to(x.dtype))
+
+
+def round_input(x: Tensor, simulate: bool) -> Tensor:
+    """The input of an FP8 product as the release rounds it (architecture of the checkpoint, activation format)."""
+    return simulate_fp8(x, group=min(ACTIVATION_GROUP, x.shape[-1])) if simulate else x

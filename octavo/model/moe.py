@@ -1,0 +1,111 @@
+"""Mixture of experts: router (learned or by token id), routed experts, shared expert (report, MoE section)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from octavo.config.model import ModelConfig
+from octavo.kernels.experts import experts, swiglu
+from octavo.kernels.experts.ref import keep
+from octavo.kernels.route import Routing, route
+from octavo.model.linear import ACTIVATION_GROUP, Linear, round_input
+from octavo.kernels.quant import simulate_fp8
+
+
+class Load(NamedTuple):
+    """Tokens per expert [X], and the balance loss of this step (0 for hash-routed layers)."""
+
+    counts: Tensor
+    balance: Tensor
+
+
+class Gate(nn.Module):
+    """Scores and choice of experts; `hashed` layers look the choice up by token id."""
+
+    def __init__(self, config: ModelConfig, *, hashed: bool) -> None:
+        super().__init__()
+        self.top, self.scale, self.normalise = (
+            config.num_experts_per_tok, config.routed_scaling_factor, config.norm_topk_prob,
+        )
+        self.hashed = hashed
+        self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
+        if hashed:
+            self.register_buffer("tid2eid", torch.zeros(config.vocab_size, self.top, dtype=torch.int64))
+        else:
+            self.register_buffer("bias", torch.zeros(config.n_routed_experts))
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Routing:
+        """x [T, D], tokens [T] -> the chosen experts and their weights."""
+        table = self.get_buffer("tid2eid")[tokens] if self.hashed else None
+        bias = None if self.hashed else self.get_buffer("bias")
+        return route(
+            x, self.weight, top=self.top, scale=self.scale, normalise=self.normalise, bias=bias, table_rows=table
+        )
+
+
+class Experts(nn.Module):
+    """Stacked weights of the routed experts: w1 (gate) and w3 (up) [X, F, D], w2 (down) [X, D, F]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        X, F, D = config.n_routed_experts, config.moe_intermediate_size, config.hidden_size
+        self.w1 = nn.Parameter(torch.empty(X, F, D))
+        self.w3 = nn.Parameter(torch.empty(X, F, D))
+        self.w2 = nn.Parameter(torch.empty(X, D, F))
+
+
+class SharedExpert(nn.Module):
+    """The expert every token passes."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, F, sim = config.hidden_size, config.shared_intermediate_size, config.quant_sim
+        self.w1 = Linear(D, F, simulate=sim)
+        self.w3 = Linear(D, F, simulate=sim)
+        self.w2 = Linear(F, D, simulate=sim)
+        self.limit = config.swiglu_limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, D] -> [T, D]."""
+        return self.w2(swiglu(self.w1(x), self.w3(x), self.limit))
+
+
+class MoE(nn.Module):
+    """Routed and shared experts of one layer."""
+
+    def __init__(self, config: ModelConfig, *, hashed: bool) -> None:
+        super().__init__()
+        self.gate = Gate(config, hashed=hashed)
+        self.experts = Experts(config)
+        self.shared_experts = SharedExpert(config)
+        self.limit, self.simulate = config.swiglu_limit, config.quant_sim
+
+    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Load]:
+        """x [T, D] normalised input, tokens [T] -> output [T, D] and the load."""
+        routing = self.gate(x, tokens)
+        e = self.experts
+        routed = experts(
+            round_input(x, self.simulate), e.w1, e.w3, e.w2, chosen=routing.experts, weights=routing.weights,
+            limit=self.limit, round_hidden=_round_hidden if self.simulate else keep,
+        )
+        out = (routed + self.shared_experts(x).to(routed.dtype)).to(x.dtype)
+        return out, _load(routing, hashed=self.gate.hashed)
+
+
+def _round_hidden(hidden: Tensor) -> Tensor:
+    return simulate_fp8(hidden, group=min(ACTIVATION_GROUP, hidden.shape[-1]))
+
+
+def _load(routing: Routing, *, hashed: bool) -> Load:
+    """Counts, and sum_e f_e P_e with f_e = X / (A T) count_e and P_e the mean normalised score (report, balance loss)."""
+    T, X = routing.scores.shape
+    ones = torch.ones_like(routing.experts, dtype=routing.scores.dtype).flatten()
+    counts = torch.zeros(X, dtype=routing.scores.dtype, device=ones.device).index_add(0, routing.experts.flatten(), ones)
+    if hashed or T == 0:
+        return Load(counts, routing.scores.new_zeros(()))
+    share = routing.scores / routing.scores.sum(-1, keepdim=True).clamp_min(1e-20)
+    balance = (counts * (X / (routing.experts.shape[1] * T)) * share.mean(0)).sum()
+    return Load(counts, balance)

@@ -1,0 +1,1 @@
+"""Training: parameter groups, optimiser, losses, recipe, loop, resumable checkpoints."""

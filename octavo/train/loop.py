@@ -1,0 +1,145 @@
+"""The training loop: batches in, steps, log lines and checkpoints out, until the schedule or the time ends.
+
+Covers: one process on one device; resume; saving at the end and every few minutes. Does not cover: several ranks.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from octavo.kernels import hyper
+from octavo.model.init import init_weights
+from octavo.model.transformer import Transformer
+from octavo.train import checkpoint
+from octavo.train.log import RunLog
+from octavo.train.optim import Optimizer
+from octavo.train.recipes import Recipe
+from octavo.train.schedule import StepPlan
+from octavo.train.step import Batch, StepReport, recompute_layers, train_step
+
+_LOG_EVERY = 10
+
+Feed = Callable[[int], Iterator[dict[str, np.ndarray]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints, device,
+    whether the hyper-connection arithmetic is compiled, and micro-batches a step (more than 1 saves memory)."""
+
+    out: Path
+    max_seconds: float | None = None
+    save_seconds: float = 240.0
+    device: str = "cpu"
+    compile: bool = False
+    micro_batches: int = 1
+    resume: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended."""
+
+    steps: int
+    finished: bool
+    model: Transformer
+    last: dict[str, float]
+
+
+def train(recipe: Recipe, feed: Feed, options: RunOptions, *, engram_map: np.ndarray | None = None) -> RunResult:
+    """Run `recipe` to its end or for `max_seconds`. `feed(step)` yields the batches of steps step, step + 1, ...:
+    arrays tokens [B, S], weight [B, S], positions [B, S]. `engram_map` [V] is the tokenizer's compression for Engram."""
+    started = time.monotonic()
+    device = torch.device(options.device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    model = _build(recipe, device, engram_map)
+    optimizer = Optimizer(dict(model.named_parameters()), recipe.model, recipe.optim)
+    folder, step = options.out / "checkpoint", 0
+    if options.resume and (folder.exists() or folder.with_name("checkpoint.old").exists()):
+        step = checkpoint.load(folder, model, optimizer, recipe=recipe.name)
+    log = RunLog(options.out / "log.jsonl", from_step=step)
+    plain = {layer: layer.forward for layer in model.layers}
+    last: dict[str, float] = {}
+    saved, tokens, since = time.monotonic(), 0, time.monotonic()
+    with _compiled(options.compile):
+        for batch in feed(step):
+            plan = recipe.schedule.plan(step)
+            _set_recompute(model, plain, plan, recipe)
+            report = train_step(model, optimizer, _to_device(batch, device, options.micro_batches), plan, recipe.weights)
+            step, tokens = step + 1, tokens + batch["tokens"].size
+            if step % _LOG_EVERY == 0 or step == recipe.schedule.steps:
+                last = _line(report, plan, tokens / (time.monotonic() - since))
+                print(log.write(step=step - 1, stage=plan.stage, **last), file=sys.stderr, flush=True)
+                tokens, since = 0, time.monotonic()
+            now = time.monotonic()
+            out_of_time = options.max_seconds is not None and now - started > options.max_seconds
+            if now - saved > options.save_seconds or out_of_time or step == recipe.schedule.steps:
+                checkpoint.save(folder, model, optimizer, step=step, recipe=recipe.name)
+                saved = time.monotonic()
+            if out_of_time or step == recipe.schedule.steps:
+                break
+    for layer, forward in plain.items():
+        layer.forward = forward
+    return RunResult(steps=step, finished=step >= recipe.schedule.steps, model=model, last=last)
+
+
+def _build(recipe: Recipe, device: torch.device, engram_map: np.ndarray | None) -> Transformer:
+    model = Transformer(recipe.model, compute_dtype=torch.bfloat16 if device.type == "cuda" else None)
+    init_weights(model, seed=recipe.seed)
+    if engram_map is not None:
+        model.get_buffer("engram_map").copy_(torch.from_numpy(engram_map.astype(np.int64)))
+    return model.to(device)
+
+
+def _set_recompute(model: Transformer, plain: dict, plan: StepPlan, recipe: Recipe) -> None:
+    for layer, forward in plain.items():
+        layer.forward = forward
+    if plan.row_length >= recipe.recompute_from:
+        recompute_layers(model)
+
+
+def _to_device(batch: dict[str, np.ndarray], device: torch.device, parts: int) -> list[Batch]:
+    rows = batch["tokens"].shape[0]
+    parts = min(parts, rows)
+    cuts = [rows * i // parts for i in range(parts + 1)]
+    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in batch.items() if k != "spans"}
+    tokens, positions = tensors["tokens"].to(device, torch.int64), tensors["positions"].to(device, torch.int64)
+    weight = tensors["weight"].to(device, torch.float32)
+    return [
+        Batch(tokens=tokens[a:b], weight=weight[a:b], positions=positions[a:b])
+        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
+
+
+def _line(report: StepReport, plan: StepPlan, rate: float) -> dict[str, float]:
+    return {
+        "loss": report.loss.item(), "text": report.text_loss.item(), "answer": report.answer_loss.item(),
+        "accuracy": report.answer_accuracy.item(), "index": report.index_loss.item(), "balance": report.balance.item(),
+        "grad_norm": report.grad_norm.item(), "max_load": report.max_load.item(), "skipped": report.skipped.item(),
+        "rate": plan.rate, "row": plan.row_length, "topk": plan.topk or 0, "tokens_per_s": rate,
+    }
+
+
+class _compiled:
+    """Swaps the hyper-connection arithmetic for its compiled form while training, and back afterwards."""
+
+    def __init__(self, on: bool) -> None:
+        self._on = on
+
+    def __enter__(self) -> None:
+        self._saved = {name: getattr(hyper, name) for name in ("mix", "read", "write")}
+        if self._on:
+            for name, function in self._saved.items():
+                setattr(hyper, name, torch.compile(function, dynamic=False))
+
+    def __exit__(self, *_: object) -> None:
+        for name, function in self._saved.items():
+            setattr(hyper, name, function)

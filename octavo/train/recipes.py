@@ -1,0 +1,75 @@
+"""Recipes: one function, one whole run.
+
+Covers: what is trained, on what, for how long. Does not cover: how (`loop`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from octavo.config.errors import UsageError
+from octavo.config.model import ModelConfig
+from octavo.config.presets import xs
+from octavo.train.optim import OptimConfig
+from octavo.train.schedule import Schedule, Stage
+from octavo.train.step import LossWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A run. `tokens_per_step` is a multiple of every row length; rows longer than `recompute_from` recompute their layers."""
+
+    name: str
+    model: ModelConfig
+    schedule: Schedule
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+    tokens_per_step: int = 131_072
+    recompute_from: int = 16_384
+    seed: int = 2026
+
+
+def octavo_xs() -> Recipe:
+    """`octavo-xs`: dense rows of 2K while the recall circuit forms, sparse rows to 16K with position skips, then longer rows while the rate falls.
+
+    The stages follow a measured pilot: the indexer learns beside dense attention from the first step, so there is no
+    separate warm-up stage for it. The number of picks is drawn per step, so that more picks at test do no harm.
+    """
+    return Recipe(
+        name="octavo-xs",
+        model=xs(),
+        schedule=Schedule(
+            stages=(
+                Stage(name="dense", steps=600, row_lengths=(2048,), warmup=60),
+                Stage(
+                    name="sparse", steps=700, row_lengths=(4096, 8192, 16384), shares=(0.4, 0.35, 0.25),
+                    topk=(32, 64, 128), skips=0.5, final_rate=0.5,
+                ),
+                Stage(
+                    name="long", steps=450, row_lengths=(8192, 16384, 32768), shares=(0.3, 0.3, 0.4),
+                    topk=(64, 128, 256), skips=0.6, rate=0.5, final_rate=0.03,
+                ),
+            ),
+        ),
+    )
+
+
+def tiny() -> Recipe:
+    """A run of seconds on CPU, to see that everything works; the model is a cut-down `xs`."""
+    small = xs().changed(hidden_size=64, num_attention_heads=2, o_groups=1, q_lora_rank=32, o_lora_rank=32)
+    stages = (
+        Stage(name="dense", steps=6, row_lengths=(256,), warmup=2),
+        Stage(name="sparse", steps=4, row_lengths=(256, 512), shares=(0.5, 0.5), topk=(16,), skips=0.5, final_rate=0.1),
+    )
+    base = octavo_xs()
+    return replace(base, name="tiny", model=small, schedule=Schedule(stages=stages), tokens_per_step=1024)
+
+
+RECIPES = {"octavo-xs": octavo_xs, "tiny": tiny}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`; raises UsageError naming the known ones."""
+    if name not in RECIPES:
+        raise UsageError(f"recipe {name!r} is not known; there are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]()

@@ -1,0 +1,166 @@
+"""One training step: forward over packed rows, all losses, backward, update.
+
+Covers: weighted cross entropy, MTP, balance and index losses, the router's bias rule, skipping of steps whose gradient is not
+finite. Does not cover: where batches come from, logging to files, checkpoints.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from octavo.cache.view import Controls, View
+from octavo.kernels.cross_entropy import cross_entropy
+from octavo.model.block import BlockReport
+from octavo.model.transformer import Transformer
+from octavo.train.optim import Optimizer
+from octavo.train.schedule import StepPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the losses beside cross entropy, the router's bias speed, and the limit of the gradient's norm."""
+
+    mtp: float = 0.3
+    balance: float = 1e-4
+    index: float = 1.0
+    bias_speed: float = 1e-3
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows on the device: tokens [B, S] int64, weight [B, S] of predicting each token from those before it, rotary positions."""
+
+    tokens: Tensor
+    weight: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """Scalars of a step, still on the device: read them rarely."""
+
+    loss: Tensor
+    text_loss: Tensor
+    answer_loss: Tensor
+    answer_accuracy: Tensor
+    index_loss: Tensor
+    balance: Tensor
+    grad_norm: Tensor
+    max_load: Tensor
+    skipped: Tensor
+
+
+def recompute_layers(model: Transformer) -> None:
+    """Keep only the streams between layers; everything inside a layer is computed again in the backward pass."""
+    for layer in model.layers:
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def train_step(
+    model: Transformer, optimizer: Optimizer, batches: list[Batch], plan: StepPlan, weights: LossWeights
+) -> StepReport:
+    """Accumulate the gradient over `batches`, then update once. A gradient that is not finite is dropped and counted."""
+    optimizer.zero_grad()
+    total_weight = torch.stack([b.weight[:, 1:].sum() for b in batches]).sum()
+    parts = [_backward(model, b, plan, weights, total_weight, len(batches)) for b in batches]
+    sums = {key: torch.stack([p[key] for p in parts]).sum(0) for key in parts[0]}
+    params = [p for p in optimizer.parameters.values() if p.grad is not None]
+    grads: list[Tensor] = [p.grad for p in params if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    finite = torch.isfinite(norm)
+    if bool(finite):
+        torch._foreach_mul_(grads, (weights.clip / (norm + 1e-6)).clamp(max=1.0))
+        optimizer.step(plan.rate)
+        _balance_routers(model, sums["counts"], weights.bias_speed)
+    counts = sums["counts"]
+    n = len(batches)
+    return StepReport(
+        loss=sums["loss"], text_loss=sums["text"] / sums["text_n"].clamp_min(1),
+        answer_loss=sums["answer"] / sums["answer_n"].clamp_min(1), answer_accuracy=sums["hits"] / sums["answer_n"].clamp_min(1),
+        index_loss=sums["index"] / n, balance=sums["balance"] / n, grad_norm=norm,
+        max_load=(counts.amax(-1) / counts.mean(-1).clamp_min(1)).amax(), skipped=(~finite).long(),
+    )
+
+
+def _backward(
+    model: Transformer, batch: Batch, plan: StepPlan, weights: LossWeights, total_weight: Tensor, count: int
+) -> dict[str, Tensor]:
+    B, S = batch.tokens.shape
+    tokens = batch.tokens.flatten()
+    view = View.packed(
+        range(0, (B + 1) * S, S),
+        positions=batch.positions.flatten(),
+        controls=Controls(picks=plan.picks, index_topk=plan.topk, index_loss=True),
+        device=tokens.device,
+    )
+    out = model(tokens, view)
+    targets, weight = _shift(batch.tokens, 1), _shift(batch.weight, 1)
+    loss, hits = cross_entropy(model.merge(out.streams), model.head.weight, targets, weight)
+    loss = loss / total_weight
+    index, balance, counts = _side_losses(out.reports)
+    total = loss + (weights.index * index + weights.balance * balance) / count
+    if hasattr(model, "mtp"):
+        total = total + weights.mtp * _mtp_loss(model, out.streams, batch, view) / total_weight
+    total.backward()
+    answer = weight >= 1.0
+    with torch.no_grad():
+        return {
+            "loss": loss.detach(), "index": index.detach(), "balance": balance.detach(), "counts": counts,
+            **_split(model, out.streams.detach(), targets, answer, (weight > 0) & ~answer, hits),
+        }
+
+
+@torch.no_grad()
+def _split(
+    model: Transformer, streams: Tensor, targets: Tensor, answer: Tensor, text: Tensor, hits: Tensor, sample: int = 4096
+) -> dict[str, Tensor]:
+    """Loss on answers and on (a sample of) text apart, as sums and counts."""
+    out = {"hits": (hits & answer).sum().float(), "answer_n": answer.sum().float()}
+    for name, mask in (("answer", answer), ("text", text)):
+        rows = mask.nonzero().squeeze(1)
+        rows = rows[:: max(1, len(rows) // sample)]
+        mean = torch.zeros((), device=streams.device)
+        if len(rows):
+            mean = torch.nn.functional.cross_entropy(model.logits(streams[rows]), targets[rows])
+        size = out["answer_n"] if name == "answer" else mask.sum().float()
+        out[name] = mean * size
+        out[f"{name}_n"] = size
+    return out
+
+
+def _shift(rows: Tensor, by: int) -> Tensor:
+    """What comes `by` tokens later in the same row, zero at the row's end; [B, S] -> [B * S]."""
+    shifted = torch.zeros_like(rows)
+    shifted[:, :-by] = rows[:, by:]
+    return shifted.flatten()
+
+
+def _side_losses(reports: tuple[BlockReport, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    counts = torch.stack([r.load.counts for r in reports])
+    balance = torch.stack([r.load.balance for r in reports]).sum()
+    terms = [r.index_loss.divergence / r.index_loss.queries.clamp_min(1) for r in reports if r.index_loss is not None]
+    return torch.stack(terms).sum() if terms else balance.new_zeros(()), balance, counts
+
+
+def _mtp_loss(model: Transformer, streams: Tensor, batch: Batch, view: View) -> Tensor:
+    """Cross entropy of the token after next, the first stage only; rows' last two tokens have no target."""
+    following, target, weight = _shift(batch.tokens, 1), _shift(batch.tokens, 2), _shift(batch.weight, 2)
+    embedded = model.embed(following).to(streams.dtype)
+    hidden, _ = model.mtp[0].predict(streams, embedded, following, view, model.rotary)
+    loss, _ = cross_entropy(hidden, model.head.weight, target, weight)
+    return loss
+
+
+@torch.no_grad()
+def _balance_routers(model: Transformer, counts: Tensor, speed: float) -> None:
+    """bias_e += speed * sign(mean load - load_e) for learned routers (report, balance rule)."""
+    for layer, load in zip(model.layers, counts, strict=True):
+        gate = layer.ffn.gate
+        if not gate.hashed:
+            gate.bias += speed * torch.sign(load.mean() - load)
