@@ -1,1 +1,1 @@
-"""The folded cache: byte layout, pages, tensors, sequence state, the view a step gives to the model, and the document file."""
+"""The folded cache: byte layout, pages, tensors, sequence state, a step's view for the model, the document file."""

@@ -1,7 +1,7 @@
 """Rows of the cache as bytes: encode values for storage, decode them for use.
 
-Covers: the four row formats of `octavo.cache.layout` on uint8 tensors. Does not cover: their sizes (layout) or the number
-formats themselves (`octavo.kernels.quant`).
+Covers: the four row formats of `octavo.cache.layout` on uint8 tensors. Does not cover: their sizes (layout) or the
+number formats themselves (`octavo.kernels.quant`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from octavo.cache.layout import RowFormat
 from octavo.kernels import quant
-
 
 PLAIN = (RowFormat.FP32, RowFormat.BF16)  # formats whose bytes are the values themselves
 
@@ -23,7 +22,8 @@ def encode(values: Tensor, *, format: RowFormat, kind: str, rope_dims: int) -> T
     if format is RowFormat.BF16:
         return values.to(torch.bfloat16).contiguous().view(torch.uint8)
     if kind == "index":
-        return quant.encode_rows_fp4(values.float()) if format is RowFormat.FP4 else quant.encode_index_fp8(values.float())
+        wide = values.float()
+        return quant.encode_rows_fp4(wide) if format is RowFormat.FP4 else quant.encode_index_fp8(wide)
     if format is RowFormat.FP8:
         return quant.encode_rows_fp8(values.float(), rope_dims)
     raise AssertionError(f"no {format} rows for {kind} entries")

@@ -54,7 +54,7 @@ class PageAllocator:
     def release(self, pages: Sequence[int]) -> None:
         """One holder less for each page; pages without holders become free (adopted ones are retired).
 
-        They are freed last first, so that the next sequence takes them in ascending order and finds its pages side by side.
+        They are freed last first, so that the next sequence takes them in ascending order and side by side.
         """
         for page in reversed(pages):
             left = self._holders[page] - 1

@@ -1,12 +1,13 @@
 """The tensors behind the pages.
 
-Covers: slabs (for each layer and kind one byte tensor of entry rows), writing, copying a page, and `PagedRows`, the kernels'
-view of a sequence's entries. Does not cover: who holds a page (`pages`), the sequence's tails (`state`).
+Covers: slabs (for each layer and kind one byte tensor of entry rows), writing, copying a page, and `PagedRows`, the
+kernels' view of a sequence's entries. Does not cover: who holds a page (`pages`), the sequence's tails (`state`).
 """
 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +18,33 @@ from octavo.cache.layout import PAGE_TOKENS, CacheLayout, StoreSpec
 from octavo.cache.pages import PageAllocator
 
 StoreKey = tuple[int, str]
+LoadRows = Callable[[StoreKey], Tensor]
+"""Gives the rows of one store of read-only pages, [pages * entries_per_page, row_bytes] uint8, when first needed."""
 
 
 @dataclass(frozen=True)
 class Slab:
-    """`count` consecutive pages starting at number `first`; `stores[key]` is [count * entries_per_page, row_bytes] uint8."""
+    """`count` consecutive pages from number `first`; `stores[key]` is [count * entries_per_page, row_bytes] uint8.
+
+    With `load` the pages are adopted (read-only, they live elsewhere) and `stores` fills as they are used.
+    """
 
     first: int
     count: int
     stores: dict[StoreKey, Tensor]
-    adopted: bool = False
+    load: LoadRows | None = None
+
+    @property
+    def adopted(self) -> bool:
+        return self.load is not None
+
+    def rows(self, key: StoreKey) -> Tensor:
+        """All rows of one store."""
+        rows = self.stores.get(key)
+        if rows is None:
+            assert self.load is not None, f"no store {key}"
+            rows = self.stores[key] = self.load(key)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -56,8 +74,13 @@ class PagePool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all slabs, as allocated."""
-        return sum(t.nbytes for slab in self._slabs for t in slab.stores.values())
+        """Bytes of all slabs, as allocated; adopted pages are not among them."""
+        return sum(t.nbytes for slab in self._slabs if not slab.adopted for t in slab.stores.values())
+
+    @property
+    def adopted_bytes(self) -> int:
+        """Bytes of the adopted pages, which live elsewhere."""
+        return sum(slab.count * self.layout.page_bytes for slab in self._slabs if slab.adopted)
 
     def take(self) -> int:
         if not self.allocator.free:
@@ -71,14 +94,21 @@ class PagePool:
             self._slabs.append(Slab(pages.start, self.slab_pages, stores))
         return self.allocator.take()
 
-    def adopt(self, stores: dict[StoreKey, Tensor], count: int) -> range:
-        """Register read-only pages that live elsewhere; the caller is their first holder."""
-        for key, spec in self.specs.items():
+    def adopt(self, load: LoadRows, count: int) -> range:
+        """Register read-only pages that live elsewhere; the caller is their first holder.
+
+        `load` is called once for a store, when one of its rows is first read; what it raises reaches the reader.
+        """
+
+        def checked(key: StoreKey) -> Tensor:
+            spec, rows = self.specs[key], load(key)
             expected = (count * spec.entries_per_page, spec.row_bytes)
-            if tuple(stores[key].shape) != expected:
-                raise ValueError(f"pages of store {key}: shape {tuple(stores[key].shape)}, expected {expected}")
+            if tuple(rows.shape) != expected:
+                raise ValueError(f"pages of store {key}: shape {tuple(rows.shape)}, expected {expected}")
+            return rows.to(self.device)
+
         pages = self.allocator.add(count, adopted=True)
-        self._slabs.append(Slab(pages.start, count, stores, adopted=True))
+        self._slabs.append(Slab(pages.start, count, {}, load=checked))
         return pages
 
     def release(self, pages: list[int]) -> None:
@@ -101,8 +131,12 @@ class PagePool:
         runs = list(known or [])
         done = runs[-1].start + runs[-1].count if runs else 0
         for place in range(done, len(pages)):
-            if runs and pages[place] == pages[place - 1] + 1 and pages[place] < runs[-1].slab.first + runs[-1].slab.count:
-                last = runs[-1]
+            last = runs[-1] if runs else None
+            if (
+                last is not None
+                and pages[place] == pages[place - 1] + 1
+                and pages[place] < last.slab.first + last.slab.count
+            ):
                 runs[-1] = Run(last.start, last.count + 1, last.slab, last.page)
             else:
                 slab, inner = self.locate(pages[place])
@@ -113,7 +147,7 @@ class PagePool:
         (a, i), (b, j) = self.locate(source), self.locate(target)
         for key, spec in self.specs.items():
             n = spec.entries_per_page
-            b.stores[key][j * n : (j + 1) * n] = a.stores[key][i * n : (i + 1) * n]
+            b.stores[key][j * n : (j + 1) * n] = a.rows(key)[i * n : (i + 1) * n]
 
     def write(self, runs: list[Run], key: StoreKey, first: int, values: Tensor) -> None:
         """Store entries first .. first + n - 1 of a sequence, values [n, width]."""
@@ -138,7 +172,7 @@ class PagedRows:
 
     def __init__(self, pool: PagePool, runs: list[Run], key: StoreKey, length: int) -> None:
         self._spec, self._runs, self._key = pool.specs[key], runs, key
-        self._rope_dims = pool.layout.rope_dims
+        self._rope_dims, self._device = pool.layout.rope_dims, pool.device
         self._length = length
 
     @property
@@ -156,39 +190,42 @@ class PagedRows:
     def tile(self, start: int, stop: int) -> Tensor:
         n = self._spec.entries_per_page
         parts = []
-        for run in self._runs:
-            lo, hi = run.start * n, (run.start + run.count) * n
-            a, b = max(start, lo), min(stop, hi)
-            if a < b:
-                slot = run.page * n + a - lo
-                parts.append(run.slab.stores[self._key][slot : slot + b - a])
+        at = max(bisect.bisect_right(self._runs, start // n, key=lambda run: run.start) - 1, 0)
+        while start < stop and at < len(self._runs):
+            run = self._runs[at]
+            b = min(stop, (run.start + run.count) * n)
+            shift = (run.page - run.start) * n
+            parts.append(run.slab.rows(self._key)[start + shift : b + shift])
+            start, at = b, at + 1
         if not parts:
-            return self._decode(torch.empty(0, self._spec.row_bytes, dtype=torch.uint8)).unsqueeze(0)
+            return self._decode(torch.empty(0, self._spec.row_bytes, dtype=torch.uint8, device=self._device)).unsqueeze(0)
         return self._decode(parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
 
     def gather(self, index_BSk: Tensor) -> Tensor:
-        n = self._spec.entries_per_page
         flat = index_BSk.reshape(-1)
         if len(self._runs) == 1:
-            run = self._runs[0]
-            rows = self._select(run, flat + run.page * n)
+            rows = self._select(self._runs[0], flat)
         else:
-            starts = torch.tensor([r.start * n for r in self._runs], device=flat.device)
-            owner = torch.bucketize(flat, starts, right=True) - 1
-            rows = None
-            for r in owner.unique().tolist():
-                run = self._runs[r]
-                here = (owner == r).nonzero().squeeze(1)
-                part = self._select(run, flat[here] - run.start * n + run.page * n)
-                if rows is None:
-                    rows = torch.empty(len(flat), part.shape[1], dtype=part.dtype, device=part.device)
-                rows[here] = part
-            assert rows is not None
+            rows = self._gather_runs(flat)
+        if self._spec.format not in codec.PLAIN:
+            rows = self._decode(rows)
         return rows.view(*index_BSk.shape, self._spec.width)
 
-    def _select(self, run: Run, slots: Tensor) -> Tensor:
-        """Typed rows are selected after the view, which moves whole values instead of bytes."""
-        store = run.slab.stores[self._key]
+    def _gather_runs(self, flat: Tensor) -> Tensor:
+        """Rows of many runs: entries are sorted once, so that each run that is met costs one selection."""
+        n = self._spec.entries_per_page
+        ascending, order = flat.sort()
+        starts = torch.tensor([run.start * n for run in self._runs[1:]], device=flat.device)
+        bounds = [0, *torch.searchsorted(ascending, starts).tolist(), len(flat)]
+        met = [(run, a, b) for run, a, b in zip(self._runs, bounds[:-1], bounds[1:], strict=True) if a < b]
+        if len(met) == 1:
+            return self._select(met[0][0], flat)
+        parts = torch.cat([self._select(run, ascending[a:b]) for run, a, b in met])
+        return torch.empty_like(parts).index_copy_(0, order, parts)
+
+    def _select(self, run: Run, entries: Tensor) -> Tensor:
+        """Stored rows of a run by entry number; typed already where that moves whole values instead of bytes."""
+        store = run.slab.rows(self._key)
         if self._spec.format in codec.PLAIN:
-            return self._decode(store).index_select(0, slots)
-        return self._decode(store.index_select(0, slots))
+            store = self._decode(store)
+        return store.index_select(0, entries + (run.page - run.start) * self._spec.entries_per_page)

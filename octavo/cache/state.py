@@ -1,7 +1,7 @@
 """What a sequence needs to go on: pages, tails of every layer, token ids, position.
 
-Covers: `SequenceState` with fork, rollback, snapshot, adoption of stored pages, and its integrity check. Does not cover: running
-the model (`View.commit` writes here), files (`octavo.cache.document`).
+Covers: `SequenceState` with fork, rollback, snapshot, adoption of stored pages, and its integrity check. Does not
+cover: running the model (`View.commit` writes here), files (`octavo.cache.document`).
 
 Tails are immutable tensors that are replaced, never written, so forks share them and rollback cuts them.
 """
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from octavo.cache.layout import PAGE_TOKENS
-from octavo.cache.pool import PagePool, Run, StoreKey
-from octavo.cache.tails import LayerTail, raw_start
+from octavo.cache.pool import LoadRows, PagePool, Run, StoreKey
+from octavo.cache.tails import LayerTail, lean_tail, raw_start
 from octavo.config.errors import LimitError
 
 SNAPSHOT_TOKENS = 4096  # a state keeps what is needed to return to the last multiples of this
@@ -95,14 +95,14 @@ class SequenceState:
 
     def _drop_pages(self, keep: int) -> None:
         self.pool.release(self.pages[keep:])
-        self.pages = self.pages[:keep]
-        kept: list[Run] = []
-        for run in self.runs:
-            if run.start + run.count <= keep:
-                kept.append(run)
-            elif run.start < keep:
-                kept.append(replace(run, count=keep - run.start))
-        self.runs = kept
+        self.pages, self.runs = self.pages[:keep], self._runs_of(keep)
+
+    def _runs_of(self, pages: int) -> list[Run]:
+        """The runs of the first `pages` pages."""
+        kept = [run for run in self.runs if run.start < pages]
+        if kept and kept[-1].start + kept[-1].count > pages:
+            kept[-1] = replace(kept[-1], count=pages - kept[-1].start)
+        return kept
 
     # -- fork, rollback, close ---------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class SequenceState:
         used = -(-self.length // PAGE_TOKENS)
         twin.pages = self.pages[:used]
         self.pool.allocator.hold(twin.pages)
-        twin.runs = self.pool.runs(twin.pages)
+        twin.runs = self._runs_of(used)
         twin.length, twin._ids, twin._marks = self.length, self._ids[: self.length].copy(), self._marks
         return twin
 
@@ -165,7 +165,8 @@ class SequenceState:
         self._drop_pages(-(-mark.length // PAGE_TOKENS))
         if mark.length < target:
             if self._replay is None:
-                raise LimitError(f"rollback: {target - mark.length} tokens must be read again, and this state has no model")
+                again = target - mark.length
+                raise LimitError(f"rollback: {again} tokens must be read again, and this state has no model")
             self._replay(ids[mark.length :], self)
 
     def close(self) -> None:
@@ -181,29 +182,45 @@ class SequenceState:
 
     # -- storage -----------------------------------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """The tails by name; with pages and token ids this is the whole state."""
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Lengths, ascending, to which the state can return without reading again; `snapshot` knows them."""
+        return tuple(mark.length for mark in self._marks)
+
+    def snapshot(self, length: int | None = None, *, lean: bool = False) -> dict[str, Tensor]:
+        """The tails by name, now or at one of `marks`; with pages and token ids this is the whole state.
+
+        A lean snapshot leaves out the rows that only a rollback without reading again needs.
+        """
+        tails = self.tails
+        if length is not None and length != self.length:
+            tails = next(mark.tails for mark in self._marks if mark.length == length)
+        at = self.length if length is None else length
         named: dict[str, Tensor] = {}
-        for i, tail in enumerate(self.tails):
-            named[f"{i}.window"] = tail.window
-            for name, values in tail.raw.items():
-                named[f"{i}.raw.{name}.{tail.raw_first[name]}"] = values
-            if tail.conv is not None:
-                named[f"{i}.conv"] = tail.conv
+        for i, tail in enumerate(tails):
+            kept = lean_tail(self.layout, i, tail, at) if lean else tail
+            named[f"{i}.window"] = kept.window
+            for name, values in kept.raw.items():
+                named[f"{i}.raw.{name}.{kept.raw_first[name]}"] = values
+            if kept.conv is not None:
+                named[f"{i}.conv"] = kept.conv
         return named
 
     def read_pages(self, first: int, count: int) -> dict[StoreKey, Tensor]:
         """Stored bytes of pages first .. first + count - 1, by store: [count * entries_per_page, row_bytes]."""
+        parts = [self.pool.locate(p) for p in self.pages[first : first + count]]
         out = {}
         for key, spec in self.pool.specs.items():
             n = spec.entries_per_page
-            parts = [self.pool.locate(p) for p in self.pages[first : first + count]]
-            out[key] = torch.cat([slab.stores[key][i * n : (i + 1) * n] for slab, i in parts])
+            out[key] = torch.cat([slab.rows(key)[i * n : (i + 1) * n] for slab, i in parts])
         return out
 
-    def adopt_pages(self, slab: dict[StoreKey, Tensor], count: int) -> None:
-        """Append read-only pages; only for a state that is being restored (its pages are all full)."""
-        self.pages.extend(self.pool.adopt(slab, count))
+    def adopt_pages(self, load: LoadRows, count: int) -> None:
+        """Append `count` read-only pages, of which `load` gives a store's rows when they are first read.
+
+        Only for a state that is being restored (its pages are all full).
+        """
+        self.pages.extend(self.pool.adopt(load, count))
         self.runs = self.pool.runs(self.pages, self.runs)
 
     def load_snapshot(self, named: dict[str, Tensor], ids: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """What a step hands to the model beside the tokens.
 
-Covers: `View` (positions, groups of sequences, controls), the two sources of past rows (`FreshRows` for whole sequences without a
-past, `StateRows` for a sequence in the cache), and the commit. Prefill, chunk, decode and training differ in this value only.
-Does not cover: scheduling, storage.
+Covers: `View` (positions, groups of sequences, controls), the two sources of past rows (`FreshRows` for whole sequences
+without a past, `StateRows` for a sequence in the cache), and the commit. Prefill, chunk, decode and training differ in
+this value only. Does not cover: scheduling, storage.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class PastRows(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """`rows` sequences of `length` new tokens each, at packed tokens start .. start + rows * length - 1; their first new token
-    has the number `first` in its sequence."""
+    """`rows` sequences of `length` new tokens each, at packed tokens start .. start + rows * length - 1; their first new
+    token has the number `first` in its sequence."""
 
     start: int
     rows: int

@@ -21,8 +21,8 @@ from octavo.model.rotary import Rotary, Table
 
 
 class Mass(NamedTuple):
-    """Attention probability that a group's queries gave to compressed entries, summed over heads: values [B, S, n] for the
-    entries `index` [B, S, n], or for entries 0..n-1 when `index` is None."""
+    """Attention probability that a group's queries gave to compressed entries, summed over heads: values [B, S, n] for
+    the entries `index` [B, S, n], or for entries 0..n-1 when `index` is None."""
 
     ratio: int
     values: Tensor

@@ -42,10 +42,12 @@ class Block(nn.Module):
         self.attn = Attention(config, layer=layer, ratio=ratio)
         self.ffn_norm = RMSNorm(D, config.rms_norm_eps)
         self.ffn = MoE(config, hashed=hashed)
-        for part in ("attn", "ffn"):
-            self.register_parameter(f"hc_{part}_fn", nn.Parameter(torch.empty(mixes, M * D)))
-            self.register_parameter(f"hc_{part}_base", nn.Parameter(torch.empty(mixes)))
-            self.register_parameter(f"hc_{part}_scale", nn.Parameter(torch.empty(3)))
+        self.hc_attn_fn = nn.Parameter(torch.empty(mixes, M * D))
+        self.hc_attn_base = nn.Parameter(torch.empty(mixes))
+        self.hc_attn_scale = nn.Parameter(torch.empty(3))
+        self.hc_ffn_fn = nn.Parameter(torch.empty(mixes, M * D))
+        self.hc_ffn_base = nn.Parameter(torch.empty(mixes))
+        self.hc_ffn_scale = nn.Parameter(torch.empty(3))
 
     def forward(
         self, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary, compressed: Tensor | None

@@ -52,9 +52,17 @@ class Compressor(nn.Module):
         previous = self.overlap and start > 0
         lo = (start - previous) * self.ratio - row0
         used = rows[:, lo : stop * self.ratio - row0] if stop > start else rows[:, :0]
-        made = pool(
-            used[..., : both // 2], used[..., both // 2 :], ratio=self.ratio, overlap=self.overlap, has_previous=previous
-        ) if stop > start else rows.new_zeros(B, 0, self.width)
+        made = (
+            pool(
+                used[..., : both // 2],
+                used[..., both // 2 :],
+                ratio=self.ratio,
+                overlap=self.overlap,
+                has_previous=previous,
+            )
+            if stop > start
+            else rows.new_zeros(B, 0, self.width)
+        )
         made = self.norm(made.to(dtype))
         cos, sin = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
         made = self._finish(rotate(made, cos, sin))

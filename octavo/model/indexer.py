@@ -17,11 +17,11 @@ from octavo.kernels.rows import Rows
 from octavo.kernels.sparse_attention import Causal, Picked, Selection
 from octavo.model.compressor import Compressor
 from octavo.model.linear import Linear
-from octavo.model.rotary import Rotary, Table
+from octavo.model.rotary import Table
 
 
 class IndexLoss(NamedTuple):
-    """Sums over queries: divergence, number of queries with a teacher, teacher mass that the indexer's top half holds."""
+    """Sums over queries: divergence, and the number of queries that had a teacher."""
 
     divergence: Tensor
     queries: Tensor
@@ -58,7 +58,8 @@ class Indexer(nn.Module):
         return Queries(q, self.weights_proj(x.detach()) * (self.width * self.heads) ** -0.5)
 
     def select(self, queries: Queries, keys: Rows, group: Group, controls: Controls) -> Selection:
-        """Entries for the group's queries (shapes [B, S, ...]); all visible ones where they are no more than the top-k."""
+        """Entries for the group's queries (shapes [B, S, ...]); all visible ones where they are no more than the top-k.
+        """
         k = self.topk if controls.index_topk is None else controls.index_topk
         if controls.picks is Picks.ALL or (group.first + group.length) // CSA_RATIO <= k:
             return Causal(CSA_RATIO)
@@ -69,8 +70,8 @@ class Indexer(nn.Module):
     def loss(self, queries: Queries, keys: Rows, selection: Selection, mass: Tensor, group: Group) -> IndexLoss:
         """Divergence of the indexer's softmax from the attention mass over the selected entries.
 
-        The teacher is the joint softmax over window, entries and sink, summed over heads, then normalised once; queries whose
-        entries got no mass are left out.
+        The teacher is the joint softmax over window, entries and sink, summed over heads, then normalised once;
+        queries whose entries got no mass are left out.
         """
         if isinstance(selection, Causal):
             scores = index_scores(queries.q, queries.w, keys.tile(0, keys.length))
@@ -95,11 +96,14 @@ def divergence(scores: Tensor, mass: Tensor, seen: Tensor) -> IndexLoss:
 
 
 def random_picks(group: Group, k: int, device: torch.device) -> Tensor:
-    """k distinct-or-dropped random visible entries a query, [B, S, k]; the control that shows what the indexer is worth."""
+    """k distinct-or-dropped random visible entries a query, [B, S, k]; the control that shows what the indexer is
+    worth."""
     generator = torch.Generator().manual_seed(group.first)
     token = torch.arange(group.first + 1, group.first + group.length + 1)
     visible = (token // CSA_RATIO).view(1, -1, 1)
     draw = torch.rand(group.rows, group.length, k, generator=generator)
     picks = (draw * visible).long().sort(-1).values
-    picks = picks.masked_fill(torch.cat((torch.zeros_like(picks[..., :1]).bool(), picks[..., 1:] == picks[..., :-1]), -1), -1)
+    picks = picks.masked_fill(
+        torch.cat((torch.zeros_like(picks[..., :1]).bool(), picks[..., 1:] == picks[..., :-1]), -1), -1
+    )
     return picks.masked_fill(visible == 0, -1).to(device)

@@ -76,7 +76,7 @@ def _hyper_base(layer: int, M: int) -> Tensor:
 
 
 def hash_table(config: ModelConfig, *, layer: int, seed: int) -> Tensor:
-    """Experts by token id for a hash-routed layer, [V, A]: distinct experts a row, every expert equally often."""
+    """Experts by token id for a hash-routed layer, [V, A]: distinct experts a row, every expert about equally often."""
     generator = torch.Generator().manual_seed(seed * 1000 + layer)
     X, A = config.n_routed_experts, config.num_experts_per_tok
     first = torch.randperm(config.vocab_size, generator=generator) % X

@@ -1,7 +1,7 @@
 """Linear maps without bias.
 
-Covers: `Linear` (weight [out, in], product in the input's dtype) with the optional FP8 simulation of its input. Does not cover:
-quantised storage (`checkpoint`).
+Covers: `Linear` (weight [out, in], product in the input's dtype) with the optional FP8 simulation of its input. Does
+not cover: quantised storage (`checkpoint`).
 """
 
 from __future__ import annotations

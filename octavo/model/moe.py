@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from octavo.config.model import ModelConfig
 from octavo.kernels.experts import experts, swiglu
 from octavo.kernels.experts.ref import keep
+from octavo.kernels.quant import simulate_fp8
 from octavo.kernels.route import Routing, route
 from octavo.model.linear import ACTIVATION_GROUP, Linear, round_input
-from octavo.kernels.quant import simulate_fp8
 
 
 class Load(NamedTuple):
@@ -28,7 +28,9 @@ class Gate(nn.Module):
     def __init__(self, config: ModelConfig, *, hashed: bool) -> None:
         super().__init__()
         self.top, self.scale, self.normalise = (
-            config.num_experts_per_tok, config.routed_scaling_factor, config.norm_topk_prob,
+            config.num_experts_per_tok,
+            config.routed_scaling_factor,
+            config.norm_topk_prob,
         )
         self.hashed = hashed
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
@@ -88,8 +90,14 @@ class MoE(nn.Module):
         routing = self.gate(x, tokens)
         e = self.experts
         routed = experts(
-            round_input(x, self.simulate), e.w1, e.w3, e.w2, chosen=routing.experts, weights=routing.weights,
-            limit=self.limit, round_hidden=_round_hidden if self.simulate else keep,
+            round_input(x, self.simulate),
+            e.w1,
+            e.w3,
+            e.w2,
+            chosen=routing.experts,
+            weights=routing.weights,
+            limit=self.limit,
+            round_hidden=_round_hidden if self.simulate else keep,
         )
         out = (routed + self.shared_experts(x).to(routed.dtype)).to(x.dtype)
         return out, _load(routing, hashed=self.gate.hashed)
@@ -100,10 +108,12 @@ def _round_hidden(hidden: Tensor) -> Tensor:
 
 
 def _load(routing: Routing, *, hashed: bool) -> Load:
-    """Counts, and sum_e f_e P_e with f_e = X / (A T) count_e and P_e the mean normalised score (report, balance loss)."""
+    """Counts, and sum_e f_e P_e: f_e = X / (A T) count_e, P_e the mean normalised score (report, balance loss)."""
     T, X = routing.scores.shape
     ones = torch.ones_like(routing.experts, dtype=routing.scores.dtype).flatten()
-    counts = torch.zeros(X, dtype=routing.scores.dtype, device=ones.device).index_add(0, routing.experts.flatten(), ones)
+    counts = torch.zeros(X, dtype=routing.scores.dtype, device=ones.device).index_add(
+        0, routing.experts.flatten(), ones
+    )
     if hashed or T == 0:
         return Load(counts, routing.scores.new_zeros(()))
     share = routing.scores / routing.scores.sum(-1, keepdim=True).clamp_min(1e-20)

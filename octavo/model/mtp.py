@@ -33,8 +33,8 @@ class MTP(Block):
     def predict(
         self, streams: Tensor, next_embedding: Tensor, next_tokens: Tensor, view: View, rotary: Rotary
     ) -> tuple[Tensor, BlockReport]:
-        """Streams [T, M, D] of the last block, embedding [T, D] and ids [T] of the following tokens -> hidden [T, D] that the
-        model's head turns into logits of the token after next."""
+        """Streams [T, M, D] of the last block, embedding [T, D] and ids [T] of the following tokens -> hidden [T, D]
+        that the model's head turns into logits of the token after next."""
         mixed = self.e_proj(self.enorm(next_embedding)).unsqueeze(1) + self.h_proj(self.hnorm(streams))
         after, report = self(mixed, next_tokens, view, rotary, None)
         merged = hyper.merge(after, self.hc_head_fn, self.hc_head_base, self.hc_head_scale, **self._merge)

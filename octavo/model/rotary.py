@@ -1,7 +1,7 @@
 """Rotary tables of the two kinds of layer.
 
-Covers: base and YaRN by layer kind (window layers: `rope_theta`, plain; compressed layers: `compress_rope_theta` with the
-configured YaRN, for everything inside the layer). Does not cover: the rotation (`octavo.kernels.rope`).
+Covers: base and YaRN by layer kind (window layers: `rope_theta`, plain; compressed layers: `compress_rope_theta` with
+the configured YaRN, for everything inside the layer). Does not cover: the rotation (`octavo.kernels.rope`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ class Rotary:
         key = (ratio > 0, positions.device)
         if key not in self._frequencies:
             yarn = self._config.rope_yarn(ratio)
-            scaling = {} if yarn is None else {
-                "factor": yarn.factor,
-                "original": yarn.original_max_position_embeddings,
-                "beta_fast": yarn.beta_fast,
-                "beta_slow": yarn.beta_slow,
-            }
-            made = inverse_frequencies(base=self._config.rope_base(ratio), dims=self._config.qk_rope_head_dim, **scaling)
+            scaling = {}
+            if yarn is not None:
+                scaling = {
+                    "factor": yarn.factor,
+                    "original": yarn.original_max_position_embeddings,
+                    "beta_fast": yarn.beta_fast,
+                    "beta_slow": yarn.beta_slow,
+                }
+            base, dims = self._config.rope_base(ratio), self._config.qk_rope_head_dim
+            made = inverse_frequencies(base=base, dims=dims, **scaling)
             self._frequencies[key] = made.to(positions.device)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         return rope_table(positions, self._frequencies[key], dtype=wide)

@@ -69,8 +69,12 @@ class Transformer(nn.Module):
     def merge(self, streams: Tensor) -> Tensor:
         """Streams [R, M, D] -> normalised hidden rows [R, D] that the head reads."""
         merged = hyper.merge(
-            streams, self.hc_head_fn, self.hc_head_base, self.hc_head_scale,
-            eps=self.config.hc_eps, norm_eps=self.config.rms_norm_eps,
+            streams,
+            self.hc_head_fn,
+            self.hc_head_base,
+            self.hc_head_scale,
+            eps=self.config.hc_eps,
+            norm_eps=self.config.rms_norm_eps,
         )
         return self.norm(merged)
 

@@ -1,6 +1,7 @@
 """Which optimiser trains which parameter, by role.
 
-Covers: the assignment and the number of independent matrices inside a stacked parameter. Does not cover: the update rules.
+Covers: the assignment and the number of independent matrices inside a stacked parameter. Does not cover: the update
+rules.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from octavo.config.model import ModelConfig
 
 
 class Role(StrEnum):
-    """Muon for hidden matrices; AdamW with decay for embedding and head, without for scalars; Adam with its own rate for
-    Engram tables. A name's role never depends on the tensor's rank."""
+    """Muon for hidden matrices; AdamW with decay for embedding and head, without for scalars; Adam with its own rate
+    for Engram tables. A name's role never depends on the tensor's rank."""
 
     MATRIX = "matrix"
     EMBEDDING = "embedding"
@@ -33,8 +34,8 @@ def role(name: str) -> Role:
 
 
 def matrices(name: str, config: ModelConfig) -> int:
-    """How many logically independent matrices a MATRIX parameter holds: experts are one each, grouped output one a group,
-    Engram's keys and value one each."""
+    """How many logically independent matrices a MATRIX parameter holds: experts are one each, grouped output one a
+    group, Engram's keys and value one each."""
     if ".ffn.experts." in name:
         return config.n_routed_experts
     if name.endswith("wo_a.weight"):

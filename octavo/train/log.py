@@ -11,14 +11,14 @@ from typing import Any
 
 
 class RunLog:
-    """Appends to `path`; on resume, lines of steps at or beyond `from_step` are removed first."""
+    """Appends to `path`; on resume, lines of steps at or beyond `from_step` (and a torn last one) are removed first."""
 
     def __init__(self, path: Path, *, from_step: int) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept: list[str] = []
         if from_step and path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < from_step]
+            kept = [line for line in path.read_text().splitlines() if _before(line, from_step)]
         path.write_text("".join(line + "\n" for line in kept))
 
     def write(self, **values: Any) -> str:
@@ -27,3 +27,10 @@ class RunLog:
         with open(self._path, "a") as f:
             f.write(line + "\n")
         return line
+
+
+def _before(line: str, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] < step
+    except ValueError:  # the run was killed while it wrote this line
+        return False

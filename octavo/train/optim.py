@@ -3,9 +3,12 @@
 Covers: hybrid Newton-Schulz orthogonalisation batched over equal shapes, decoupled decay, state as tensors by parameter
 name. Does not cover: schedules, gradient reduction.
 
-Muon (report, algorithm 1): M = mu M + G; O = orthogonalise(G + mu M) * 0.18 sqrt(max(rows, columns)), so that the update's RMS is
-0.18 and AdamW-like rates carry over; W = W (1 - lr decay) - lr O.
+Muon (report, algorithm 1): M = mu M + G; O = orthogonalise(G + mu M) * 0.18 sqrt(max(rows, columns)), so that the
+update's RMS is 0.18 and AdamW-like rates carry over; W = W (1 - lr decay) - lr O.
 """
+
+# torch publishes no other way to update many tensors in one call.
+# pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -74,7 +77,9 @@ class Optimizer:
         for shape, members in self._matrix_batches.items():
             self._muon(shape, [(n, k) for n, k in members if self.parameters[n].grad is not None], rate)
         rates = {
-            Role.EMBEDDING: self.config.embedding_lr, Role.SCALAR: self.config.scalar_lr, Role.TABLE: self.config.table_lr
+            Role.EMBEDDING: self.config.embedding_lr,
+            Role.SCALAR: self.config.scalar_lr,
+            Role.TABLE: self.config.table_lr,
         }
         for kind, peak in rates.items():
             names = [n for n, p in self.parameters.items() if role(n) is kind and p.grad is not None]
@@ -90,7 +95,7 @@ class Optimizer:
             return
         config, lr = self.config, self.config.matrix_lr * rate
         rows, cols = shape
-        params = [self.parameters[n] for n, _ in members]
+        params: list[Tensor] = [self.parameters[n] for n, _ in members]
         grads: list[Tensor] = [p.grad for p in params if p.grad is not None]
         moments = [self.state[n]["momentum"] for n, _ in members]
         torch._foreach_mul_(moments, config.momentum)
@@ -106,7 +111,7 @@ class Optimizer:
 
     def _adam(self, names: list[str], lr: float, decay: float) -> None:
         b1, b2 = self.config.betas
-        params = [self.parameters[n] for n in names]
+        params: list[Tensor] = [self.parameters[n] for n in names]
         grads: list[Tensor] = [p.grad for p in params if p.grad is not None]
         first = [self.state[n]["first"] for n in names]
         second = [self.state[n]["second"] for n in names]

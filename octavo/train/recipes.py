@@ -30,7 +30,8 @@ class Recipe:
 
 
 def octavo_xs() -> Recipe:
-    """`octavo-xs`: dense rows of 2K while the recall circuit forms, sparse rows to 16K with position skips, then longer rows while the rate falls.
+    """`octavo-xs`: dense rows of 2K while the recall circuit forms, sparse rows with position skips,
+    then longer rows while the rate falls.
 
     The stages follow a measured pilot: the indexer learns beside dense attention from the first step, so there is no
     separate warm-up stage for it. The number of picks is drawn per step, so that more picks at test do no harm.
@@ -40,14 +41,18 @@ def octavo_xs() -> Recipe:
         model=xs(),
         schedule=Schedule(
             stages=(
-                Stage(name="dense", steps=600, row_lengths=(2048,), warmup=60),
+                Stage(name="dense", steps=480, row_lengths=(2048,), warmup=50),
                 Stage(
-                    name="sparse", steps=700, row_lengths=(4096, 8192, 16384), shares=(0.4, 0.35, 0.25),
+                    name="sparse", steps=250, row_lengths=(4096, 8192), shares=(0.5, 0.5),
                     topk=(32, 64, 128), skips=0.5, final_rate=0.5,
                 ),
                 Stage(
-                    name="long", steps=450, row_lengths=(8192, 16384, 32768), shares=(0.3, 0.3, 0.4),
+                    name="long", steps=110, row_lengths=(8192, 16384), shares=(0.5, 0.5),
                     topk=(64, 128, 256), skips=0.6, rate=0.5, final_rate=0.03,
+                ),
+                Stage(
+                    name="stretch", steps=330, row_lengths=(8192, 16384, 32768), shares=(0.4, 0.3, 0.3),
+                    topk=(32, 64, 128, 256), skips=0.7, rate=0.4, final_rate=0.02, warmup=10,
                 ),
             ),
         ),

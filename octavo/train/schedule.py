@@ -1,7 +1,7 @@
 """Stages of a run and the learning rate of every step.
 
-Covers: `Stage`, `Schedule` (which stage a step is in, its rate, its row length, its number of picks). Does not cover: data, time limits.
-Everything is a pure function of the step, so a resumed run continues exactly.
+Covers: `Stage`, `Schedule` (which stage a step is in, its rate, its row length, its number of picks). Does not cover:
+data, time limits. Everything is a pure function of the step, so a resumed run continues exactly.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from octavo.cache.view import Picks
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """`steps` optimiser steps with rows of `row_lengths` (drawn by `shares`), CSA picks `topk` (one drawn a step; empty: all
-    entries), and a rate that moves from `rate` to `final_rate` along a cosine; `warmup` steps rise linearly first."""
+    """`steps` optimiser steps with rows of `row_lengths` (drawn by `shares`), CSA picks `topk` (one drawn a step;
+    empty: all entries), and a rate that moves from `rate` to `final_rate` along a cosine; `warmup` steps rise linearly
+    first."""
 
     name: str
     steps: int
@@ -73,6 +74,4 @@ class Schedule:
         rate = stage.final_rate + (stage.rate - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
         if within < stage.warmup:
             rate = stage.rate * (within + 1) / stage.warmup
-        return StepPlan(
-            stage=stage.name, row_length=length, topk=topk, picks=stage.picks, rate=rate, skips=stage.skips
-        )
+        return StepPlan(stage=stage.name, row_length=length, topk=topk, picks=stage.picks, rate=rate, skips=stage.skips)

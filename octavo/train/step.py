@@ -1,7 +1,7 @@
 """One training step: forward over packed rows, all losses, backward, update.
 
-Covers: weighted cross entropy, MTP, balance and index losses, the router's bias rule, skipping of steps whose gradient is not
-finite. Does not cover: where batches come from, logging to files, checkpoints.
+Covers: weighted cross entropy, MTP, balance and index losses, the router's bias rule, skipping of steps whose gradient
+is not finite. Does not cover: where batches come from, logging to files, checkpoints.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from octavo.cache.view import Controls, View
 from octavo.kernels.cross_entropy import cross_entropy
-from octavo.model.block import BlockReport
+from octavo.model.block import Block, BlockReport
+from octavo.model.mtp import MTP
 from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
 from octavo.train.schedule import StepPlan
@@ -34,7 +35,8 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows on the device: tokens [B, S] int64, weight [B, S] of predicting each token from those before it, rotary positions."""
+    """Rows on the device: tokens [B, S] int64, weight [B, S] of predicting each token from those before it, rotary
+    positions."""
 
     tokens: Tensor
     weight: Tensor
@@ -65,7 +67,7 @@ def recompute_layers(model: Transformer) -> None:
 def train_step(
     model: Transformer, optimizer: Optimizer, batches: list[Batch], plan: StepPlan, weights: LossWeights
 ) -> StepReport:
-    """Accumulate the gradient over `batches`, then update once. A gradient that is not finite is dropped and counted."""
+    """Accumulate the gradient over `batches`, then update once; a gradient with NaN or infinity is dropped, counted."""
     optimizer.zero_grad()
     total_weight = torch.stack([b.weight[:, 1:].sum() for b in batches]).sum()
     parts = [_backward(model, b, plan, weights, total_weight, len(batches)) for b in batches]
@@ -75,16 +77,23 @@ def train_step(
     norm = torch.nn.utils.get_total_norm(grads)
     finite = torch.isfinite(norm)
     if bool(finite):
-        torch._foreach_mul_(grads, (weights.clip / (norm + 1e-6)).clamp(max=1.0))
+        torch._foreach_mul_(  # pyright: ignore[reportPrivateImportUsage]
+            grads, (weights.clip / (norm + 1e-6)).clamp(max=1.0)
+        )
         optimizer.step(plan.rate)
         _balance_routers(model, sums["counts"], weights.bias_speed)
     counts = sums["counts"]
     n = len(batches)
     return StepReport(
-        loss=sums["loss"], text_loss=sums["text"] / sums["text_n"].clamp_min(1),
-        answer_loss=sums["answer"] / sums["answer_n"].clamp_min(1), answer_accuracy=sums["hits"] / sums["answer_n"].clamp_min(1),
-        index_loss=sums["index"] / n, balance=sums["balance"] / n, grad_norm=norm,
-        max_load=(counts.amax(-1) / counts.mean(-1).clamp_min(1)).amax(), skipped=(~finite).long(),
+        loss=sums["loss"],
+        text_loss=sums["text"] / sums["text_n"].clamp_min(1),
+        answer_loss=sums["answer"] / sums["answer_n"].clamp_min(1),
+        answer_accuracy=sums["hits"] / sums["answer_n"].clamp_min(1),
+        index_loss=sums["index"] / n,
+        balance=sums["balance"] / n,
+        grad_norm=norm,
+        max_load=(counts.amax(-1) / counts.mean(-1).clamp_min(1)).amax(),
+        skipped=(~finite).long(),
     )
 
 
@@ -111,7 +120,10 @@ def _backward(
     answer = weight >= 1.0
     with torch.no_grad():
         return {
-            "loss": loss.detach(), "index": index.detach(), "balance": balance.detach(), "counts": counts,
+            "loss": loss.detach(),
+            "index": index.detach(),
+            "balance": balance.detach(),
+            "counts": counts,
             **_split(model, out.streams.detach(), targets, answer, (weight > 0) & ~answer, hits),
         }
 
@@ -152,7 +164,9 @@ def _mtp_loss(model: Transformer, streams: Tensor, batch: Batch, view: View) -> 
     """Cross entropy of the token after next, the first stage only; rows' last two tokens have no target."""
     following, target, weight = _shift(batch.tokens, 1), _shift(batch.tokens, 2), _shift(batch.weight, 2)
     embedded = model.embed(following).to(streams.dtype)
-    hidden, _ = model.mtp[0].predict(streams, embedded, following, view, model.rotary)
+    stage = model.mtp[0]
+    assert isinstance(stage, MTP)
+    hidden, _ = stage.predict(streams, embedded, following, view, model.rotary)
     loss, _ = cross_entropy(hidden, model.head.weight, target, weight)
     return loss
 
@@ -161,6 +175,6 @@ def _mtp_loss(model: Transformer, streams: Tensor, batch: Batch, view: View) -> 
 def _balance_routers(model: Transformer, counts: Tensor, speed: float) -> None:
     """bias_e += speed * sign(mean load - load_e) for learned routers (report, balance rule)."""
     for layer, load in zip(model.layers, counts, strict=True):
-        gate = layer.ffn.gate
-        if not gate.hashed:
-            gate.bias += speed * torch.sign(load.mean() - load)
+        assert isinstance(layer, Block)
+        if not layer.ffn.gate.hashed:
+            layer.ffn.gate.get_buffer("bias").add_(speed * torch.sign(load.mean() - load))

@@ -1,11 +1,11 @@
 """Token-level compression: pool groups of G tokens into one entry by a per-channel softmax gate.
 
 Contract: `pool(values [B, n, w], scores [B, n, w], ratio, overlap, has_previous) -> [B, g, K]`, FP32 in and out.
-Without overlap w = K and n = g * ratio: entry i is sum over its `ratio` tokens of softmax(scores) * values, the softmax
-running over the tokens separately for each channel. With overlap w = 2K: channels 0..K-1 of a token serve the NEXT group's
-entry, channels K..2K-1 its own; when `has_previous` the first `ratio` rows are the group before the first new one
-(n = (g + 1) * ratio), otherwise the first entry has no previous half (value 0, score -inf). g = 0 gives an empty result.
-Not in place.
+Without overlap w = K and n = g * ratio: entry i is sum over its `ratio` tokens of softmax(scores) * values, the
+softmax running over the tokens separately for each channel. With overlap w = 2K: channels 0..K-1 of a token serve the
+NEXT group's entry, channels K..2K-1 its own; when `has_previous` the first `ratio` rows are the group before the first
+new one (n = (g + 1) * ratio), otherwise the first entry has no previous half (value 0, score -inf). g = 0 gives an
+empty result. Not in place.
 """
 
 from octavo.kernels.compress.ref import pool

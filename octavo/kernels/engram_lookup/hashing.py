@@ -28,9 +28,7 @@ class HashPlan:
         return sum(self.moduli)
 
 
-def plan_hash(
-    *, layer: int, moduli: Sequence[int], heads: int, max_ngram: int, vocabulary: int, seed: int
-) -> HashPlan:
+def plan_hash(*, layer: int, moduli: Sequence[int], heads: int, max_ngram: int, vocabulary: int, seed: int) -> HashPlan:
     """Hash of one layer from its prime moduli (orders 2..max_ngram, `heads` each).
 
     Multipliers are odd and small enough that multiplier * (vocabulary - 1) < 2^63; they depend on seed and layer only.

@@ -61,7 +61,7 @@ def gathered(
     up = torch.bmm(w3.index_select(0, flat).to(x.dtype), xs).squeeze(-1)
     hidden = swiglu(gate, up, limit) * weights.reshape(-1, 1).to(x.dtype)
     out = torch.bmm(w2.index_select(0, flat).to(x.dtype), round_hidden(hidden).unsqueeze(-1)).squeeze(-1)
-    return out.to(_wide(x.dtype)).view(T, A, -1).sum(1)
+    return out.to(_wide(x.dtype)).view(T, A, x.shape[1]).sum(1)
 
 
 def dense(

@@ -1,20 +1,22 @@
 """Lightning indexer: scores of compressed entries and their exact streaming top-k.
 
 Contract (report, CSA section; q and w as the indexer makes them):
-`index_scores(q [B, S, I, J], w [B, S, I], keys [B, n, J]) -> [B, S, n]` = sum_i w_i relu(q_i . key), at least FP32, differentiable.
+`index_scores(q [B, S, I, J], w [B, S, I], keys [B, n, J]) -> [B, S, n]` = sum_i w_i relu(q_i . key), at least FP32,
+differentiable.
 `gathered_scores(q, w, keys [B, S, k, J]) -> [B, S, k]`: the same for keys chosen per query.
-`index_topk(q, w, keys: Rows, *, first, ratio, k) -> [B, S, k] int64`: for query s (token first + s) the numbers of the k
-best among the entries visible to it, 0 .. (first + s + 1) // ratio - 1, in no particular order; -1 fills up where fewer are visible.
-Ties: the lower entry number wins, on every device. Scores may be negative. S = 0 or no entries give a result of -1.
-Memory: a bounded number of score elements at a time, never [S, C] for long C. Not differentiable.
+`index_topk(q, w, keys: Rows, *, first, ratio, k) -> [B, S, k] int64`: for query s (token first + s) the numbers of the
+k best among the entries visible to it, 0 .. (first + s + 1) // ratio - 1, in no particular order; -1 fills up where
+fewer are visible. Ties: the lower entry number wins, on every device. Scores may be negative. No entries give -1
+everywhere, S = 0 an empty result. Not differentiable.
+Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
 
-from octavo.kernels.index_topk.ref import gathered_scores, index_scores, reference_topk
-from octavo.kernels.index_topk.streaming import streaming_topk
+from torch import Tensor
 
 from octavo.kernels import dispatch
+from octavo.kernels.index_topk.ref import gathered_scores, index_scores, reference_topk
+from octavo.kernels.index_topk.streaming import streaming_topk
 from octavo.kernels.rows import Rows
-from torch import Tensor
 
 
 def index_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:

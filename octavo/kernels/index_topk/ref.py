@@ -15,8 +15,9 @@ def _wide(x: Tensor) -> Tensor:
 def index_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
     """sum_i w_i relu(q_i . key), [B, S, n]."""
     B, S, I, J = q.shape
+    n = keys.shape[1]
     dots = torch.matmul(_wide(q).reshape(B, S * I, J), _wide(keys).transpose(1, 2)).relu()
-    return torch.matmul(_wide(w).reshape(B * S, 1, I), dots.view(B * S, I, -1)).view(B, S, -1)
+    return torch.matmul(_wide(w).reshape(B * S, 1, I), dots.view(B * S, I, n)).view(B, S, n)
 
 
 def gathered_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:

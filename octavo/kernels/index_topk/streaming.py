@@ -1,7 +1,7 @@
 """Exact top-k while scores stream by in tiles.
 
-Covers: a running best-k per query, merged with one span of scores at a time; ties go to the lower entry. Does not cover: a
-score matrix of the whole context, approximate or two-level selection.
+Covers: a running best-k per query, merged with one span of scores at a time; ties go to the lower entry. Does not
+cover: a score matrix of the whole context, approximate or two-level selection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ def streaming_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
         stop = min(start + block, S)
         end = min((first + stop) // ratio, keys.length)
         part = _block_topk(
-            q[:, start:stop], w[:, start:stop], keys, first=first + start, ratio=ratio, k=k, end=end, tile=tile, span=span
+            q[:, start:stop],
+            w[:, start:stop],
+            keys,
+            first=first + start,
+            ratio=ratio,
+            k=k,
+            end=end,
+            tile=tile,
+            span=span,
         )
         picks[:, start:stop, : part.shape[-1]] = part
     return picks

@@ -1,13 +1,15 @@
 """Attention over a sliding window and compressed entries, with one sink logit a head and shared keys and values.
 
-Contract (report, attention section): `sparse_attention(q [B, S, H, K], window_rows [B, N, K], sink [H], *, first, window, scale,
-rows=None, selection=None, want_mass=False) -> (o [B, S, H, K], mass or None)`.
-Query s is token first + s. `window_rows` ends with the rows of the S query tokens (N >= S, up to window - 1 older ones before
-them); query s sees the rows of tokens max(first + s - window + 1, first - (N - S)) .. first + s. `selection` chooses among
-`rows`: `Causal(ratio)` = all entries w < (first + s + 1) // ratio; `Picked(index [B, S, k])` = the listed entries, -1 ignored.
-One softmax runs over window, entries and the sink; the sink is not scaled and has no value. `mass` is the probability summed over
-heads, detached: [B, S, C] for Causal, [B, S, k] for Picked. Logits are products in q's dtype, the softmax keeps the row
-maximum exact. Memory is bounded by blocks of queries; rows are never repeated over heads. Not in place. S >= 1.
+Contract (report, attention section):
+`sparse_attention(q [B, S, H, K], window_rows [B, N, K], sink [H], *, first, window, scale, rows=None, selection=None,
+want_mass=False) -> (o [B, S, H, K], mass or None)`.
+Query s is token first + s. `window_rows` ends with the rows of the S query tokens (N >= S, older ones before them);
+query s sees the rows of tokens max(first + s - window + 1, first - (N - S)) .. first + s. `selection` chooses among
+`rows`: `Causal(ratio)` = all entries w < (first + s + 1) // ratio; `Picked(index [B, S, k])` = the listed entries,
+distinct per query, -1 ignored. One softmax runs over window, entries and the sink; the sink is not scaled and has no
+value. `mass` is the probability summed over heads, detached: [B, S, C] for Causal, [B, S, k] for Picked. Logits are
+products in q's dtype, the softmax keeps the row maximum exact. Memory is bounded by blocks of queries; rows are never
+repeated over heads. Not in place. S >= 1.
 """
 
 from __future__ import annotations
@@ -38,7 +40,15 @@ def sparse_attention(
     if rows is None or rows.length == 0:
         rows = selection = None
     return chosen(
-        q, window_rows, sink, first=first, window=window, scale=scale, rows=rows, selection=selection, want_mass=want_mass
+        q,
+        window_rows,
+        sink,
+        first=first,
+        window=window,
+        scale=scale,
+        rows=rows,
+        selection=selection,
+        want_mass=want_mass,
     )
 
 

@@ -1,8 +1,8 @@
 """Attention in blocks of queries: window keys by block, entries dense or gathered; differentiable, CPU and GPU.
 
-Covers: bounded memory (`_CPU_ELEMENTS` score elements at a time without gradient on CPU), no repetition over heads. On a GPU
-picks among few entries are turned into a mask over all of them, which reads less than the gather would. Does not cover: online
-softmax over entries (one block's scores over all its entries are held).
+Covers: bounded memory (`_CPU_ELEMENTS` score elements at a time without gradient on CPU), no repetition over heads. On
+a GPU picks among few entries are turned into a mask over all of them, which reads less than the gather would. Does not
+cover: online softmax over entries (one block's scores over all its entries are held).
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class _Piece:
         far, values, visible = None, None, None
         if rows is not None:
             far, values, visible = self._entry_logits(q, rows, selection)
-            top = torch.maximum(top, far.detach().amax(-1))
+            if far.shape[-1]:  # a block may lie before the first complete entry
+                top = torch.maximum(top, far.detach().amax(-1))
         top = top.unsqueeze(-1)
         near = torch.exp(near - top)
         total = near.sum(-1, keepdim=True) + torch.exp(sink.to(q.dtype).view(1, 1, H, 1) - top)

@@ -21,7 +21,7 @@ from octavo.model.checkpoint.folder import Stored, open_folder
 from octavo.model.checkpoint.names import Source
 from octavo.model.checkpoint.shard import Entry, Maps
 
-_CHUNK_VALUES = 1 << 20  # values decoded at once: 4 MiB of FP32
+_CHUNK_VALUES = 1 << 18  # values decoded at once: 1 MiB of FP32
 _ENGRAM_MAP = "engram_map"
 
 

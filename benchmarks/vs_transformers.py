@@ -1,0 +1,215 @@
+"""Prefill and decode against transformers' `deepseek_v4`: same random weights, same machine, same run, FP32 on the CPU.
+
+Covers: reading a prompt once into a cache (logits of the last token only) and greedy decoding behind a shorter prompt.
+Each side runs as its library offers it: transformers with its cache and the fastest of its expert implementations,
+ours in chunks on one state. Their logits must agree before anything is timed. Does not cover: accuracy (tests), GPUs.
+
+    python -m benchmarks.vs_transformers [--prefill 8192] [--prompt 2048] [--decode 64] [--repeats 3] [--threads 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from octavo.cache.layout import CacheLayout
+from octavo.cache.pool import PagePool
+from octavo.cache.state import SequenceState
+from octavo.cache.tails import empty_tails
+from octavo.cache.view import View
+from octavo.config.model import ModelConfig
+from octavo.config.presets import xs
+from octavo.model.transformer import Transformer
+from tests.support.tiny import build_model, hf_model, random_tensors
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+CHUNK = 1024
+EXPERTS = ("eager", "grouped_mm")
+
+
+def shared_config() -> ModelConfig:
+    """The geometry of octavo-xs with 4,096 ids, without what transformers lacks (Engram, stored FP8)."""
+    return xs().changed(vocab_size=4096, engram=None, quantization=None, expert_dtype=None)
+
+
+class Ours:
+    """Our model on one growing state."""
+
+    def __init__(self, model: Transformer) -> None:
+        self._model = model
+        self._pool = PagePool(CacheLayout(model.config), capacity_tokens=16384)
+        self._state = SequenceState(self._pool, empty_tails(self._pool.layout))
+
+    def start(self) -> None:
+        """Forget everything."""
+        self._state.close()
+        self._state = SequenceState(self._pool, empty_tails(self._pool.layout))
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Logits [V] of the last of `ids`."""
+        streams = torch.empty(0)
+        for part in ids.split(CHUNK):
+            view = View.step([self._state], [len(part)])
+            streams = self._model(part, view).streams
+            view.commit(part)
+        return self._model.logits(streams[-1:])[0]
+
+
+class Theirs:
+    """transformers with its own cache."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._cache = model, None
+
+    def start(self) -> None:
+        """Forget everything."""
+        from transformers import DynamicCache
+
+        self._cache = DynamicCache(config=self._model.config)
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Logits [V] of the last of `ids`."""
+        out = self._model(ids.unsqueeze(0), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        return out.logits[0, -1]
+
+
+def prefill_seconds(side: Ours | Theirs, ids: Tensor) -> float:
+    """Time of reading `ids` from nothing."""
+    side.start()
+    return _seconds(lambda: side.read(ids))
+
+
+def decode_seconds(side: Ours | Theirs, prompt: Tensor, count: int) -> float:
+    """Time of `count` greedy tokens behind `prompt`, the prompt's own time left out."""
+    side.start()
+    token = side.read(prompt).argmax()
+
+    def go() -> None:
+        nonlocal token
+        for _ in range(count):
+            token = side.read(token.view(1)).argmax()
+
+    return _seconds(go)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run both sides in turn; seconds of every repeat, medians and ratios."""
+    config = shared_config()
+    tensors = random_tensors(config, 0)
+    generator = torch.Generator().manual_seed(0)
+    long = torch.randint(0, config.vocab_size, (arguments.prefill,), generator=generator)
+    prompt = long[: arguments.prompt]
+    ours = Ours(build_model(config, tensors))
+    rivals = {name: Theirs(hf_model(config, tensors, experts=name)) for name in EXPERTS}
+    difference = check_agreement(ours, rivals, prompt[:300])
+    decode: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
+    prefill: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
+    for _ in range(arguments.repeats):
+        for name, side in {"ours": ours, **rivals}.items():
+            decode[name].append(decode_seconds(side, prompt, arguments.decode))
+            prefill[name].append(prefill_seconds(side, long))
+            print(f"{name:>10}: prefill {prefill[name][-1]:8.2f} s   decode {decode[name][-1]:7.3f} s", flush=True)
+    return {
+        "max_logit_difference_at_300": difference,
+        "prefill": summary(prefill, arguments.prefill),
+        "decode": summary(decode, arguments.decode),
+    }
+
+
+def check_agreement(ours: Ours, rivals: dict[str, Theirs], ids: Tensor) -> float:
+    """Largest difference of last-token logits before any entry is dropped; an error above 1e-3."""
+    ours.start()
+    expected, worst = ours.read(ids), 0.0
+    for name, rival in rivals.items():
+        rival.start()
+        worst = max(worst, float((rival.read(ids) - expected).abs().max()))
+        if worst > 1e-3:
+            raise SystemExit(f"logits differ from transformers ({name}) by {worst:.2e}; nothing was timed")
+    return worst
+
+
+def summary(seconds: dict[str, list[float]], tokens: int) -> dict[str, Any]:
+    """Medians; the rival is the fastest expert implementation of transformers."""
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    best = min(EXPERTS, key=lambda name: medians[name])
+    return {
+        "tokens": tokens,
+        "ours_seconds": medians["ours"],
+        "transformers_seconds": medians[best],
+        "transformers_experts": best,
+        "ratio": medians[best] / medians["ours"],
+        "ours_tokens_per_second": tokens / medians["ours"],
+        "transformers_tokens_per_second": tokens / medians[best],
+        "all_seconds": seconds,
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """Date, commit, device and versions of this run."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":", 1)[1].strip() if names else cpu
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git.stdout.strip() or None,
+        "device": f"CPU {cpu}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": os.getloadavg()[0],
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "transformers", "octavo")},
+        "config": shared_config().to_dict(),
+        "dtype": "float32",
+    }
+
+
+def main() -> None:
+    """Parse, run, print the ratios, write `docs/results/vs_transformers.json`."""
+    parser = argparse.ArgumentParser(description="Prefill and decode speed against transformers.")
+    parser.add_argument("--prefill", type=int, default=8192)
+    parser.add_argument("--prompt", type=int, default=2048)
+    parser.add_argument("--decode", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="0 keeps torch's choice")
+    parser.add_argument("--out", type=Path, default=RESULTS / "vs_transformers.json")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    record = surroundings() | compare(arguments)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for part in ("prefill", "decode"):
+        r = record[part]
+        print(
+            f"{part:>8} of {r['tokens']} tokens: ours {r['ours_tokens_per_second']:.0f}/s, transformers"
+            f" {r['transformers_tokens_per_second']:.0f}/s ({r['transformers_experts']}), ratio {r['ratio']:.1f}"
+        )
+    print(f"written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""`octavo ask`: an answer from a document or a text, with the places it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from octavo.cli.documents import check_files, open_or_read
+from octavo.cli.output import put, put_json, size, source_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Ask a document or a text, with the places of the answer.
+
+    An .octavo file opens at once; text files are read first, and nothing of that is kept.
+    """
+
+    line: Annotated[Positional[tuple[str, ...]], arg(metavar="FILE [FILE ...] QUESTION")]
+    """An .octavo document, or UTF-8 texts (- is standard input); then the question."""
+    model: str = "octavo-xs"
+    """Shipped model, folder or hub id; a document opens only with the model that read it."""
+    max_tokens: int = 64
+    """Most tokens of the answer."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above it draws."""
+    seed: int | None = None
+    """Repeats a drawn answer; left out: a new one each time."""
+    json: bool = False
+    """Print one JSON object: answer, sources, usage."""
+
+    def run(self) -> None:
+        """Ask and print the answer."""
+        import octavo
+        from octavo.config.errors import UsageError
+
+        if len(self.line) < 2:
+            raise UsageError("ask needs a file and a question: octavo ask FILE QUESTION")
+        *files, question = self.line
+        check_files(files)
+        model = octavo.load(self.model)
+        with open_or_read(model, files) as doc:
+            answer = doc.ask(question, max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
+            before = doc.usage
+        usage = answer.to_dict()["usage"] | {"read_tokens": before.read_tokens, "read_seconds": before.seconds}
+        if self.json:
+            return put_json(answer.to_dict() | {"usage": usage})
+        done = "read" if before.read_tokens else "opened"
+        took = f"({len(doc):,} tokens {done} in {before.seconds:.2f} s, {usage['answer_tokens']} made in "
+        took += f"{usage['seconds']:.2f} s, {size(usage['cache_bytes'])} of cache)"
+        put(answer.text, "", *source_lines(answer.sources), "", took)

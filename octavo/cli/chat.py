@@ -1,0 +1,80 @@
+"""`octavo chat`: a conversation, with or without a document. Each line of standard input is a turn of the user."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from octavo.cli.documents import check_files, open_or_read
+from octavo.cli.output import put, put_json, source_lines
+
+if TYPE_CHECKING:
+    from octavo.engine.answer import Reply
+    from octavo.text.completion import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Talk, with or without a document. A line is a turn; end with Ctrl-D."""
+
+    doc: str | None = None
+    """An .octavo document or a text to talk about."""
+    system: str | None = None
+    """Words for the model before the first turn; not beside a document, which stands in their place."""
+    model: str = "octavo-xs"
+    """Shipped model, folder or hub id."""
+    thinking: bool = False
+    """Let the model reason before it answers."""
+    max_tokens: int = 256
+    """Most tokens of an answer."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above it draws."""
+    seed: int | None = None
+    """Repeats drawn answers; left out: new ones each time."""
+    json: bool = False
+    """Print a JSON object a turn: answer, reasoning, sources, usage."""
+
+    def run(self) -> None:
+        """Talk until standard input ends."""
+        import octavo
+        from octavo.config.errors import UsageError
+
+        if self.doc is not None and self.system is not None:
+            raise UsageError("--system and --doc exclude each other: the document stands in the place of those words")
+        files = [] if self.doc is None else [self.doc]
+        check_files(files)
+        model = octavo.load(self.model)
+        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
+        speaker = open_or_read(model, files).converse if files else model.converse
+        with speaker(thinking=self.thinking, system=self.system, **options) as talk:
+            for line in _turns():
+                self._show(talk.say(line, on_event=None if self.json else _stream))
+
+    def _show(self, reply: Reply) -> None:
+        if self.json:
+            said = {"answer": reply.text, "reasoning": reply.completion.reasoning}
+            sources = [asdict(source) for source in reply.sources]
+            put_json(said | {"sources": sources, "usage": asdict(reply.usage) | {"finish": str(reply.finish)}})
+        else:
+            put("", *source_lines(reply.sources))
+        sys.stdout.flush()
+
+
+def _stream(event: Event) -> None:
+    """What the model says, as it says it; reasoning too."""
+    sys.stdout.write(getattr(event, "text", ""))
+    sys.stdout.flush()
+
+
+def _turns() -> Iterator[str]:
+    """Lines of standard input that are not blank; on a terminal with a mark on stderr."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()

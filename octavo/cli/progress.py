@@ -1,0 +1,61 @@
+"""The progress line: tokens, tokens a second, time left, bytes of cache. On stderr, and only if that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from octavo.cli.output import size
+
+
+class Meter:
+    """A context manager that is called with `(done_tokens, total_tokens, cache_bytes)` as the work goes on.
+
+    Silent when stderr is no terminal; it still keeps `done`, `total` and `rate`, which messages may use.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.done = self.total = 0
+        self._first: tuple[float, int] | None = None
+        self._bar = None
+
+    def __enter__(self) -> Meter:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self.title, total=None, figures="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the line away, so that other output may follow; closing twice is fine."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __call__(self, done_tokens: int, total_tokens: int, cache_bytes: int) -> None:
+        self.done, self.total = done_tokens, total_tokens
+        self._first = self._first or (time.monotonic(), done_tokens)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done_tokens, total=total_tokens, figures=self.figures(cache_bytes))
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second since the first call; what an earlier run had done does not count. 0.0 when unknown."""
+        if self._first is None:
+            return 0.0
+        seconds = time.monotonic() - self._first[0]
+        return (self.done - self._first[1]) / seconds if seconds > 0 else 0.0
+
+    def figures(self, cache_bytes: int) -> str:
+        """The text right of the bar."""
+        rate = self.rate
+        left = f"{(self.total - self.done) / rate:,.0f} s left" if rate > 0 else "…"
+        return f"{self.done:,}/{self.total:,} tokens  {rate:,.0f}/s  {left}  cache {size(cache_bytes)}"

@@ -1,0 +1,76 @@
+"""`octavo read`: texts become an `.octavo` file. An interrupt keeps what was read; the same line goes on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from octavo.cli.output import put, put_json, size
+from octavo.cli.progress import Meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Read texts once and keep them folded in an .octavo file.
+
+    Ctrl-C leaves a valid file of what was read, and the same command goes on from there.
+    """
+
+    files: Positional[tuple[str, ...]]
+    """UTF-8 text files in reading order; - is standard input."""
+    output: Annotated[str, arg(aliases=["-o"])]
+    """The .octavo file to write, or to go on with."""
+    model: str = "octavo-xs"
+    """Shipped model, folder or hub id."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        """Read, with progress on stderr, and say what it took."""
+        from octavo.config.errors import UsageError
+
+        if not self.files:
+            raise UsageError("read needs at least one text file, or - for standard input")
+        with Meter("reading") as meter:
+            try:
+                self._read(meter)
+            except KeyboardInterrupt:
+                raise SystemExit(self._stopped(meter)) from None
+
+    def _read(self, meter: Meter) -> None:
+        import octavo
+
+        model = octavo.load(self.model)
+        with model.read([Path(file) for file in self.files], output=self.output, progress=meter) as doc:
+            usage, file_bytes = doc.usage, Path(self.output).stat().st_size
+            result = {
+                "document": self.output,
+                "model": self.model,
+                "texts": [asdict(entry) for entry in doc.texts.entries],
+                "tokens": len(doc),
+                "cache_bytes": doc.nbytes,
+                "file_bytes": file_bytes,
+                "usage": asdict(usage),
+            }
+        meter.close()
+        if self.json:
+            return put_json(result)
+        again = f" ({usage.reused_tokens:,} of them earlier)" if usage.reused_tokens else ""
+        speed = f", {usage.read_tokens / usage.seconds:,.0f} tokens/s" if usage.read_tokens and usage.seconds else ""
+        put(
+            f"{self.output}: {result['tokens']:,} tokens{again} of {len(self.files)} text(s), {size(file_bytes)}",
+            f"cache {size(result['cache_bytes'])}, {usage.seconds:.1f} s{speed}",
+        )
+
+    def _stopped(self, meter: Meter) -> int:
+        meter.close()
+        if meter.total == 0:
+            print("octavo: interrupted before anything was read", file=sys.stderr)
+        else:
+            kept = f"octavo: interrupted; {self.output} keeps what was read, {meter.done:,} of {meter.total:,} tokens"
+            print(f"{kept}: the same command goes on from there", file=sys.stderr)
+        return 130

@@ -1,0 +1,43 @@
+"""Rotary positions of a row: its indices, or indices with jumps, so that short rows teach far distances.
+
+Covers: the draw of the jumps. Does not cover: what a jump means for windows and blocks (the view knows: a jump is a
+multiple of 128, at a multiple of 128, so blocks stay whole).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+GRAIN = 128
+LIMIT = 1 << 20
+FAR = 1 << 18
+
+
+def row_positions(rng: np.random.Generator, length: int, *, skips: float) -> np.ndarray:
+    """int32 [S]: positions of a row, with probability `skips` cut at 1 to 3 multiples of 128.
+
+    Each cut adds a multiple of 128 drawn log-uniformly; in half of the cut rows the sum is drawn log-uniformly instead,
+    so that the last position lies between 2^18 and 2^20. No position reaches 2^20.
+    """
+    positions = np.arange(length, dtype=np.int32)
+    if length <= GRAIN or rng.random() >= skips:
+        return positions
+    inner = (length - 1) // GRAIN
+    cuts = np.sort(rng.choice(np.arange(1, inner + 1), size=min(inner, int(rng.integers(1, 4))), replace=False)) * GRAIN
+    room = (LIMIT - length) // GRAIN
+    if room < 1:
+        return positions
+    jumps = np.exp(rng.uniform(0.0, math.log(room + 1), size=len(cuts))).astype(np.int64)
+    low = max(1, -(-(FAR - length) // GRAIN) + 1)
+    if rng.random() < 0.5 and low < room:
+        total = int(math.exp(rng.uniform(math.log(low), math.log(room))))
+        shares = np.maximum(1, (jumps / jumps.sum() * (total - len(cuts))).astype(np.int64))
+        shares[int(rng.integers(len(cuts)))] += total - int(shares.sum())
+        jumps = shares if int(shares.min()) > 0 else np.array([total] + [0] * (len(cuts) - 1))
+    elif int(jumps.sum()) > room:
+        jumps = np.maximum(1, jumps * (room - len(cuts)) // int(jumps.sum()))
+    for cut, jump in zip(cuts.tolist(), jumps.tolist(), strict=True):
+        positions[cut:] += np.int32(jump * GRAIN)
+    return positions

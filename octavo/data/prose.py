@@ -1,0 +1,106 @@
+"""Real text to plant things in: runs of packed tokens that begin at a sentence, and single real words.
+
+Covers: drawing runs over several documents, words, restriction to sources. Does not cover: packing, sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from octavo.config.errors import ConfigError, UsageError
+from octavo.data.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from octavo.data.pack import PackedText
+
+_LEAD = 240  # tokens searched for the begin of a paragraph or sentence
+_MIN_RUN = 160
+
+
+class TextSource:
+    """Documents as ranges of one token array.
+
+    tokens: uint16 [T]. starts, ends: int64 [n], documents. names: the source's name of each document.
+    """
+
+    def __init__(
+        self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray, names: Sequence[str], vocabulary: Vocabulary
+    ) -> None:
+        if not len(starts) or int((ends - starts).max()) < _MIN_RUN:
+            raise UsageError(f"text source needs a document of at least {_MIN_RUN} tokens")
+        self.vocabulary = vocabulary
+        self._tokens = tokens
+        self._ranges: dict[str | None, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        labels = np.array(names)
+        for name in (None, *dict.fromkeys(names)):
+            chosen = np.flatnonzero((labels == name) if name is not None else np.ones(len(labels), dtype=bool))
+            chosen = chosen[(ends - starts)[chosen] >= _MIN_RUN]
+            if len(chosen):
+                self._ranges[name] = starts[chosen], ends[chosen], np.cumsum(ends[chosen] - starts[chosen])
+        self._break = np.array(self._newlines(), dtype=np.uint16)
+
+    @classmethod
+    def open(cls, pack: PackedText, tokenizer_file: Path | str) -> TextSource:
+        """Over a pack and the tokenizer that made it. Raises ConfigError if they do not belong together."""
+        vocabulary = Vocabulary.load(tokenizer_file)
+        if vocabulary.size != pack.vocab_size:
+            raise ConfigError(
+                f"pack has {pack.vocab_size} ids, tokenizer {str(tokenizer_file)!r} has {vocabulary.size}"
+            )
+        starts = np.array([d.start for d in pack.documents], dtype=np.int64)
+        ends = np.array([d.end for d in pack.documents], dtype=np.int64)
+        return cls(pack.tokens, starts, ends, [d.source for d in pack.documents], vocabulary)
+
+    def _newlines(self) -> list[int]:
+        """Ids of a blank line: one token if the vocabulary has it."""
+        pieces = self.vocabulary.pieces
+        return [pieces.index(b"\n\n")] if b"\n\n" in pieces else [pieces.index(b"\n")] * 2
+
+    def _begin(self, place: int, end: int) -> int:
+        """First begin of a paragraph or sentence soon after `place`, or `place`."""
+        lead = np.asarray(self._tokens[place : min(end, place + _LEAD)])
+        table = self.vocabulary
+        after_line = table.newline[lead[:-1]] & ~table.newline[lead[1:]] & ~table.spaced[lead[1:]]
+        found = np.flatnonzero(after_line)
+        if not len(found):
+            found = np.flatnonzero(table.ends[lead[:-1]] & table.opens[lead[1:]])
+        return place + int(found[0]) + 1 if len(found) else place
+
+    def run(self, draw: Random, length: int, *, source: str | None = None) -> np.ndarray:
+        """uint16 [length]: text from a place drawn evenly, going on to other documents where one ends."""
+        starts, ends, sums = self._ranges.get(source) or self._ranges[None]
+        parts: list[np.ndarray] = []
+        missing = length
+        while missing > 0:
+            index = int(np.searchsorted(sums, draw.randrange(int(sums[-1])), side="right"))
+            start, end = int(starts[index]), int(ends[index])
+            room = end - start - min(missing, end - start)
+            place = start + (draw.randrange(room + 1) if room else 0)
+            if place > start:
+                place = self._begin(place, end)
+            part = np.asarray(self._tokens[place : min(end, place + missing)])
+            parts.append(part)
+            missing -= len(part)
+            if missing > 0:
+                parts.append(self._break[:missing])
+                missing -= len(parts[-1])
+        return np.concatenate(parts)
+
+    def word(self, draw: Random) -> str:
+        """A real word in small letters, from a place drawn evenly; common words come often, as in the text."""
+        table = self.vocabulary
+        while True:
+            place = draw.randrange(max(1, len(self._tokens) - 40))
+            lead = np.asarray(self._tokens[place : place + 40])
+            for begin in np.flatnonzero(table.lower[lead[:-8]]).tolist():
+                stop = begin + 1
+                while table.lower_more[lead[stop]] and stop < len(lead) - 1:
+                    stop += 1
+                word = table.text(lead[begin:stop]).strip()
+                if len(word) > 4 and word.isascii() and draw.random() < 0.5:
+                    return word

@@ -1,0 +1,178 @@
+"""Training rows: real text with planted statements, and questions asked later in the same row.
+
+Covers: one row as a pure function of its draw: tokens, loss weights, spans for diagnostics. Does not cover: batches,
+position skips (octavo.data.positions), the tasks themselves (octavo.data.tasks).
+
+A row is BOS, text with statements between its sentences, and blocks <User> question <Assistant> </think> answer <EOS>
+after which the text goes on. An answer is a copy of tokens that stand earlier in the row, so it begins with a space
+where its source does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from octavo.config.errors import LimitError
+from octavo.data import ground as grounds
+from octavo.data.ground import Encode
+from octavo.data.plan import Ask, Mix, Plan, Planner
+from octavo.data.prose import TextSource
+
+__all__ = ["Encode", "Mix", "Row", "make_row"]
+MIN_LENGTH = 256
+_BOS, _EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+_USER, _ASSISTANT, _ANSWER = "<｜User｜>", "<｜Assistant｜>", "</think>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """tokens: uint16 [T]. weight: float32 [T], loss weight of predicting each token from those before it.
+
+    span: int32 [n, 4], for each question the indices of its first token, of its answer's first token, and begin and
+    end of the text that holds the answer's source. kinds: the kind of each question.
+    """
+
+    tokens: np.ndarray
+    weight: np.ndarray
+    span: np.ndarray
+    kinds: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Part:
+    """Tokens put in before ground token `at`; parts at one place keep their order."""
+
+    at: int
+    tokens: np.ndarray
+    weight: np.ndarray
+    answer: int = 0  # of a question: where its answer begins
+    ask: Ask | None = None
+
+
+def make_row(rng: np.random.Generator, text: TextSource, encode: Encode, length: int, mix: Mix) -> Row:
+    """A row of `length` tokens, the same for the same state of `rng`. Raises LimitError if it is under 256 tokens."""
+    if length < MIN_LENGTH:
+        raise LimitError(f"row length {length} is under {MIN_LENGTH} tokens")
+    draw = Random(int(rng.integers(1 << 62)))
+    is_play = draw.random() < mix.play_rows
+    ground = grounds.play(draw, text, encode, length) if is_play else grounds.prose(draw, text, length)
+    plan = Planner(draw, ground, length, mix).make()
+    inserts, offsets, questions = _encoded(plan, encode)
+    parts = _parts(plan, inserts, offsets, questions, mix, text.vocabulary.special)
+    return _assembled(plan, *_fitted(draw, plan, parts, length), offsets, length, mix, text.vocabulary.special[_BOS])
+
+
+def _encoded(plan: Plan, encode: Encode) -> tuple[list[list[list[int]]], list[np.ndarray], list[list[int]]]:
+    """Tokens of every insert's pieces, where each piece begins (int64 [pieces + 1]), tokens of every question."""
+    texts = [piece for insert in plan.inserts for piece in insert.pieces]
+    found = encode([*texts, *(ask.question for ask in plan.asks)])
+    inserts, offsets, place = [], [], 0
+    for insert in plan.inserts:
+        pieces = found[place : place + len(insert.pieces)]
+        place += len(insert.pieces)
+        inserts.append(pieces)
+        offsets.append(np.cumsum([0, *map(len, pieces)]))
+    return inserts, offsets, found[place:]
+
+
+def _parts(
+    plan: Plan, inserts: list[list[list[int]]], offsets: list[np.ndarray], questions: list[list[int]], mix: Mix,
+    special: dict[str, int],
+) -> list[_Part]:  # fmt: skip
+    """Everything that is put in: first the inserts in the plan's order, then the questions."""
+    parts = []
+    for insert, pieces, ends in zip(plan.inserts, inserts, offsets, strict=True):
+        tail = [int(plan.ground.tokens[insert.at - 1])] if insert.newline else []
+        tokens = np.array([*(i for ids in pieces for i in ids), *tail], dtype=np.uint16)
+        weight = np.full(len(tokens), mix.text_weight, dtype=np.float32)
+        for index, kept in enumerate(insert.kept):
+            if not kept:
+                weight[ends[index] : ends[index + 1]] = 0.0
+        parts.append(_Part(insert.at, tokens, weight))
+    user, assistant, answer_mark, eos = (special[name] for name in (_USER, _ASSISTANT, _ANSWER, _EOS))
+    for ask, ids in zip(plan.asks, questions, strict=True):
+        if ask.answer_range is not None:
+            answer = plan.ground.tokens[slice(*ask.answer_range)].tolist()
+        else:
+            assert ask.insert is not None
+            answer = inserts[ask.insert][ask.answer]
+        head = [user, *ids, assistant, answer_mark]
+        tokens = np.array([*head, *answer, eos], dtype=np.uint16)
+        weight = np.zeros(len(tokens), dtype=np.float32)
+        weight[len(head) :] = 1.0
+        parts.append(_Part(ask.at, tokens, weight, answer=len(head), ask=ask))
+    return parts
+
+
+def _fitted(draw: Random, plan: Plan, parts: list[_Part], length: int) -> tuple[list[_Part], int]:
+    """The parts that fit and the number of ground tokens that fill the row with them.
+
+    Questions are dropped, drawn at random, until a quarter of the row is ground, and where their source was cut off.
+    """
+    total = sum(len(part.tokens) for part in parts)
+    most = int(0.75 * length) - 1
+    order = [i for i, part in enumerate(parts) if part.ask is not None]
+    draw.shuffle(order)
+    order += [i for i in reversed(range(len(parts))) if parts[i].ask is None]
+    dropped: set[int] = set()
+    while total > most and order:
+        index = order.pop(0)
+        dropped.add(index)
+        total -= len(parts[index].tokens)
+        for other, part in enumerate(parts):  # a question without its statement makes no sense
+            if part.ask is not None and part.ask.insert == index and other not in dropped:
+                dropped.add(other)
+                total -= len(part.tokens)
+    while True:
+        used = length - 1 - total
+        late = [i for i, p in enumerate(parts) if i not in dropped and p.ask is not None and p.ask.need > used]
+        if not late:
+            break
+        dropped.update(late)
+        total -= sum(len(parts[i].tokens) for i in late)
+    for index in dropped:
+        parts[index].tokens = parts[index].tokens[:0]
+        parts[index].weight = parts[index].weight[:0]
+    return parts, used
+
+
+def _assembled(
+    plan: Plan, parts: list[_Part], used: int, offsets: list[np.ndarray], length: int, mix: Mix, bos: int
+) -> Row:
+    """The finished row of `used` ground tokens and all parts that are not empty."""
+    at = np.minimum(np.array([part.at for part in parts], dtype=np.int64), used)
+    sizes = np.array([len(part.tokens) for part in parts], dtype=np.int64)
+    order = np.argsort(at, kind="stable")
+    sums = np.concatenate([[0], np.cumsum(sizes[order])])
+    begins = np.empty(len(parts), dtype=np.int64)
+    begins[order] = 1 + at[order] + sums[:-1]
+    sorted_at = at[order]
+    # A ground token comes after everything that is put in at its place or before.
+    shift = sums[np.searchsorted(sorted_at, np.arange(used), side="right")]
+    where = 1 + np.arange(used) + shift
+    tokens = np.empty(length, dtype=np.uint16)
+    weight = np.empty(length, dtype=np.float32)
+    tokens[0], weight[0] = bos, 0.0
+    tokens[where] = plan.ground.tokens[:used]
+    weight[where] = mix.text_weight
+    spans, kinds = [], []
+    for part, begin, size in zip(parts, begins.tolist(), sizes.tolist(), strict=True):
+        tokens[begin : begin + size] = part.tokens
+        weight[begin : begin + size] = part.weight
+        ask = part.ask
+        if ask is None or size == 0:
+            continue
+        if ask.source is not None:
+            first, last = int(where[ask.source[0]]), int(where[ask.source[1] - 1]) + 1
+        else:
+            assert ask.insert is not None
+            base, ends = int(begins[ask.insert]), offsets[ask.insert]
+            first, last = base + int(ends[ask.source_pieces[0]]), base + int(ends[ask.source_pieces[1]])
+        spans.append((begin, begin + part.answer, first, last))
+        kinds.append(ask.kind)
+    span = np.array(spans, dtype=np.int32).reshape(-1, 4)
+    turn = np.argsort(span[:, 0], kind="stable")
+    return Row(tokens=tokens, weight=weight, span=span[turn], kinds=tuple(kinds[i] for i in turn.tolist()))

@@ -1,0 +1,171 @@
+"""A document that the model has read.
+
+Covers: questions on forks of its state, with the places the answer came from; conversations about it; saving. Does not
+cover: reading texts (`llm`), the file's bytes (`octavo.cache.document`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from octavo.cache.state import SequenceState
+from octavo.cache.view import Controls
+from octavo.config.errors import TextError, UsageError
+from octavo.engine.answer import Answer, Prefix, Reply, Source, Usage
+from octavo.engine.attention import MassTally
+from octavo.engine.chat import answer_chat
+from octavo.engine.conversation import Conversation
+from octavo.engine.generation import Generation
+from octavo.engine.request import Request, RequestFields
+from octavo.engine.sources import SourceRule, find_sources
+from octavo.engine.texts import Texts
+from octavo.text.chat import ChatOptions, encode_chat
+from octavo.text.message import Message
+
+if TYPE_CHECKING:
+    from octavo.engine.llm import LLM
+
+
+class Document:
+    """Texts and the state after reading them; questions go on from forks of it, so it is read once.
+
+    `usage` tells what reading or opening it took. Use it in a `with` block, or `close` it, to give its memory back.
+    """
+
+    def __init__(self, llm: LLM, state: SequenceState, texts: Texts, usage: Usage) -> None:
+        self.llm, self.state, self.texts, self.usage = llm, state, texts, usage
+        self._closed = False
+
+    def __enter__(self) -> Document:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Tokens, BOS included."""
+        return self.state.length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its cache."""
+        return self.state.nbytes
+
+    def ask(
+        self,
+        question: str,
+        *,
+        rule: SourceRule | None = None,
+        with_sources: bool = True,
+        controls: Controls | None = None,
+        on_text: Callable[[str], None] | None = None,
+        **request: Unpack[RequestFields],
+    ) -> Answer:
+        """Answer one question; the document stays as it is.
+
+        `request`: max_tokens=64, temperature=0.0, top_p, top_k, min_p, seed, stop (see `Request`). `rule` chooses the
+        sources, `on_text` gets the answer piece by piece, `controls` are for measurements (see `Controls`). Raises
+        TextError for an empty question, LimitError when the question does not fit into what is left of the context.
+        """
+        started = time.perf_counter()
+        prompt = self.question_ids(question)
+        with closing(self.fork()) as state:
+            tally = self.tally(rule) if with_sources else None
+            made = Generation(
+                self.llm.runner, self.llm.tokenizer, state, prompt, Request(**request), controls=controls, tally=tally
+            )
+            for piece in made:
+                if on_text is not None:
+                    on_text(piece)
+            usage = Usage(
+                reused_tokens=len(self),
+                question_tokens=len(prompt),
+                answer_tokens=len(made.token_ids),
+                seconds=time.perf_counter() - started,
+                cache_bytes=state.nbytes,
+                prefix=self._prefix,
+            )
+        sources = () if tally is None else self.sources(tally, rule)
+        return Answer(
+            text=made.text.strip(),
+            sources=sources,
+            usage=replace(usage, seconds=time.perf_counter() - started),
+            finish=made.finish_reason,
+            token_ids=tuple(made.token_ids),
+            seed=made.seed,
+        )
+
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        *,
+        rule: SourceRule | None = None,
+        with_sources: bool = True,
+        controls: Controls | None = None,
+        **request: Unpack[RequestFields],
+    ) -> list[Answer]:
+        """Answer several questions, each as if it were the only one."""
+        return [
+            self.ask(question, rule=rule, with_sources=with_sources, controls=controls, **request)
+            for question in questions
+        ]
+
+    def chat(self, messages: Sequence[Message], *, rule: SourceRule | None = None, **options: Any) -> Reply:
+        """The next turn of a conversation about the document; options as for `LLM.chat`, messages without the document.
+        """
+        tally = self.tally(rule)
+        with closing(self.fork()) as state:
+            reply = answer_chat(self.llm, messages, state=state, tally=tally, **options)
+        usage = replace(reply.usage, reused_tokens=len(self), prefix=self._prefix)
+        return replace(reply, sources=self.sources(tally, rule), usage=usage)
+
+    def question_ids(self, question: str) -> list[int]:
+        """A question as it follows the document: user mark, text, assistant mark, closed think block."""
+        if not question.strip():
+            raise TextError("the question is empty")
+        options = ChatOptions(bos=False)
+        return encode_chat(self.llm.tokenizer, [{"role": "user", "content": question}], options=options)
+
+    def tally(self, rule: SourceRule | None = None) -> MassTally:
+        """An empty sum of attention over this document's tokens."""
+        return MassTally(self.llm.config, len(self.texts.ids), (rule or self.llm.source_rule).mass)
+
+    def sources(self, tally: MassTally, rule: SourceRule | None = None) -> tuple[Source, ...]:
+        """The places that a tally points at."""
+        return find_sources(self.texts, tally.weights(), rule or self.llm.source_rule)
+
+    def converse(self, **options: Any) -> Conversation:
+        """A conversation about this document that keeps its state between turns; options as for `LLM.chat`."""
+        return Conversation(self.llm, document=self, **options)
+
+    def fork(self) -> SequenceState:
+        """A copy of the state after reading; the caller closes it."""
+        self._check_open()
+        return self.state.fork()
+
+    def save(self, path: str | Path) -> None:
+        """Write the document to an `.octavo` file; DocumentError or OSError when that fails, and then nothing is left.
+        """
+        from octavo.engine.folding import save_document
+
+        self._check_open()
+        save_document(self, Path(path))
+
+    def close(self) -> None:
+        """Give the cache back. Closing twice is fine; asking afterwards is an error."""
+        if not self._closed:
+            self._closed = True
+            self.state.close()
+
+    @property
+    def _prefix(self) -> Prefix:
+        return self.usage.prefix if self.usage.prefix is not Prefix.NONE else Prefix.MEMORY
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the document is closed")

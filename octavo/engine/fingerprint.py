@@ -1,0 +1,32 @@
+"""A name for a model's content, so that a folded document is never used with other weights.
+
+Covers: configuration and a sample of every tensor as loaded. Does not cover: tokenizers (`Tokenizer.fingerprint`),
+proof against forgery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from octavo.model.transformer import Transformer
+
+_SAMPLE = 1024  # values taken from each tensor, evenly spread: training moves all of them
+
+
+def model_fingerprint(model: Transformer) -> str:
+    """sha256 (hex) over the configuration and, by name, shape, dtype and a sample of every weight.
+
+    The same weights give the same name whatever layout they were stored in; another dtype gives another one, since the
+    cached values differ too.
+    """
+    found = hashlib.sha256(model.config.changed(quantization=None, expert_dtype=None).to_json().encode())
+    for name, value in sorted(model.state_dict().items()):
+        flat = value.detach().reshape(-1)
+        step = max(1, flat.numel() // _SAMPLE)
+        sample = flat[::step].cpu()
+        sample = sample.double() if sample.is_floating_point() else sample
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

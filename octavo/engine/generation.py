@@ -1,0 +1,124 @@
+"""The loop that makes an answer token by token.
+
+Covers: prompt, sampling, end token, stop strings, text as it becomes certain, attention mass on the way. Does not
+cover: what the prompt says (`document`, `llm`), spans (`sources`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from octavo.cache.state import SequenceState
+from octavo.cache.view import Controls
+from octavo.config.errors import UsageError
+from octavo.engine.answer import Finish
+from octavo.engine.attention import MassTally
+from octavo.engine.request import Request
+from octavo.engine.runner import Runner, StepOutput
+from octavo.engine.sampler import Sampler
+from octavo.engine.stops import StopScanner
+from octavo.text.detokenizer import Detokenizer
+from octavo.text.special import Special
+from octavo.text.tokenizer import Tokenizer
+
+
+class Generation:
+    """One answer in the making; iterating gives pieces of text, and the properties are complete when it ends.
+
+    The state belongs to the generation until then: it has read the prompt and every answer token but the last one made.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        state: SequenceState,
+        prompt: Sequence[int],
+        request: Request,
+        *,
+        controls: Controls | None = None,
+        tally: MassTally | None = None,
+    ) -> None:
+        """`prompt`: at least one id to read first. Raises LimitError when it does not fit into the context."""
+        if not prompt:
+            raise UsageError("the prompt has no tokens; a generation needs at least one")
+        self.prompt = np.array(prompt, dtype=np.int32)
+        runner.check_room(len(self.prompt), state)
+        controls = controls or Controls()
+        self._controls = controls if tally is None else replace(controls, mass=True)
+        self._runner, self.state, self.request, self.tally = runner, state, request, tally
+        self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))
+        self._ends = {runner.model.config.eos_token_id}
+        hidden = [tokenizer.special(mark) for mark in (Special.BOS, Special.EOS)]
+        self._detokenizer = Detokenizer(tokenizer, skip=hidden)
+        self._parts: list[str] = []
+        self.token_ids: list[int] = []
+        self.finish: Finish | None = None
+        self.seconds = 0.0
+        self.first_token_seconds = 0.0
+
+    @property
+    def text(self) -> str:
+        """Everything given out so far."""
+        return "".join(self._parts)
+
+    @property
+    def seed(self) -> int:
+        """The seed in use; the same request with it gives the same tokens."""
+        return self._sampler.seed
+
+    @property
+    def finish_reason(self) -> Finish:
+        """Why it ended; only once it has."""
+        if self.finish is None:
+            raise UsageError("the answer is not complete")
+        return self.finish
+
+    def run(self) -> str:
+        """Make the whole answer and return its text."""
+        for _ in self:
+            pass
+        return self.text
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text, none of them empty; they can be taken once."""
+        if self.finish is not None or self.token_ids:
+            raise UsageError("this answer has been made already")
+        started = time.perf_counter()
+        output = self._runner.read_last(self.prompt, self.state, controls=self._controls)
+        while self.finish is None:
+            piece = self._take(output)
+            self.seconds = time.perf_counter() - started
+            self.first_token_seconds = self.first_token_seconds or self.seconds
+            if piece:
+                self._parts.append(piece)
+                yield piece
+            if self.finish is None:
+                output = self._runner.step(np.array(self.token_ids[-1:]), self.state, controls=self._controls)
+        self.seconds = time.perf_counter() - started
+
+    def _take(self, output: StepOutput) -> str:
+        """Choose the next token and return the text that it makes certain; sets `finish` at the end."""
+        token = self._sampler.pick(output.logits[-1])
+        if token in self._ends:
+            self.finish = Finish.END
+            return self._flush()
+        if self.tally is not None:
+            self.tally.add(output.reports, question=not self.token_ids)
+        self.token_ids.append(token)
+        piece = self._scanner.push(self._detokenizer.push([token]))
+        if self._scanner.found is not None:
+            self.finish = Finish.STOP
+        elif len(self.token_ids) == self.request.max_tokens:
+            self.finish = Finish.LENGTH
+        elif self.state.length >= self._runner.limit:
+            self.finish = Finish.CONTEXT
+        return piece if self.finish is None else piece + self._flush()
+
+    def _flush(self) -> str:
+        """The end of the text: half characters and what may have begun a stop string."""
+        return self._scanner.push(self._detokenizer.finish()) + self._scanner.finish()

@@ -1,0 +1,242 @@
+"""The Python face: a loaded model and everything a caller does with it.
+
+Covers: loading, logits and steps for research, reading and opening documents, completions, conversations. Does not
+cover: how each of them is done (`runner`, `generation`, `document`, `folding`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache.layout import CacheLayout, RowFormat
+from octavo.cache.pool import PagePool
+from octavo.cache.state import SequenceState
+from octavo.cache.view import Controls
+from octavo.config.errors import CheckpointError, LimitError, UsageError
+from octavo.config.model import ModelConfig
+from octavo.engine.answer import Answer, Reply, Usage
+from octavo.engine.chat import answer_chat
+from octavo.engine.conversation import Conversation
+from octavo.engine.document import Document
+from octavo.engine.fingerprint import model_fingerprint
+from octavo.engine.generation import Generation
+from octavo.engine.locate import locate
+from octavo.engine.request import Request, RequestFields
+from octavo.engine.runner import CHUNK, Runner
+from octavo.engine.sources import SourceRule
+from octavo.engine.texts import Text, Texts, gather_texts
+from octavo.model.checkpoint import load_weights
+from octavo.model.transformer import Transformer
+from octavo.text.message import Message
+from octavo.text.tokenizer import Tokenizer
+
+Progress = Callable[[int, int, int], None]
+"""Called with (tokens done, tokens in all, bytes of cache) while a document is read."""
+
+SPARE_TOKENS = 65536  # room for questions and answers beside a document that fills the context
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def load(
+    model: str | PathLike[str],
+    dtype: str = "float32",
+    *,
+    device: str = "cpu",
+    main: RowFormat | str | None = None,
+    index: RowFormat | str | None = None,
+    capacity_tokens: int | None = None,
+    chunk: int = CHUNK,
+) -> LLM:
+    """Load a model by shipped name, folder or hub id.
+
+    dtype: float32, bfloat16 or float64, of weights and arithmetic. main, index: how cached entries and index keys are
+    stored (fp32, bf16, fp8; index also fp4); by default exactly, in FP32, or BF16 for a BF16 model. capacity_tokens:
+    tokens that one slab of cache holds; on CPU memory is taken only as it fills, so the default is the whole context.
+    Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
+    """
+    if dtype not in _DTYPES:
+        raise UsageError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
+    folder = locate(model)
+    config = ModelConfig.from_json(folder)
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model only {config.vocab_size}"
+        )
+    with torch.device("meta"):
+        net = Transformer(config)
+    load_weights(net, folder, _DTYPES[dtype])
+    net = net.to(device).eval().requires_grad_(False)
+    exact = RowFormat.BF16 if dtype == "bfloat16" else RowFormat.FP32
+    layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
+    capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
+    pool = PagePool(layout, capacity_tokens=capacity, device=device)
+    return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name)
+
+
+def _format(given: RowFormat | str | None, exact: RowFormat) -> RowFormat:
+    return exact if given is None else RowFormat(given) if given in tuple(RowFormat) else _no_format(given)
+
+
+def _no_format(given: object) -> RowFormat:
+    raise UsageError(f"a row format is {given!r}; it must be one of {', '.join(RowFormat)}")
+
+
+class LLM:
+    """A model, its tokenizer and the memory its sequences live in. Not safe for use from several threads at once."""
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, pool: PagePool, *, chunk: int = CHUNK, name: str = "model"
+    ) -> None:
+        self.model, self.tokenizer, self.pool, self.name = model, tokenizer, pool, name
+        self.runner = Runner(model, pool, chunk=chunk)
+        self.source_rule = SourceRule()
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        return self.model.config
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) that tells this model's weights from others."""
+        return model_fingerprint(self.model)
+
+    # -- for research and tests --------------------------------------------------------------------------------------
+
+    def logits(self, ids: Sequence[int] | np.ndarray | Tensor, chunk: int | None = None) -> Tensor:
+        """Logits [T, V] of a sequence, at least FP32: in one pass without a state, or in chunks of `chunk` on a fresh
+        one.
+
+        `ids` are taken as they are: nothing is put before them. Raises LimitError for no ids, an id outside the
+        vocabulary, more ids than the context, or a chunk below 1.
+        """
+        checked = self._ids(ids)
+        if chunk is None:
+            return self.runner.whole_logits(checked)
+        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+            raise LimitError(f"chunk is {chunk!r}; it must be an integer from 1")
+        with closing(self.new_state()) as state:
+            return self.runner.all_logits(checked, state, chunk=chunk)
+
+    def new_state(self) -> SequenceState:
+        """An empty sequence, for `step`."""
+        return self.runner.new_state()
+
+    def step(self, ids: Sequence[int] | np.ndarray | Tensor, state: SequenceState) -> Tensor:
+        """Read `ids` after what `state` holds, in one pass; logits [len(ids), V]. Raises LimitError as `logits` does.
+        """
+        if state.pool is not self.pool:
+            raise UsageError("the state belongs to another model")
+        return self.runner.step(self._ids(ids), state, all_rows=True).logits
+
+    def _ids(self, ids: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+        """Checked ids [T] int64."""
+        given = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+        if given.ndim != 1 or given.size == 0:
+            raise LimitError(f"ids have the shape {list(given.shape)}; a list of at least 1 id is needed")
+        if not np.issubdtype(given.dtype, np.integer):
+            raise LimitError(f"ids are of type {given.dtype}; integers are needed")
+        wrong = np.flatnonzero((given < 0) | (given >= self.config.vocab_size))
+        if len(wrong):
+            place = int(wrong[0])
+            last = self.config.vocab_size - 1
+            raise LimitError(f"ids[{place}] is {int(given[place])}; ids of this model are 0 to {last}")
+        if given.size > self.runner.limit:
+            raise LimitError(f"{given.size:,} ids are more than the context of this model: {self.runner.limit:,}")
+        return given.astype(np.int64)
+
+    # -- documents ---------------------------------------------------------------------------------------------------
+
+    def read(
+        self,
+        sources: str | Path | Text | Sequence[str | Path | Text],
+        *,
+        output: str | Path | None = None,
+        progress: Progress | None = None,
+        controls: Controls | None = None,
+    ) -> Document:
+        """Read texts (a `str` is text itself, a `Path` a file, `Path("-")` standard input) as one document.
+
+        With `output` the document is written to that `.octavo` file while it is read; a file that holds the beginning
+        of the same texts, read by the same model, is gone on with. An interrupt leaves it valid. `progress` is called
+        at the start and after every chunk. Raises TextError naming file and byte for what is no text, LimitError before
+        any work when there are more tokens than the model's context, DocumentError when `output` is something else.
+        """
+        texts = Texts.encode(gather_texts(sources), self.tokenizer)
+        if len(texts.ids) > self.runner.limit:
+            raise LimitError(
+                f"the document has {len(texts.ids):,} tokens; the context of this model ends at {self.runner.limit:,}"
+            )
+        if output is not None:
+            from octavo.engine.folding import read_to_file
+
+            return read_to_file(self, texts, Path(output), progress=progress, controls=controls)
+        started = time.perf_counter()
+        state = self.new_state()
+        total = len(texts.ids)
+
+        def after(state: SequenceState) -> None:
+            if progress is not None:
+                progress(state.length, total, state.nbytes)
+
+        try:
+            after(state)
+            self.runner.read(texts.ids, state, controls=controls, after=after)
+        except BaseException:
+            state.close()
+            raise
+        seconds = time.perf_counter() - started
+        return Document(self, state, texts, Usage(read_tokens=total, seconds=seconds, cache_bytes=state.nbytes))
+
+    def open(self, path: str | Path) -> Document:
+        """Open an `.octavo` file: a memory map, whatever its length. Raises DocumentError naming what is wrong with it.
+        """
+        from octavo.engine.folding import open_document
+
+        return open_document(self, Path(path))
+
+    # -- text ----------------------------------------------------------------------------------------------------------
+
+    def stream(self, prompt: str, *, controls: Controls | None = None, **request: Unpack[RequestFields]) -> Generation:
+        """A completion of `prompt` in the making: iterate over it for pieces of text; `LLM.generate` for all at once.
+        """
+        ids = [self.tokenizer.special("BOS"), *self.tokenizer.encode(prompt)]
+        return Generation(self.runner, self.tokenizer, self.new_state(), ids, Request(**request), controls=controls)
+
+    def generate(self, prompt: str, *, controls: Controls | None = None, **request: Unpack[RequestFields]) -> Answer:
+        """Complete `prompt` (after BOS); an empty prompt is allowed. Options: see `Request`."""
+        made = self.stream(prompt, controls=controls, **request)
+        made.run()
+        usage = Usage(
+            question_tokens=len(made.prompt),
+            answer_tokens=len(made.token_ids),
+            seconds=made.seconds,
+            cache_bytes=made.state.nbytes,
+        )
+        made.state.close()
+        return Answer(
+            text=made.text, usage=usage, finish=made.finish_reason, token_ids=tuple(made.token_ids), seed=made.seed
+        )
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> Reply:
+        """The next turn of a conversation (message dicts of the OpenAI shape).
+
+        options: thinking, effort, profile, tools, response_format, on_event, and the fields of `Request`.
+        """
+        with closing(self.new_state()) as state:
+            return answer_chat(self, messages, state=state, **options)
+
+    def converse(self, *, system: str | None = None, **options: Any) -> Conversation:
+        """A conversation that keeps its state between turns; options as for `chat`."""
+        return Conversation(self, system=system, **options)

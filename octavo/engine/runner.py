@@ -1,0 +1,131 @@
+"""Runs the model over a sequence in the cache: one step, or a long text in chunks.
+
+Covers: chunking, which rows become logits, and the replay that an exact rollback needs. Does not cover: choosing tokens
+(`sampler`, `generation`), texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache.pool import PagePool
+from octavo.cache.state import SequenceState
+from octavo.cache.tails import empty_tails
+from octavo.cache.view import Controls, View
+from octavo.config.errors import LimitError
+from octavo.model.block import BlockReport
+from octavo.model.transformer import Transformer
+
+CHUNK = 512
+"""Tokens read at a time; see docs/results for the measurement."""
+
+
+class StepOutput(NamedTuple):
+    """Logits of the rows that were asked for, [R, V], and every block's report."""
+
+    logits: Tensor
+    reports: tuple[BlockReport, ...]
+
+
+class Runner:
+    """One model and the pool its sequences live in.
+
+    Everything runs in inference mode. A state changes only when a step is complete, so an interrupted reading leaves it
+    valid at the end of the last whole chunk.
+    """
+
+    def __init__(self, model: Transformer, pool: PagePool, *, chunk: int = CHUNK) -> None:
+        self.model, self.pool, self.chunk = model, pool, chunk
+        self.limit = model.config.max_position_embeddings
+
+    def new_state(self) -> SequenceState:
+        """An empty sequence; it can roll back any distance, since it reads again what it no longer holds."""
+        return SequenceState(self.pool, empty_tails(self.pool.layout, self.pool.device), replay=self._replay)
+
+    @torch.inference_mode()
+    def step(
+        self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None, all_rows: bool = False
+    ) -> StepOutput:
+        """Read ids [T] in one pass and advance the state; logits of the last row [1, V], or of all rows [T, V].
+
+        Raises LimitError, and leaves the state alone, when the sequence would pass the model's context.
+        """
+        self.check_room(len(ids), state)
+        tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
+        view = View.step([state], [len(ids)], controls=controls)
+        output = self.model(tokens, view)
+        logits = self.model.logits(output.streams if all_rows else output.streams[-1:])
+        view.commit(tokens)
+        return StepOutput(logits, output.reports)
+
+    def read(
+        self,
+        ids: np.ndarray,
+        state: SequenceState,
+        *,
+        controls: Controls | None = None,
+        after: Callable[[SequenceState], None] | None = None,
+    ) -> None:
+        """Read ids [T] in chunks that end at multiples of the chunk size; `after` is called with the state after each.
+        """
+        self.check_room(len(ids), state)
+        for part in self._chunks(ids, state.length):
+            self._advance(part, state, controls)
+            if after is not None:
+                after(state)
+
+    @torch.inference_mode()
+    def _advance(self, ids: np.ndarray, state: SequenceState, controls: Controls | None) -> None:
+        """One chunk without any logits."""
+        tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
+        view = View.step([state], [len(ids)], controls=controls)
+        self.model(tokens, view)
+        view.commit(tokens)
+
+    def read_last(self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None) -> StepOutput:
+        """Read ids [T] (T >= 1) in chunks; logits [1, V] and reports of the pass that held the last row."""
+        *before, last = self._chunks(ids, state.length)
+        self.check_room(len(ids), state)
+        for part in before:
+            self._advance(part, state, None if controls is None else _quiet(controls))
+        return self.step(last, state, controls=controls)
+
+    def all_logits(self, ids: np.ndarray, state: SequenceState, *, chunk: int | None = None) -> Tensor:
+        """Logits [T, V] of every row, read in one pass or in chunks of `chunk` tokens counted from here."""
+        size = len(ids) if chunk is None else chunk
+        parts = [self.step(ids[at : at + size], state, all_rows=True).logits for at in range(0, len(ids), size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @torch.inference_mode()
+    def whole_logits(self, ids: np.ndarray) -> Tensor:
+        """Logits [T, V] of a sequence read in one pass without any state."""
+        tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
+        view = View.packed([0, len(ids)], device=self.pool.device)
+        return self.model.logits(self.model(tokens, view).streams)
+
+    def check_room(self, count: int, state: SequenceState, *, forgotten: int = 0) -> None:
+        """Raise LimitError unless `count` more tokens fit into the model's context once `forgotten` ones are gone."""
+        before = state.length - forgotten
+        if before + count > self.limit:
+            raise LimitError(
+                f"{count:,} tokens after {before:,} make {before + count:,}; "
+                f"the context of this model ends at {self.limit:,}"
+            )
+
+    def _chunks(self, ids: np.ndarray, first: int) -> list[np.ndarray]:
+        """Cut at absolute multiples of the chunk size, so that a resumed reading repeats the same passes bit by bit."""
+        ends = range((first // self.chunk + 1) * self.chunk - first, len(ids), self.chunk)
+        return np.split(np.asarray(ids), list(ends)) if len(ids) else []
+
+    def _replay(self, ids: np.ndarray, state: SequenceState) -> None:
+        self.read(ids, state)
+
+
+def _quiet(controls: Controls) -> Controls:
+    """The same choices, nothing reported."""
+    return Controls(index_topk=controls.index_topk, picks=controls.picks, hca=controls.hca)

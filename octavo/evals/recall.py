@@ -1,0 +1,155 @@
+"""One recall cell asked of one model: read the document once, put every question to a fork of it.
+
+Covers: the interface that a model must have, the record of every answer, shares. Does not cover: which cells
+(`runner`), printing (`report`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from octavo.data.tasks.cell import Cell, Question
+from octavo.engine.answer import Answer
+from octavo.evals.scoring import is_right
+
+MAX_TOKENS = 64
+_SLACK = 2  # characters by which a source may miss the end of the planted sentence
+
+
+class Readable(Protocol):
+    """A document that was read, as the engine gives it."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def ask(self, question: str, **options: Any) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """A model that reads, as the engine gives it."""
+
+    def read(self, sources: str, **options: Any) -> Readable: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one question. `source_hit`: the first source covers the characters that hold the answer's source."""
+
+    prompt: str
+    expected: str
+    given: str
+    right: bool
+    source_hit: bool
+    depth: float
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """A cell's outcomes. control: "none", or what was changed. seconds of reading and of all questions."""
+
+    kind: str
+    text: str
+    length: int
+    tokens: int
+    seed: int
+    control: str
+    outcomes: tuple[Outcome, ...]
+    read_seconds: float
+    ask_seconds: float
+    cache_bytes: int
+
+    @property
+    def right(self) -> int:
+        """Right answers."""
+        return sum(outcome.right for outcome in self.outcomes)
+
+    @property
+    def source_hits(self) -> int:
+        """Right answers whose first source covers the planted sentence."""
+        return sum(outcome.right and outcome.source_hit for outcome in self.outcomes)
+
+    def by_depth(self, parts: int = 4) -> list[tuple[int, int]]:
+        """(right, asked) in each of `parts` equal parts of the document's depth."""
+        table = [[0, 0] for _ in range(parts)]
+        for outcome in self.outcomes:
+            row = table[min(parts - 1, int(outcome.depth * parts))]
+            row[0] += outcome.right
+            row[1] += 1
+        return [(right, asked) for right, asked in table]
+
+    def by_mark(self) -> dict[str, tuple[int, int]]:
+        """(right, asked) for each mark that questions carry."""
+        table: dict[str, list[int]] = {}
+        for outcome in self.outcomes:
+            for mark in outcome.marks:
+                row = table.setdefault(mark, [0, 0])
+                row[0] += outcome.right
+                row[1] += 1
+        return {mark: (row[0], row[1]) for mark, row in sorted(table.items())}
+
+
+def covers(answer: Answer, source: tuple[int, int]) -> bool:
+    """The first source of `answer` spans the characters `source`, but for two at each end."""
+    if not answer.sources:
+        return False
+    first = answer.sources[0]
+    return first.start <= source[0] + _SLACK and first.end >= source[1] - _SLACK
+
+
+def outcome(question: Question, answer: Answer) -> Outcome:
+    """The record of one answered question."""
+    return Outcome(
+        prompt=question.prompt, expected=question.answer, given=answer.text, right=is_right(answer.text, question.answer),
+        source_hit=covers(answer, question.source), depth=question.depth, marks=question.marks,
+    )  # fmt: skip
+
+
+def run_cell(
+    reader: Reader,
+    cell: Cell,
+    *,
+    text: str = "",
+    control: str = "none",
+    options: dict[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> CellResult:
+    """Read the cell's document and ask all its questions, greedily.
+
+    options: handed to both reading and asking (for example `controls`). progress: called with ("read" | "ask", done,
+    all). The document is closed whatever happens.
+    """
+    options = options or {}
+    started = time.perf_counter()
+    watch = {} if progress is None else {"progress": lambda done, total, _: progress("read", done, total)}
+    document = reader.read(cell.document, **watch, **options)
+    read_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    try:
+        outcomes = _asked(document, cell.questions, options, progress)
+        cache_bytes = document.nbytes
+    finally:
+        document.close()
+    return CellResult(
+        kind=cell.kind, text=text, length=cell.length, tokens=cell.tokens, seed=cell.seed, control=control,
+        outcomes=outcomes, read_seconds=read_seconds, ask_seconds=time.perf_counter() - started,
+        cache_bytes=cache_bytes,
+    )  # fmt: skip
+
+
+def _asked(
+    document: Readable, questions: Sequence[Question], options: dict[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[Outcome, ...]:  # fmt: skip
+    outcomes = []
+    for number, question in enumerate(questions, 1):
+        answer = document.ask(question.prompt, max_tokens=MAX_TOKENS, temperature=0.0, **options)
+        outcomes.append(outcome(question, answer))
+        if progress is not None:
+            progress("ask", number, len(questions))
+    return tuple(outcomes)

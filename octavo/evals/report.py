@@ -1,0 +1,74 @@
+"""Results as JSON and as a Markdown table, with 95 % intervals.
+
+Covers: the two forms, writing them. Does not cover: running.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from octavo.evals.recall import CellResult
+from octavo.evals.scoring import wilson
+
+FORMAT = 1
+
+
+def _share(right: int, total: int) -> dict[str, Any]:
+    low, high = wilson(right, total)
+    share = right / total if total else None
+    return {"right": right, "asked": total, "share": share, "low": low, "high": high}
+
+
+def cell_json(result: CellResult) -> dict[str, Any]:
+    """One cell with its shares, times and every outcome."""
+    return {
+        "kind": result.kind, "text": Path(result.text).name, "length": result.length, "tokens": result.tokens,
+        "seed": result.seed, "control": result.control, "recall": _share(result.right, len(result.outcomes)),
+        "first_source_covers": _share(result.source_hits, result.right),
+        "by_depth": [_share(*part) for part in result.by_depth()],
+        "by_mark": {mark: _share(*part) for mark, part in result.by_mark().items()},
+        "read_seconds": round(result.read_seconds, 3), "ask_seconds": round(result.ask_seconds, 3),
+        "cache_bytes": result.cache_bytes, "outcomes": [asdict(outcome) for outcome in result.outcomes],
+    }  # fmt: skip
+
+
+def to_json(results: Sequence[CellResult], *, about: dict[str, Any] | None = None) -> str:
+    """All cells; `about` says which model, machine and commit were measured."""
+    document = {"format": FORMAT, "about": about or {}, "cells": [cell_json(result) for result in results]}
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _percent(right: int, total: int) -> str:
+    if total == 0:
+        return "-"
+    low, high = wilson(right, total)
+    return f"{right / total:.2f} ({low:.2f}-{high:.2f})"
+
+
+def to_markdown(results: Sequence[CellResult]) -> str:
+    """A table of one line a cell: share of right answers with its interval, by quarter of the depth, source hits."""
+    lines = [
+        "| task | text | tokens | control | asked | right (95 %) | depth 1/4 | 2/4 | 3/4 | 4/4 | source covers | read s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        depth = " | ".join(f"{right / asked:.2f}" if asked else "-" for right, asked in result.by_depth())
+        lines.append(
+            f"| {result.kind} | {Path(result.text).name} | {result.tokens:,} | {result.control} | {len(result.outcomes)} "
+            f"| {_percent(result.right, len(result.outcomes))} | {depth} | {_percent(result.source_hits, result.right)} "
+            f"| {result.read_seconds:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(results: Sequence[CellResult], folder: Path, *, about: dict[str, Any] | None = None) -> None:
+    """Write `recall.json` and `recall.md` into `folder`, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("recall.json", to_json(results, about=about)), ("recall.md", to_markdown(results))):
+        partial = folder / f"{name}.partial"
+        partial.write_text(content, "utf-8")
+        partial.replace(folder / name)

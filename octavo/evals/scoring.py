@@ -1,0 +1,29 @@
+"""Right or wrong, and how sure: exact match after normalising, Wilson's interval."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SPACES = re.compile(r"\s+")
+Z_95 = 1.959963984540054
+
+
+def normalised(text: str) -> str:
+    """Single spaces, small letters, no punctuation or quotes at the ends."""
+    return _SPACES.sub(" ", text).strip().lower().strip(".,;:!?\"'“”‘’_*- ")
+
+
+def is_right(given: str, expected: str) -> bool:
+    """The answer is the expected one but for spaces, case and punctuation at its ends."""
+    return normalised(given) == normalised(expected)
+
+
+def wilson(right: int, total: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, 1927), by default at 95 %; (0, 1) for no observations."""
+    if total == 0:
+        return 0.0, 1.0
+    share = right / total
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    middle, scale = share + z * z / (2 * total), 1 + z * z / total
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)

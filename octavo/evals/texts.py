@@ -1,0 +1,33 @@
+"""Texts that cells are built on: held-out files by path, the plays by name.
+
+Does not cover: which texts were kept out of training (docs/data.md says; the corpus script enforces it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from octavo.config.errors import UsageError
+from octavo.data.heldout import read_rows
+from octavo.data.shakespeare import complete_text
+
+SHAKESPEARE = "shakespeare"
+
+
+def filler(name: str | Path) -> str:
+    """The text called `name`: "shakespeare" (the installed package's plays), or a file: `.jsonl` (also `.gz`, `.xz`)
+    with a field `text` in each row, anything else as UTF-8. Raises UsageError naming what cannot be read."""
+    if name == SHAKESPEARE:
+        return complete_text()
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"held-out text {str(name)!r} is no file; give one, or {SHAKESPEARE!r} for the plays")
+    if ".jsonl" in path.suffixes:
+        texts = [row["text"] for row in read_rows(path) if "text" in row]
+        if not texts:
+            raise UsageError(f"held-out text {str(name)!r} has no row with a field 'text'")
+        return "\n\n".join(text.strip() for text in texts)
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"held-out text {str(name)!r} is not UTF-8: byte {error.start}") from None

@@ -1,0 +1,43 @@
+"""From a recipe's name to a run: data, tokenizer, Engram's vocabulary map, loop.
+
+Covers: what `octavo train` calls. Does not cover: the loop itself, export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from octavo.data.loader import Loader, RowPlan
+from octavo.text.compress_map import compress_map
+from octavo.text.tokenizer import Tokenizer
+from octavo.train.loop import RunOptions, RunResult, train
+from octavo.train.recipes import Recipe, recipe
+
+
+def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers: int = 0) -> RunResult:
+    """Train the recipe `name` on the packed tokens in `pack` with the tokenizer folder `tokenizer`."""
+    chosen, small = with_vocabulary(recipe(name), tokenizer)
+    plans = [chosen.schedule.plan(step) for step in range(chosen.schedule.steps)]
+    rows = [RowPlan(row_length=p.row_length, skips=p.skips) for p in plans]
+
+    def feed(step: int) -> Iterator[dict[str, np.ndarray]]:
+        with Loader(
+            pack, tokenizer / "tokenizer.json", rows, chosen.tokens_per_step, seed=chosen.seed, workers=workers, start=step
+        ) as loader:
+            for batch in loader:
+                yield {"tokens": batch["tokens"], "weight": batch["weight"], "positions": batch["positions"]}
+
+    return train(chosen, feed, options, engram_map=small)
+
+
+def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:
+    """The recipe with Engram's vocabulary size set from the tokenizer, and the map itself (None without Engram)."""
+    if chosen.model.engram is None:
+        return chosen, None
+    small, size = compress_map(Tokenizer.load(tokenizer))
+    engram = replace(chosen.model.engram, compressed_vocab_size=size)
+    return replace(chosen, model=chosen.model.changed(engram=engram)), small

@@ -1,0 +1,135 @@
+"""`octavo ask` on texts: the JSON that is promised, the page for people, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import octavo
+from octavo.cli import main
+
+QUESTION = "Which word is the secret one?"
+
+
+def ask(line: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    """The JSON of a successful `octavo ask --json`."""
+    code = main(["ask", *line, "--json"])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def test_json_has_answer_sources_and_usage(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = ask([story.name, QUESTION, "--max-tokens", "6"], capsys)
+    assert list(found) == ["answer", "sources", "usage"]
+    text = story.read_text(encoding="utf-8")
+    assert found["sources"]
+    for source in found["sources"]:
+        assert list(source) == ["file", "start", "end", "text", "weight"]
+        assert source["file"] == story.name
+        assert source["text"] == text[source["start"] : source["end"]]
+        assert 0 < source["weight"] <= 1
+    usage = found["usage"]
+    assert usage["answer_tokens"] <= 6
+    assert usage["read_tokens"] == usage["reused_tokens"] > 100
+    assert usage["cache_bytes"] > 0
+    assert usage["read_seconds"] > 0
+
+
+def test_answer_is_that_of_the_python_call(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = ask([story.name, QUESTION, "--max-tokens", "6", "--temperature", "0.8", "--seed", "5"], capsys)
+    with octavo.load("octavo-xs").read(Path(story.name)) as doc:
+        answer = doc.ask(QUESTION, max_tokens=6, temperature=0.8, seed=5)
+    assert found["answer"] == answer.text
+    assert found["sources"] == answer.to_dict()["sources"]
+
+
+def test_page_for_people(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = ask([story.name, QUESTION, "--max-tokens", "6"], capsys)
+    assert main(["ask", story.name, QUESTION, "--max-tokens", "6"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(expected["answer"] + "\n\n")
+    first = expected["sources"][0]
+    assert f"{first['weight']:.0%}  story.txt:{first['start']}-{first['end']}  " in out
+    assert f"({expected['usage']['read_tokens']:,} tokens read in " in out
+
+
+def test_several_texts_are_one_document(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = story.with_name("second.txt")
+    second.write_text("Another keeper came in spring.\n", encoding="utf-8")
+    alone = ask([story.name, QUESTION, "--max-tokens", "1"], capsys)["usage"]["read_tokens"]
+    both = ask([story.name, second.name, QUESTION, "--max-tokens", "1"], capsys)["usage"]["read_tokens"]
+    assert both > alone
+
+
+def test_standard_input_is_a_text(
+    story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = ask([story.name, QUESTION, "--max-tokens", "4"], capsys)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(story.read_bytes())))
+    found = ask(["-", QUESTION, "--max-tokens", "4"], capsys)
+    assert found["answer"] == expected["answer"]
+    assert {source["file"] for source in found["sources"]} == {"-"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("empty.txt", b"", "empty.txt: the file is empty"),
+        ("binary.txt", b"ab\x00cd", "binary.txt: byte 2 is NUL"),
+        ("latin.txt", "café".encode("latin-1"), "latin.txt: not UTF-8 text: byte 3"),
+        ("missing.txt", None, "missing.txt: no such file"),
+    ],
+)
+def test_bad_text_is_one_line(
+    story: Path, name: str, data: bytes | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if data is not None:
+        story.with_name(name).write_bytes(data)
+    assert main(["ask", name, QUESTION]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"octavo: error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_text_longer_than_the_context_is_refused_before_it_is_read(
+    story: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story.write_text("word " * 20_000, encoding="utf-8")
+    assert main(["ask", story.name, QUESTION]) == 1
+    err = capsys.readouterr().err
+    assert "tokens" in err
+    assert "4,096" in err
+
+
+def test_question_longer_than_the_context_is_refused(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", story.name, "why " * 10_000]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("octavo: error: ")
+    assert "4,096" in err
+
+
+@pytest.mark.parametrize("line", [[], ["story.txt"], ["a.octavo", "story.txt", "Who?"]])
+def test_bad_usage_is_2_and_loads_nothing(line: list[str], story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", *line, "--model", "no-such-model"]) == 2
+    assert capsys.readouterr().err.startswith("octavo: error: ")
+
+
+def test_empty_question_is_refused(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", story.name, "  "]) == 1
+    assert capsys.readouterr().err == "octavo: error: the question is empty\n"
+
+
+def test_whole_command_in_a_process_of_its_own(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = ask([story.name, QUESTION, "--max-tokens", "3"], capsys)
+    line = [sys.executable, "-m", "octavo", "ask", story.name, QUESTION, "--max-tokens", "3", "--json"]
+    run = subprocess.run(line, cwd=story.parent, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout)
+    assert run.stderr == ""
+    assert (found["answer"], found["sources"]) == (expected["answer"], expected["sources"])

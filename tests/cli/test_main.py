@@ -1,0 +1,108 @@
+"""The entry: help, unknown verbs, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from octavo.cli import main
+from octavo.cli.main import VERBS
+from octavo.config.errors import DocumentError, UsageError
+from octavo.version import __version__
+
+# A new flag is a decision: it is written down here as well, twelve a verb at most.
+FLAGS: dict[str, list[str]] = {}
+
+
+@pytest.mark.parametrize("line", [["--help"], ["-h"], ["help"]])
+def test_help_lists_every_verb_on_stdout(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(f"octavo {verb} " in out for verb in VERBS)
+
+
+def test_nothing_said_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: octavo")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"octavo {__version__}\n"
+
+
+@pytest.mark.parametrize(("verb", "hint"), [("aks", "did you mean 'ask'?"), ("zzz", "it is one of read, ask")])
+def test_unknown_verb(verb: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"octavo: error: unknown command {verb!r}: ")
+    assert hint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verb_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert f"octavo {verb}" in out
+    assert "--json" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_unknown_flag_is_bad_usage(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--no-such-flag"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err != ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_flags_are_frozen(verb: str) -> None:
+    flags = [field.name for field in dataclasses.fields(import_module(f"octavo.cli.{verb}").Command)]
+    assert flags == FLAGS[verb]
+    assert len(flags) <= 12
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DocumentError("record 3\nis damaged"), 1, "record 3 is damaged"),
+        (UsageError("two inputs"), 2, "two inputs"),
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), 1, "No such file or directory: a.txt"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_failure_is_one_line_and_a_code(
+    error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("octavo.cli.plan.Command.run", fail)
+    assert main(["plan", "flash"]) == code
+    assert capsys.readouterr() == ("", f"octavo: error: {line}\n")
+
+
+def test_module_runs_as_the_script_does() -> None:
+    run = subprocess.run([sys.executable, "-m", "octavo", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"octavo {__version__}\n"
+
+
+def test_closed_pipe_is_not_a_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "octavo", "plan", "flash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == b""

@@ -1,0 +1,63 @@
+"""The progress line: silent without a terminal, figures right on one, the rate of this run only."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from octavo.cli.progress import Meter
+
+SCRIPT = """
+import time
+from octavo.cli.progress import Meter
+with Meter("reading") as meter:
+    for done in (500, 600, 700):
+        meter(done, 1000, 2_000_000)
+        time.sleep(0.12)
+"""
+
+
+def test_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Meter("reading") as meter:
+        meter(1, 2, 3)
+    assert capsys.readouterr() == ("", "")
+    assert (meter.done, meter.total) == (1, 2)
+
+
+def test_rate_counts_this_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 12.0, 12.0, 12.0])
+    monkeypatch.setattr("octavo.cli.progress.time.monotonic", lambda: next(clock))
+    meter = Meter("reading")
+    assert meter.rate == 0.0
+    meter.__enter__()
+    meter(1000, 2000, 0)
+    meter(1500, 2000, 0)
+    assert meter.rate == 250.0
+    assert meter.figures(1_230_000) == "1,500/2,000 tokens  250/s  2 s left  cache 1.23 MB"
+
+
+def test_drawn_on_a_terminal_and_never_on_stdout() -> None:
+    parent, child = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=child, stdout=subprocess.PIPE, env=env) as run:
+        os.close(child)
+        drawn = b""
+        while True:
+            try:
+                piece = os.read(parent, 65536)
+            except OSError:  # Linux reports the closed far end of a terminal as an error
+                break
+            if not piece:
+                break
+            drawn += piece
+        assert run.stdout is not None
+        assert run.stdout.read() == b""
+    os.close(parent)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
+    assert "reading" in text
+    assert re.search(r"[67]00/1,000 tokens  [\d,]+/s  \d+ s left  cache 2 MB", text)

@@ -1,0 +1,130 @@
+"""The answer loop: equal to a loop written out by hand, its ends, its pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from octavo.config.errors import LimitError, UsageError
+from octavo.engine.answer import Finish
+from octavo.engine.attention import MassRule, MassTally
+from octavo.engine.generation import Generation
+from octavo.engine.llm import LLM
+from octavo.engine.request import Request
+from tests.support.tiny_llm import tiny_llm
+
+PROMPT = [0, *range(100, 140)]
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    return tiny_llm(tmp_path_factory.mktemp("model"))
+
+
+def generation(llm: LLM, tally: MassTally | None = None, **fields: object) -> Generation:
+    request = Request(**fields)  # type: ignore[arg-type]
+    return Generation(llm.runner, llm.tokenizer, llm.new_state(), PROMPT, request, tally=tally)
+
+
+def by_hand(llm: LLM, count: int) -> list[int]:
+    """Greedy tokens, each from the whole sequence again."""
+    ids = list(PROMPT)
+    for _ in range(count):
+        ids.append(int(llm.logits(ids)[-1].argmax()))
+    return ids[len(PROMPT) :]
+
+
+def test_greedy_equals_reading_everything_again_for_each_token(llm: LLM) -> None:
+    made = generation(llm, max_tokens=12)
+    text = made.run()
+    assert made.token_ids == by_hand(llm, 12)
+    assert text == llm.tokenizer.decode(made.token_ids)
+    assert made.finish_reason is Finish.LENGTH
+    assert made.state.length == len(PROMPT) + 11
+    assert 0 < made.first_token_seconds <= made.seconds
+
+
+def test_pieces_join_to_the_text_and_none_is_empty(llm: LLM) -> None:
+    made = generation(llm, max_tokens=20, temperature=1.5, seed=2)
+    pieces = list(made)
+    assert all(pieces)
+    assert "".join(pieces) == made.text == llm.tokenizer.decode(made.token_ids)
+
+
+def test_seed_repeats_whatever_runs_between(llm: LLM) -> None:
+    first = generation(llm, max_tokens=10, temperature=1.0, seed=7)
+    first.run()
+    second, other = generation(llm, max_tokens=10, temperature=1.0, seed=7), generation(llm, max_tokens=10, temperature=1)
+    for _ in zip(second, other, strict=False):
+        torch.rand(5)
+    for _ in ():
+        pass
+    second_ids = second.token_ids
+    assert second_ids == first.token_ids[: len(second_ids)]
+    assert len(second_ids) > 1
+    third = generation(llm, max_tokens=10, temperature=1.0, seed=8)
+    third.run()
+    assert third.token_ids != first.token_ids
+
+
+def test_end_token_ends_and_is_not_part_of_the_text(tmp_path: Path) -> None:
+    plain = tiny_llm(tmp_path / "plain")
+    tokens = by_hand(plain, 6)
+    end = next(token for token in tokens[1:] if token != tokens[0])
+    ending = tiny_llm(tmp_path / "ending", eos_token_id=end)
+    made = generation(ending, max_tokens=6)
+    made.run()
+    assert made.finish_reason is Finish.END
+    assert made.token_ids == tokens[: tokens.index(end)]
+
+
+def test_stop_string_ends_and_no_part_of_it_comes_out(llm: LLM) -> None:
+    whole = generation(llm, max_tokens=20).run()
+    stop = whole[5:8]
+    made = generation(llm, max_tokens=20, stop=stop)
+    assert made.run() == whole[: whole.index(stop)]
+    assert made.finish_reason is Finish.STOP
+    assert len(made.token_ids) < 20
+
+
+def test_end_of_the_context_ends(tmp_path: Path) -> None:
+    llm = tiny_llm(tmp_path, max_position_embeddings=len(PROMPT) + 3)
+    made = generation(llm, max_tokens=20)
+    made.run()
+    assert made.finish_reason is Finish.CONTEXT
+    assert len(made.token_ids) == 4  # the last one made is never read
+
+
+def test_prompt_must_fit_and_must_not_be_empty(tmp_path: Path) -> None:
+    llm = tiny_llm(tmp_path, max_position_embeddings=len(PROMPT) - 1)
+    state = llm.new_state()
+    with pytest.raises(LimitError, match="the context of this model ends at 40"):
+        Generation(llm.runner, llm.tokenizer, state, PROMPT, Request())
+    with pytest.raises(UsageError, match="no tokens"):
+        Generation(llm.runner, llm.tokenizer, state, [], Request())
+    assert state.length == 0
+
+
+def test_generation_can_be_taken_once_and_says_when_it_is_not_done(llm: LLM) -> None:
+    made = generation(llm, max_tokens=2)
+    with pytest.raises(UsageError, match="not complete"):
+        _ = made.finish_reason
+    made.run()
+    with pytest.raises(UsageError, match="made already"):
+        made.run()
+
+
+def test_mass_is_taken_on_the_question_and_on_every_answer_token(llm: LLM) -> None:
+    tally = MassTally(llm.config, len(PROMPT), MassRule(question=0.0))
+    made = generation(llm, tally, max_tokens=3)
+    made.run()
+    assert tally.steps == 3
+    with_question = MassTally(llm.config, len(PROMPT), MassRule())
+    generation(llm, with_question, max_tokens=3).run()
+    only = MassTally(llm.config, len(PROMPT), MassRule())
+    generation(llm, only, max_tokens=1).run()
+    assert np.allclose(tally.weights() + only.weights(), with_question.weights())
+    assert only.weights().sum() > 0
