@@ -1,10 +1,12 @@
 """Prefill and decode against transformers' `deepseek_v4`: same random weights, same machine, same run, FP32 on the CPU.
 
-Covers: reading a prompt once into a cache (logits of the last token only) and greedy decoding behind a shorter prompt.
-Each side runs as its library offers it: transformers with its cache and the fastest of its expert implementations,
-ours in chunks on one state. Their logits must agree before anything is timed. Does not cover: accuracy (tests), GPUs.
+Covers: reading a prompt into a cache (logits of the last token only) and greedy decoding behind prompts of several
+lengths. Ours reads in chunks on one state. transformers runs with its cache and the fastest of its expert
+implementations, and reads the prompt both in one call, as `model(ids)` does, and in chunks, as `generate` does when
+given `prefill_chunk_size`; both ratios are recorded. Logits must agree before anything is timed. Does not cover:
+accuracy (tests), GPUs.
 
-    python -m benchmarks.vs_transformers [--prefill 8192] [--prompt 2048] [--decode 64] [--repeats 3] [--threads 0]
+    python -m benchmarks.vs_transformers [--prefill 8192] [--prompts 2048 8192] [--decode 64] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -70,10 +72,10 @@ class Ours:
 
 
 class Theirs:
-    """transformers with its own cache."""
+    """transformers with its own cache; `chunk` None reads in one call."""
 
-    def __init__(self, model: Any) -> None:
-        self._model, self._cache = model, None
+    def __init__(self, model: Any, *, chunk: int | None) -> None:
+        self._model, self._cache, self._chunk = model, None, chunk
 
     def start(self) -> None:
         """Forget everything."""
@@ -83,17 +85,24 @@ class Theirs:
 
     def read(self, ids: Tensor) -> Tensor:
         """Logits [V] of the last of `ids`."""
-        out = self._model(ids.unsqueeze(0), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        return out.logits[0, -1]
+        logits = torch.empty(0)
+        for part in ids.split(self._chunk or len(ids)):
+            out = self._model(part.unsqueeze(0), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+            logits = out.logits[0, -1]
+        return logits
 
 
-def prefill_seconds(side: Ours | Theirs, ids: Tensor) -> float:
+Side = Ours | Theirs
+Seconds = dict[str, list[float]]
+
+
+def prefill_seconds(side: Side, ids: Tensor) -> float:
     """Time of reading `ids` from nothing."""
     side.start()
     return _seconds(lambda: side.read(ids))
 
 
-def decode_seconds(side: Ours | Theirs, prompt: Tensor, count: int) -> float:
+def decode_seconds(side: Side, prompt: Tensor, count: int) -> float:
     """Time of `count` greedy tokens behind `prompt`, the prompt's own time left out."""
     side.start()
     token = side.read(prompt).argmax()
@@ -115,27 +124,43 @@ def _seconds(action: Callable[[], object]) -> float:
 
 @torch.inference_mode()
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run both sides in turn; seconds of every repeat, medians and ratios."""
+    """Run all sides in turn; seconds of every repeat, medians and ratios."""
     config = shared_config()
     tensors = random_tensors(config, 0)
-    generator = torch.Generator().manual_seed(0)
-    long = torch.randint(0, config.vocab_size, (arguments.prefill,), generator=generator)
-    prompt = long[: arguments.prompt]
+    length = max(arguments.prefill, *arguments.prompts)
+    ids = torch.randint(0, config.vocab_size, (length,), generator=torch.Generator().manual_seed(0))
     ours = Ours(build_model(config, tensors))
-    rivals = {name: Theirs(hf_model(config, tensors, experts=name)) for name in EXPERTS}
-    difference = check_agreement(ours, rivals, prompt[:300])
-    decode: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
-    prefill: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
+    models = {name: hf_model(config, tensors, experts=name) for name in EXPERTS}
+    one_call = {name: Theirs(model, chunk=None) for name, model in models.items()}
+    chunked = {name: Theirs(model, chunk=CHUNK) for name, model in models.items()}
+    record: dict[str, Any] = {"max_logit_difference_at_300": check_agreement(ours, one_call, ids[:300])}
     for _ in range(arguments.repeats):
-        for name, side in {"ours": ours, **rivals}.items():
-            decode[name].append(decode_seconds(side, prompt, arguments.decode))
-            prefill[name].append(prefill_seconds(side, long))
-            print(f"{name:>10}: prefill {prefill[name][-1]:8.2f} s   decode {decode[name][-1]:7.3f} s", flush=True)
-    return {
-        "max_logit_difference_at_300": difference,
-        "prefill": summary(prefill, arguments.prefill),
-        "decode": summary(decode, arguments.decode),
-    }
+        for kind, rivals in (("one_call", one_call), ("chunked", chunked)):
+            seconds = record.setdefault("prefill", {}).setdefault(kind, {})
+            run_all(
+                seconds, rivals, ours, f"prefill {kind}", lambda side: prefill_seconds(side, ids[: arguments.prefill])
+            )
+        for prompt in arguments.prompts:
+            seconds = record.setdefault("decode", {}).setdefault(f"after_{prompt}", {})
+            run_all(
+                seconds,
+                chunked,
+                ours,
+                f"decode after {prompt}",
+                lambda side, n=prompt: decode_seconds(side, ids[:n], arguments.decode),
+            )
+    record["prefill"] = {name: summary(part, arguments.prefill) for name, part in record["prefill"].items()}
+    record["decode"] = {name: summary(part, arguments.decode) for name, part in record["decode"].items()}
+    return record
+
+
+def run_all(
+    seconds: Seconds, rivals: dict[str, Theirs], ours: Ours, label: str, measure: Callable[[Side], float]
+) -> None:
+    """One repeat of one measurement on every side, added to `seconds`."""
+    for name, side in {"ours": ours, **rivals}.items():
+        seconds.setdefault(name, []).append(measure(side))
+        print(f"{label:>20} {name:>10}: {seconds[name][-1]:8.3f} s", flush=True)
 
 
 def check_agreement(ours: Ours, rivals: dict[str, Theirs], ids: Tensor) -> float:
@@ -150,7 +175,7 @@ def check_agreement(ours: Ours, rivals: dict[str, Theirs], ids: Tensor) -> float
     return worst
 
 
-def summary(seconds: dict[str, list[float]], tokens: int) -> dict[str, Any]:
+def summary(seconds: Seconds, tokens: int) -> dict[str, Any]:
     """Medians; the rival is the fastest expert implementation of transformers."""
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     best = min(EXPERTS, key=lambda name: medians[name])
@@ -191,7 +216,7 @@ def main() -> None:
     """Parse, run, print the ratios, write `docs/results/vs_transformers.json`."""
     parser = argparse.ArgumentParser(description="Prefill and decode speed against transformers.")
     parser.add_argument("--prefill", type=int, default=8192)
-    parser.add_argument("--prompt", type=int, default=2048)
+    parser.add_argument("--prompts", type=int, nargs="+", default=[2048, 8192])
     parser.add_argument("--decode", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0 keeps torch's choice")
@@ -203,11 +228,11 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for part in ("prefill", "decode"):
-        r = record[part]
-        print(
-            f"{part:>8} of {r['tokens']} tokens: ours {r['ours_tokens_per_second']:.0f}/s, transformers"
-            f" {r['transformers_tokens_per_second']:.0f}/s ({r['transformers_experts']}), ratio {r['ratio']:.1f}"
-        )
+        for name, r in record[part].items():
+            print(
+                f"{part} {name}, {r['tokens']} tokens: ours {r['ours_tokens_per_second']:.0f}/s, transformers"
+                f" {r['transformers_tokens_per_second']:.0f}/s ({r['transformers_experts']}), ratio {r['ratio']:.2f}"
+            )
     print(f"written to {arguments.out}")
 
 

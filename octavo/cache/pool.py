@@ -84,12 +84,11 @@ class PagePool:
 
     def take(self) -> int:
         if not self.allocator.free:
-            stores = {
-                key: torch.empty(
-                    self.slab_pages * spec.entries_per_page, spec.row_bytes, dtype=torch.uint8, device=self.device
-                )
-                for key, spec in self.specs.items()
-            }
+            stores = {}
+            with torch.inference_mode(False):  # a slab made in inference mode could be written nowhere else
+                for key, spec in self.specs.items():
+                    rows = self.slab_pages * spec.entries_per_page
+                    stores[key] = torch.empty(rows, spec.row_bytes, dtype=torch.uint8, device=self.device)
             pages = self.allocator.add(self.slab_pages)
             self._slabs.append(Slab(pages.start, self.slab_pages, stores))
         return self.allocator.take()
@@ -129,18 +128,19 @@ class PagePool:
     def runs(self, pages: list[int], known: list[Run] | None = None) -> list[Run]:
         """Consecutive pages of a sequence merged into runs; `known` are the runs of a prefix of `pages`."""
         runs = list(known or [])
-        done = runs[-1].start + runs[-1].count if runs else 0
-        for place in range(done, len(pages)):
+        place = runs[-1].start + runs[-1].count if runs else 0
+        while place < len(pages):
+            page = pages[place]
+            slab, inner = self.locate(page)
+            most, count = min(slab.count - inner, len(pages) - place), 1
+            while count < most and pages[place + count] == page + count:
+                count += 1
             last = runs[-1] if runs else None
-            if (
-                last is not None
-                and pages[place] == pages[place - 1] + 1
-                and pages[place] < last.slab.first + last.slab.count
-            ):
-                runs[-1] = Run(last.start, last.count + 1, last.slab, last.page)
+            if last is not None and last.slab is slab and last.page + last.count == inner:
+                runs[-1] = Run(last.start, last.count + count, slab, last.page)
             else:
-                slab, inner = self.locate(pages[place])
-                runs.append(Run(place, 1, slab, inner))
+                runs.append(Run(place, count, slab, inner))
+            place += count
         return runs
 
     def copy_page(self, source: int, target: int) -> None:
@@ -198,7 +198,8 @@ class PagedRows:
             parts.append(run.slab.rows(self._key)[start + shift : b + shift])
             start, at = b, at + 1
         if not parts:
-            return self._decode(torch.empty(0, self._spec.row_bytes, dtype=torch.uint8, device=self._device)).unsqueeze(0)
+            none = torch.empty(0, self._spec.row_bytes, dtype=torch.uint8, device=self._device)
+            return self._decode(none).unsqueeze(0)
         return self._decode(parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
 
     def gather(self, index_BSk: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ class PastRows(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """`rows` sequences of `length` new tokens each, at packed tokens start .. start + rows * length - 1; their first new
-    token has the number `first` in its sequence."""
+    """`rows` sequences of `length` new tokens each, at packed tokens start .. start + rows * length - 1; their first
+    new token has the number `first` in its sequence."""
 
     start: int
     rows: int

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from octavo.cli.documents import check_files, open_or_read
+from octavo.cli.documents import open_or_read
 from octavo.cli.output import put, put_json, source_lines
 
 if TYPE_CHECKING:
@@ -43,38 +43,36 @@ class Command:
 
         if self.doc is not None and self.system is not None:
             raise UsageError("--system and --doc exclude each other: the document stands in the place of those words")
-        files = [] if self.doc is None else [self.doc]
-        check_files(files)
         model = octavo.load(self.model)
         options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
-        speaker = open_or_read(model, files).converse if files else model.converse
+        speaker = model.converse if self.doc is None else open_or_read(model, [self.doc]).converse
         with speaker(thinking=self.thinking, system=self.system, **options) as talk:
             for line in _turns():
-                self._show(talk.say(line, on_event=None if self.json else _stream))
+                reply = talk.say(line, on_event=None if self.json else _stream)
+                put_json(_plain(reply)) if self.json else put("", *source_lines(reply.sources))
+                sys.stdout.flush()
 
-    def _show(self, reply: Reply) -> None:
-        if self.json:
-            said = {"answer": reply.text, "reasoning": reply.completion.reasoning}
-            sources = [asdict(source) for source in reply.sources]
-            put_json(said | {"sources": sources, "usage": asdict(reply.usage) | {"finish": str(reply.finish)}})
-        else:
-            put("", *source_lines(reply.sources))
-        sys.stdout.flush()
+
+def _plain(reply: Reply) -> dict[str, Any]:
+    sources, usage = [asdict(source) for source in reply.sources], asdict(reply.usage) | {"finish": str(reply.finish)}
+    return {"answer": reply.text, "reasoning": reply.completion.reasoning, "sources": sources, "usage": usage}
 
 
 def _stream(event: Event) -> None:
-    """What the model says, as it says it; reasoning too."""
     sys.stdout.write(getattr(event, "text", ""))
     sys.stdout.flush()
 
 
 def _turns() -> Iterator[str]:
     """Lines of standard input that are not blank; on a terminal with a mark on stderr."""
-    while True:
-        if sys.stdin.isatty():
-            print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
+    line = _line()
+    while line:
         if line.strip():
             yield line.strip()
+        line = _line()
+
+
+def _line() -> str:
+    if sys.stdin.isatty():
+        print("> ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()

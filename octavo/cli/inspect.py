@@ -8,6 +8,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from octavo.cli.documents import is_document
 from octavo.cli.output import put, put_json, size
 
 
@@ -17,16 +18,20 @@ class Command:
 
     path: Positional[str]
     """An .octavo document, a model folder, a shipped model's name or a hub id."""
+    verify: bool = False
+    """Check every byte of a document, not only what opening it needs."""
     json: bool = False
     """Print one JSON object."""
 
     def run(self) -> None:
         """Print what is there."""
-        from octavo.engine.inspection import inspect_model
+        from octavo.engine.inspection import inspect_document, inspect_model
         from octavo.engine.locate import locate
 
-        path = Path(self.path)
-        found = inspect_model(locate(self.path))
+        if is_document(self.path) or Path(self.path).is_file():
+            found = inspect_document(Path(self.path), verify=self.verify)
+        else:
+            found = inspect_model(locate(self.path))
         if self.json:
             return put_json(found)
         lines = {name.replace("_", " "): _text(name, value) for name, value in found.items() if name != "config"}

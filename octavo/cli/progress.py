@@ -1,11 +1,18 @@
-"""The progress line: tokens, tokens a second, time left, bytes of cache. On stderr, and only if that is a terminal."""
+"""Progress lines on stderr, drawn only if that is a terminal.
+
+Covers: reading (tokens, tokens a second, time left, bytes of cache) and work in named phases. Never stdout.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from octavo.cli.output import size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Meter:
@@ -18,15 +25,11 @@ class Meter:
         self.title = title
         self.done = self.total = 0
         self._first: tuple[float, int] | None = None
-        self._bar = None
+        self._bar: Progress | None = None
 
     def __enter__(self) -> Meter:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar = _bar()
             self._task = self._bar.add_task(self.title, total=None, figures="")
             self._bar.start()
         return self
@@ -59,3 +62,34 @@ class Meter:
         rate = self.rate
         left = f"{(self.total - self.done) / rate:,.0f} s left" if rate > 0 else "…"
         return f"{self.done:,}/{self.total:,} tokens  {rate:,.0f}/s  {left}  cache {size(cache_bytes)}"
+
+
+class Steps:
+    """A context manager that is called with `(title, phase, done, all)`; draws one line for the phase at work."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Steps:
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task("", total=None, figures="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, title: str, phase: str, done: int, total: int) -> None:
+        if self._bar is not None:
+            figures = f"{phase} {done:,}/{total:,}"
+            self._bar.update(self._task, description=title, completed=done, total=total, figures=figures)
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+    return Progress(*columns, console=Console(stderr=True), transient=True)

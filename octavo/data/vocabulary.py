@@ -1,4 +1,4 @@
-"""What each token of a byte-level vocabulary looks like: its bytes, and marks that let token arrays be scanned by numpy.
+"""What each token of a byte-level vocabulary looks like: its bytes, and marks by which numpy scans token arrays.
 
 Covers: reading a tokenizer.json, tables over the vocabulary, decoding. Does not cover: encoding, sentences.
 """
@@ -13,26 +13,11 @@ from pathlib import Path
 import numpy as np
 
 _ENDS = re.compile(r"[.!?][\"'”’)\]_*]*$")
-_ABBREVIATIONS = {
-    "mr",
-    "mrs",
-    "ms",
-    "dr",
-    "st",
-    "esq",
-    "capt",
-    "col",
-    "gen",
-    "no",
-    "vol",
-    "rev",
-    "hon",
-    "prof",
-    "jr",
-    "fig",
-    "p",
-    "etc",
-}
+_OPENS = re.compile(r"[^\W_a-zß-öø-ÿ]|[\"'“‘]")
+_INITIAL = re.compile(r"[A-Z]")
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr st esq capt col gen no vol rev hon prof jr fig p etc".split()  # noqa: SIM905 - a list of words
+)
 
 
 @cache
@@ -48,9 +33,10 @@ def _byte_of() -> dict[str, int]:
 class Vocabulary:
     """Tables over token ids 0 .. size - 1; each bool table is [V].
 
-    newline: holds a line end. blank: holds two. ends: ends a sentence (mark, maybe quotes). spaced: begins with a space.
-    opens: begins with a space and then a capital, digit or quote. word: begins a word (a space, then a letter or digit).
-    letter: begins with a letter or digit. abbreviation: a word whose full stop ends no sentence.
+    newline: holds a line end. blank: holds two. ends: ends a sentence (a mark, maybe quotes). spaced: begins with a
+    space. opens: begins with a space and then a capital, digit or quote. word: begins a word (a space, then a letter
+    or digit). letter: begins with a letter or digit. abbreviation: a word whose full stop ends no sentence. lower: a
+    space and small letters. lower_more: small letters only.
     """
 
     def __init__(self, pieces: list[bytes], special: dict[str, int]) -> None:
@@ -66,14 +52,10 @@ class Vocabulary:
         self.blank = table(lambda t: t.count("\n") > 1)
         self.ends = table(lambda t: _ENDS.search(t.rstrip(" ")))
         self.spaced = table(lambda t: t[0] == " ")
-        self.opens = table(
-            lambda t: t[0] == " " and len(t) > 1 and (t[1].isupper() or t[1].isdigit() or t[1] in "\"'“‘")
-        )
+        self.opens = table(lambda t: t[0] == " " and _OPENS.match(t[1:]))
         self.word = table(lambda t: t[0] == " " and len(t) > 1 and t[1].isalnum())
         self.letter = table(lambda t: t[0].isalnum())
-        self.abbreviation = table(
-            lambda t: t.strip().lower() in _ABBREVIATIONS or (len(t.strip()) == 1 and t.strip().isupper())
-        )
+        self.abbreviation = table(lambda t: t.strip().lower() in _ABBREVIATIONS or _INITIAL.fullmatch(t.strip()))
         self.lower = table(lambda t: t[0] == " " and t[1:].isalpha() and t[1:].islower() and len(t) > 2)
         self.lower_more = table(lambda t: t.isalpha() and t.islower() and t.isascii())
 

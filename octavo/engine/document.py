@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 class Document:
     """Texts and the state after reading them; questions go on from forks of it, so it is read once.
 
-    `usage` tells what reading or opening it took. Use it in a `with` block, or `close` it, to give its memory back.
+    `usage` tells what reading or opening it took, `notice` (a line, or None) that it is only the beginning of its
+    texts. Use it in a `with` block, or `close` it, to give its memory back.
     """
 
-    def __init__(self, llm: LLM, state: SequenceState, texts: Texts, usage: Usage) -> None:
-        self.llm, self.state, self.texts, self.usage = llm, state, texts, usage
+    def __init__(
+        self, llm: LLM, state: SequenceState, texts: Texts, usage: Usage, *, notice: str | None = None
+    ) -> None:
+        self.llm, self.state, self.texts, self.usage, self.notice = llm, state, texts, usage, notice
         self._closed = False
 
     def __enter__(self) -> Document:
@@ -116,8 +119,7 @@ class Document:
         ]
 
     def chat(self, messages: Sequence[Message], *, rule: SourceRule | None = None, **options: Any) -> Reply:
-        """The next turn of a conversation about the document; options as for `LLM.chat`, messages without the document.
-        """
+        """The next turn of a conversation about the document; options: see `LLM.chat`. The document is no message."""
         tally = self.tally(rule)
         with closing(self.fork()) as state:
             reply = answer_chat(self.llm, messages, state=state, tally=tally, **options)
@@ -149,8 +151,7 @@ class Document:
         return self.state.fork()
 
     def save(self, path: str | Path) -> None:
-        """Write the document to an `.octavo` file; DocumentError or OSError when that fails, and then nothing is left.
-        """
+        """Write the document to a new `.octavo` file; DocumentError when that fails, and then no file is left."""
         from octavo.engine.folding import save_document
 
         self._check_open()

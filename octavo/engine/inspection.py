@@ -1,15 +1,17 @@
 """What a folder of weights or a folded document holds, as plain values, without loading a model.
 
-Covers: configuration, counted parameters, files and tokenizer of a model. Does not cover: whether every value is
-usable, which loading tells.
+Covers: configuration, counted parameters, files and tokenizer of a model; sources, state and format of a document.
+Does not cover: whether every weight is usable, which loading tells.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from octavo.cache.document import FORMAT_VERSION, DocumentReader
 from octavo.config.counts import count
 from octavo.config.model import ModelConfig
 from octavo.model.checkpoint import open_folder
@@ -44,3 +46,29 @@ def inspect_model(folder: Path) -> dict[str, Any]:
         "tokenizer": {"vocabulary": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint},
         "config": config.to_dict(),
     }
+
+
+def inspect_document(path: Path, *, verify: bool = False) -> dict[str, Any]:
+    """A document: its texts, how much of them was read, bytes of file and cache, and the model that read them.
+
+    With `verify` every byte is checked. Raises DocumentError for what is missing, damaged or no document.
+    """
+    reader = DocumentReader.open(path)
+    header, layout = reader.header, reader.header.layout
+    found = {
+        "kind": "document",
+        "path": str(path),
+        "format": FORMAT_VERSION,
+        "complete": reader.complete,
+        "tokens": reader.length,
+        "planned_tokens": len(reader.planned_tokens),
+        "sources": [asdict(source) for source in reader.sources],
+        "file_bytes": path.stat().st_size,
+        "dropped_bytes": reader.dropped_bytes,
+        "cache_bytes": layout.total_bytes(reader.length),
+        "rows": {"main": str(layout.main), "index": str(layout.index)},
+        "model": {"name": header.model_name, "fingerprint": header.model_fingerprint},
+        "tokenizer": {"fingerprint": header.tokenizer_fingerprint},
+        "config": layout.config.to_dict(),
+    }
+    return found | ({"verified_bytes": reader.verify()} if verify else {})

@@ -44,7 +44,7 @@ Progress = Callable[[int, int, int], None]
 """Called with (tokens done, tokens in all, bytes of cache) while a document is read."""
 
 SPARE_TOKENS = 65536  # room for questions and answers beside a document that fills the context
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load(
@@ -59,7 +59,7 @@ def load(
 ) -> LLM:
     """Load a model by shipped name, folder or hub id.
 
-    dtype: float32, bfloat16 or float64, of weights and arithmetic. main, index: how cached entries and index keys are
+    dtype: float32 or bfloat16, of weights and arithmetic. main, index: how cached entries and index keys are
     stored (fp32, bf16, fp8; index also fp4); by default exactly, in FP32, or BF16 for a BF16 model. capacity_tokens:
     tokens that one slab of cache holds; on CPU memory is taken only as it fills, so the default is the whole context.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
@@ -134,8 +134,7 @@ class LLM:
         return self.runner.new_state()
 
     def step(self, ids: Sequence[int] | np.ndarray | Tensor, state: SequenceState) -> Tensor:
-        """Read `ids` after what `state` holds, in one pass; logits [len(ids), V]. Raises LimitError as `logits` does.
-        """
+        """Read `ids` after what `state` holds, in one pass; logits [len(ids), V]. LimitError as for `logits`."""
         if state.pool is not self.pool:
             raise UsageError("the state belongs to another model")
         return self.runner.step(self._ids(ids), state, all_rows=True).logits
@@ -200,8 +199,7 @@ class LLM:
         return Document(self, state, texts, Usage(read_tokens=total, seconds=seconds, cache_bytes=state.nbytes))
 
     def open(self, path: str | Path) -> Document:
-        """Open an `.octavo` file: a memory map, whatever its length. Raises DocumentError naming what is wrong with it.
-        """
+        """Open an `.octavo` file: a memory map, at once at any length. DocumentError names what is wrong with it."""
         from octavo.engine.folding import open_document
 
         return open_document(self, Path(path))
@@ -209,8 +207,7 @@ class LLM:
     # -- text ----------------------------------------------------------------------------------------------------------
 
     def stream(self, prompt: str, *, controls: Controls | None = None, **request: Unpack[RequestFields]) -> Generation:
-        """A completion of `prompt` in the making: iterate over it for pieces of text; `LLM.generate` for all at once.
-        """
+        """A completion of `prompt` in the making: iterate over it for pieces of text. All at once: `generate`."""
         ids = [self.tokenizer.special("BOS"), *self.tokenizer.encode(prompt)]
         return Generation(self.runner, self.tokenizer, self.new_state(), ids, Request(**request), controls=controls)
 

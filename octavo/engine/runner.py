@@ -71,8 +71,7 @@ class Runner:
         controls: Controls | None = None,
         after: Callable[[SequenceState], None] | None = None,
     ) -> None:
-        """Read ids [T] in chunks that end at multiples of the chunk size; `after` is called with the state after each.
-        """
+        """Read ids [T] in chunks that end at multiples of the chunk size; `after` gets the state after each."""
         self.check_room(len(ids), state)
         for part in self._chunks(ids, state.length):
             self._advance(part, state, controls)

@@ -34,7 +34,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEntry:
-    """One text of a document: tokens first_token .. first_token + tokens - 1, `chars` characters."""
+    """One text of a document: its tokens first_token .. first_token + tokens - 1, and the characters of the whole text
+    (of a text that was read in part the tokens are fewer)."""
 
     name: str
     first_token: int
@@ -120,14 +121,13 @@ class Texts:
             entries.append(TextEntry(name=text.name, first_token=len(ids), tokens=len(made), chars=len(text.text)))
             ids += made
         found = cls(np.array(ids, dtype=np.int32), entries, tokenizer)
-        for entry in entries:
-            if found.starts(entry)[-1] != entry.chars:
+        for text, entry in zip(texts, entries, strict=True):
+            if found.text(entry) != text.text:
                 raise TextError(f"{entry.name}: the tokenizer does not give this text back, so offsets would be wrong")
         return found
 
     def starts(self, entry: TextEntry) -> np.ndarray:
-        """Character of the text to which the first byte of each token belongs, [tokens + 1] int64, ending with `chars`.
-        """
+        """Character of the text to which the first byte of each token belongs, [tokens + 1] int64; last: the end."""
         if entry not in self._starts:
             counts, inside = _byte_tables(self.tokenizer)
             ids = self.ids[entry.first_token : entry.stop_token]

@@ -104,8 +104,9 @@ def covers(answer: Answer, source: tuple[int, int]) -> bool:
 
 def outcome(question: Question, answer: Answer) -> Outcome:
     """The record of one answered question."""
+    right = is_right(answer.text, question.answer)
     return Outcome(
-        prompt=question.prompt, expected=question.answer, given=answer.text, right=is_right(answer.text, question.answer),
+        prompt=question.prompt, expected=question.answer, given=answer.text, right=right,
         source_hit=covers(answer, question.source), depth=question.depth, marks=question.marks,
     )  # fmt: skip
 
@@ -117,6 +118,7 @@ def run_cell(
     text: str = "",
     control: str = "none",
     options: dict[str, Any] | None = None,
+    max_tokens: int = MAX_TOKENS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CellResult:
     """Read the cell's document and ask all its questions, greedily.
@@ -131,7 +133,7 @@ def run_cell(
     read_seconds = time.perf_counter() - started
     started = time.perf_counter()
     try:
-        outcomes = _asked(document, cell.questions, options, progress)
+        outcomes = _asked(document, cell.questions, {"max_tokens": max_tokens, **options}, progress)
         cache_bytes = document.nbytes
     finally:
         document.close()
@@ -148,7 +150,7 @@ def _asked(
 ) -> tuple[Outcome, ...]:  # fmt: skip
     outcomes = []
     for number, question in enumerate(questions, 1):
-        answer = document.ask(question.prompt, max_tokens=MAX_TOKENS, temperature=0.0, **options)
+        answer = document.ask(question.prompt, temperature=0.0, **options)
         outcomes.append(outcome(question, answer))
         if progress is not None:
             progress("ask", number, len(questions))

@@ -52,14 +52,15 @@ def _percent(right: int, total: int) -> str:
 def to_markdown(results: Sequence[CellResult]) -> str:
     """A table of one line a cell: share of right answers with its interval, by quarter of the depth, source hits."""
     lines = [
-        "| task | text | tokens | control | asked | right (95 %) | depth 1/4 | 2/4 | 3/4 | 4/4 | source covers | read s |",
+        "| task | text | tokens | control | asked | right (95 %) | depth 1/4 | 2/4 | 3/4 | 4/4 | source | read s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         depth = " | ".join(f"{right / asked:.2f}" if asked else "-" for right, asked in result.by_depth())
+        asked, right = len(result.outcomes), result.right
         lines.append(
-            f"| {result.kind} | {Path(result.text).name} | {result.tokens:,} | {result.control} | {len(result.outcomes)} "
-            f"| {_percent(result.right, len(result.outcomes))} | {depth} | {_percent(result.source_hits, result.right)} "
+            f"| {result.kind} | {Path(result.text).name} | {result.tokens:,} | {result.control} | {asked} "
+            f"| {_percent(right, asked)} | {depth} | {_percent(result.source_hits, right)} "
             f"| {result.read_seconds:.1f} |"
         )
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from typing import Any
 from octavo.cache.view import Controls, Picks
 from octavo.config.errors import UsageError
 from octavo.data.tasks.cell import TEST_SEEDS, build_cell
-from octavo.evals.recall import CellResult, Reader, run_cell
+from octavo.evals.recall import MAX_TOKENS, CellResult, Reader, run_cell
 from octavo.evals.texts import filler
 from octavo.text.tokenizer import Tokenizer
 
@@ -28,7 +28,7 @@ class RecallPlan:
 
     cells: pairs of kind and text (a path or "shakespeare"). lengths: tokens of the documents. count: questions a cell.
     controls: names of `CONTROLS`, run beside each cell of at most `control_limit` tokens. index_topk: entries picked in
-    the plain runs (None: the model's own).
+    the plain runs (None: the model's own). max_tokens: longest answer.
     """
 
     cells: tuple[tuple[str, str], ...]
@@ -38,6 +38,7 @@ class RecallPlan:
     controls: tuple[str, ...] = ()
     control_limit: int = 32_768
     index_topk: int | None = None
+    max_tokens: int = MAX_TOKENS
 
     def __post_init__(self) -> None:
         for name in self.controls:
@@ -66,7 +67,15 @@ def run_recall(
             for control, options in _runs(plan, length):
                 title = f"{cell.kind} {length} {control}"
                 watch = None if progress is None else _watch(progress, title)
-                yield run_cell(reader, cell, text=name, control=control, options=options, progress=watch)
+                yield run_cell(
+                    reader,
+                    cell,
+                    text=name,
+                    control=control,
+                    options=options,
+                    max_tokens=plan.max_tokens,
+                    progress=watch,
+                )
 
 
 def _runs(plan: RecallPlan, length: int) -> Iterator[tuple[str, dict[str, Any]]]:

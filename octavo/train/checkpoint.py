@@ -35,7 +35,7 @@ def save(folder: Path, model: Transformer, optimizer: Optimizer, *, step: int, r
     shards = []
     for i, shard in enumerate(_shards(tensors)):
         path = work / f"state-{i:03d}.safetensors"
-        save_file({k: v.detach().cpu().contiguous() for k, v in shard.items()}, path)
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in shard.items()}, path)
         _sync(path)
         shards.append({"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     meta = {

@@ -5,6 +5,7 @@ Covers: one process on one device; resume; saving at the end and every few minut
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,8 @@ Feed = Callable[[int], Iterator[dict[str, np.ndarray]]]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints, device,
-    whether the hyper-connection arithmetic is compiled, and micro-batches a step (more than 1 saves memory)."""
+    """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints,
+    device, whether the hyper-connection arithmetic is compiled, and micro-batches a step (more than 1 saves memory)."""
 
     out: Path
     max_seconds: float | None = None
@@ -55,7 +56,8 @@ class RunResult:
 
 def train(recipe: Recipe, feed: Feed, options: RunOptions, *, engram_map: np.ndarray | None = None) -> RunResult:
     """Run `recipe` to its end or for `max_seconds`. `feed(step)` yields the batches of steps step, step + 1, ...:
-    arrays tokens [B, S], weight [B, S], positions [B, S]. `engram_map` [V] is the tokenizer's compression for Engram."""
+    arrays tokens [B, S], weight [B, S], positions [B, S]. `engram_map` [V] is the tokenizer's compression for Engram.
+    """
     started = time.monotonic()
     device = torch.device(options.device)
     if device.type == "cuda":
@@ -70,10 +72,11 @@ def train(recipe: Recipe, feed: Feed, options: RunOptions, *, engram_map: np.nda
     last: dict[str, float] = {}
     saved, tokens, since = time.monotonic(), 0, time.monotonic()
     with _compiled(options.compile):
-        for batch in feed(step):
+        for batch in feed(step) if step < recipe.schedule.steps else ():
             plan = recipe.schedule.plan(step)
             _set_recompute(model, plain, plan, recipe)
-            report = train_step(model, optimizer, _to_device(batch, device, options.micro_batches), plan, recipe.weights)
+            parts = _to_device(batch, device, options.micro_batches)
+            report = train_step(model, optimizer, parts, plan, recipe.weights)
             step, tokens = step + 1, tokens + batch["tokens"].size
             if step % _LOG_EVERY == 0 or step == recipe.schedule.steps:
                 last = _line(report, plan, tokens / (time.monotonic() - since))
@@ -115,7 +118,7 @@ def _to_device(batch: dict[str, np.ndarray], device: torch.device, parts: int) -
     weight = tensors["weight"].to(device, torch.float32)
     return [
         Batch(tokens=tokens[a:b], weight=weight[a:b], positions=positions[a:b])
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        for a, b in itertools.pairwise(cuts)
     ]
 
 

@@ -28,7 +28,10 @@ UPDATE_RMS = 0.18
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Peak rates by role, decay, momentum and Newton-Schulz steps (fast, then polishing)."""
+    """Peak rates by role, decay, momentum and Newton-Schulz steps (fast, then polishing).
+
+    `eps` is of the size of a squared gradient: Adam divides by sqrt(second moment) + sqrt(eps).
+    """
 
     matrix_lr: float = 4e-3
     embedding_lr: float = 3e-3

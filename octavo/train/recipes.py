@@ -17,7 +17,8 @@ from octavo.train.step import LossWeights
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A run. `tokens_per_step` is a multiple of every row length; rows longer than `recompute_from` recompute their layers."""
+    """A run. `tokens_per_step` is a multiple of every row length; rows longer than `recompute_from` recompute their
+    layers."""
 
     name: str
     model: ModelConfig
@@ -41,18 +42,14 @@ def octavo_xs() -> Recipe:
         model=xs(),
         schedule=Schedule(
             stages=(
-                Stage(name="dense", steps=480, row_lengths=(2048,), warmup=50),
+                Stage(name="dense", steps=400, row_lengths=(2048,), warmup=50),
                 Stage(
-                    name="sparse", steps=250, row_lengths=(4096, 8192), shares=(0.5, 0.5),
+                    name="sparse", steps=170, row_lengths=(4096, 8192), shares=(0.5, 0.5),
                     topk=(32, 64, 128), skips=0.5, final_rate=0.5,
                 ),
                 Stage(
-                    name="long", steps=110, row_lengths=(8192, 16384), shares=(0.5, 0.5),
-                    topk=(64, 128, 256), skips=0.6, rate=0.5, final_rate=0.03,
-                ),
-                Stage(
-                    name="stretch", steps=330, row_lengths=(8192, 16384, 32768), shares=(0.4, 0.3, 0.3),
-                    topk=(32, 64, 128, 256), skips=0.7, rate=0.4, final_rate=0.02, warmup=10,
+                    name="long", steps=70, row_lengths=(8192, 16384), shares=(0.5, 0.5),
+                    topk=(48, 64, 96, 128), skips=0.6, rate=0.5, final_rate=0.03,
                 ),
             ),
         ),

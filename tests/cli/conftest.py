@@ -12,8 +12,9 @@ from tests.support.tiny_llm import STORY
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of shipped models with two random ones of the same shape: octavo-xs and octavo-other."""
+    """A folder of random models of one shape: octavo-xs, octavo-other, and octavo-long with more context."""
     folder = tmp_path_factory.mktemp("shelf")
+    write_tiny_model(folder / "octavo-long", tiny_config(max_position_embeddings=65_536), 1)
     for seed, name in enumerate(("octavo-xs", "octavo-other"), start=1):
         write_tiny_model(folder / name, tiny_config(max_position_embeddings=4096), seed)
     return folder

@@ -15,7 +15,16 @@ from octavo.config.errors import DocumentError, UsageError
 from octavo.version import __version__
 
 # A new flag is a decision: it is written down here as well, twelve a verb at most.
-FLAGS: dict[str, list[str]] = {}
+FLAGS = {
+    "read": "files output model json",
+    "ask": "line model max_tokens temperature seed json",
+    "chat": "doc system model thinking max_tokens temperature seed json",
+    "generate": "prompt model max_tokens temperature top_p top_k min_p seed stop json",
+    "plan": "model context hardware main index weights json",
+    "inspect": "path verify json",
+    "eval": "task kinds text lengths count controls index_topk model out json",
+    "train": "recipe pack tokenizer out minutes device workers micro_batches compile json",
+}
 
 
 @pytest.mark.parametrize("line", [["--help"], ["-h"], ["help"]])
@@ -68,7 +77,7 @@ def test_unknown_flag_is_bad_usage(verb: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("verb", VERBS)
 def test_flags_are_frozen(verb: str) -> None:
     flags = [field.name for field in dataclasses.fields(import_module(f"octavo.cli.{verb}").Command)]
-    assert flags == FLAGS[verb]
+    assert flags == FLAGS[verb].split()
     assert len(flags) <= 12
 
 

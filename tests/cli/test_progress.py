@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from octavo.cli.progress import Meter
+from octavo.cli.progress import Meter, Steps
 
 SCRIPT = """
 import time
@@ -41,10 +41,33 @@ def test_rate_counts_this_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meter.figures(1_230_000) == "1,500/2,000 tokens  250/s  2 s left  cache 1.23 MB"
 
 
-def test_drawn_on_a_terminal_and_never_on_stdout() -> None:
+PHASES = """
+import time
+from octavo.cli.progress import Steps
+with Steps() as steps:
+    for done in (1, 2):
+        steps("fact 8192", "ask", done, 64)
+        time.sleep(0.12)
+"""
+
+
+def test_phases_are_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Steps() as steps:
+        steps("fact 8192", "ask", 1, 64)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "pattern"),
+    [
+        (SCRIPT, r"reading.*[67]00/1,000 tokens  [\d,]+/s  \d+ s left  cache 2 MB"),
+        (PHASES, r"fact 8192.*ask [12]/64"),
+    ],
+)
+def test_drawn_on_a_terminal_and_never_on_stdout(script: str, pattern: str) -> None:
     parent, child = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    with subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=child, stdout=subprocess.PIPE, env=env) as run:
+    with subprocess.Popen([sys.executable, "-c", script], stderr=child, stdout=subprocess.PIPE, env=env) as run:
         os.close(child)
         drawn = b""
         while True:
@@ -59,5 +82,4 @@ def test_drawn_on_a_terminal_and_never_on_stdout() -> None:
         assert run.stdout.read() == b""
     os.close(parent)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
-    assert "reading" in text
-    assert re.search(r"[67]00/1,000 tokens  [\d,]+/s  \d+ s left  cache 2 MB", text)
+    assert re.search(pattern, text)

@@ -26,9 +26,9 @@ def ids() -> np.ndarray:
     return torch.randint(16, 380, (300,), generator=torch.Generator().manual_seed(3)).numpy()
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 7, 64, 129, 300])
+@pytest.mark.parametrize("chunk", [1, 7, 64, 129, 300])
 def test_any_chunk_gives_the_logits_of_one_pass(llm: LLM, ids: np.ndarray, chunk: int) -> None:
-    part = ids[:150] if chunk < 4 else ids
+    part = ids[:135] if chunk < 8 else ids
     whole = llm.runner.whole_logits(part)
     assert torch.allclose(llm.runner.all_logits(part, llm.new_state(), chunk=chunk), whole, atol=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_neighbouring_peaks_become_one_span(texts: Texts) -> None:
     found = find_sources(texts, places, SourceRule(smooth=2))
     assert sum("heron" in source.text for source in found) == 1
     spans = sorted((source.file, source.start, source.end) for source in found)
-    assert all(a[0] != b[0] or a[2] < b[1] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[0] != b[0] or a[2] < b[1] for a, b in pairwise(spans))
 
 
 def test_what_a_peak_spills_over_is_no_second_source(texts: Texts) -> None:

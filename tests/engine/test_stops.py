@@ -27,7 +27,9 @@ def expected(text: str, stops: list[str]) -> tuple[str, str | None]:
 
 
 @given(
-    st.text("ab\n", max_size=24), st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3), st.lists(st.integers(1, 5))
+    st.text("ab\n", max_size=24),
+    st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3),
+    st.lists(st.integers(1, 5)),
 )
 def test_any_cut_gives_what_the_definition_says(text: str, stops: list[str], sizes: list[int]) -> None:
     pieces, at = [], 0

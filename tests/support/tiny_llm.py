@@ -10,7 +10,8 @@ from tests.support.tiny import tiny_config, write_tiny_model
 
 STORY = (
     "The keeper of the lighthouse wrote the date at the head of the page. The sea had brought a crate of oranges.\n"
-    "He knew the name of the ship.\n\nThe secret word of the keeper is heron. When the wind turned he went down again.\n"
+    "He knew the name of the ship.\n\n"
+    "The secret word of the keeper is heron. When the wind turned he went down again.\n"
 )
 
 

@@ -26,7 +26,7 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A question, its answer, the characters start .. end of the document that hold the answer's source, the depth
-    (0 is the beginning), and marks to report apart (for a fact: whether its statement's wording is unseen)."""
+    (0 is the beginning), and marks to report apart (a fact: is its wording unseen)."""
 
     prompt: str
     answer: str
@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Planting:
-    """Text to plant as a paragraph of its own, and the questions for it: prompt, answer, source inside `text`, marks."""
+    """Text to plant as a paragraph of its own, and its questions: prompt, answer, source inside `text`, marks."""
 
     text: str
     asks: tuple[tuple[str, str, tuple[int, int], tuple[str, ...]], ...] = ()

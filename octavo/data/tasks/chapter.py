@@ -57,7 +57,8 @@ def _title(draw: Random) -> str:
     return draw.choice(
         (f"The {draw.choice(lists.ADJECTIVES).capitalize()} {draw.choice(lists.THINGS).capitalize()}",
          f"{draw.choice(lists.GIVEN)} and the {draw.choice(lists.ANIMALS).capitalize()}",
-         f"In {names.town(draw)}", f"{draw.choice(lists.NOUNS).capitalize()} and {draw.choice(lists.NOUNS).capitalize()}")
+         f"In {names.town(draw)}",
+         f"{draw.choice(lists.NOUNS).capitalize()} and {draw.choice(lists.NOUNS).capitalize()}")
     )  # fmt: skip
 
 

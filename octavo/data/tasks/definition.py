@@ -14,7 +14,8 @@ _SHAPES = (
     "a {adj} {thing} for {w}", "a kind of {adj} {thing}", "a {thing} made of {noun}", "the {noun} of a {adj} {thing}",
     "a {animal} that lives near a {thing}", "a {trade} who has a {adj} {thing}", "a {adj} {animal} with {noun}",
     "{adj} {noun}", "a {thing} used by every {trade}", "to look for {noun} in a {thing}", "to sell a {adj} {thing}",
-    "the day after a {noun}", "a game with a {thing} and a {animal}", "a dish of {noun} and {w}", "to speak like a {animal}",
+    "the day after a {noun}", "a game with a {thing} and a {animal}", "a dish of {noun} and {w}",
+    "to speak like a {animal}",
     "a small {w}", "a song about {w}", "the {adj} part of a {thing}", "someone who is afraid of {w}",
 )  # fmt: skip
 

@@ -82,7 +82,8 @@ _OBJECTS = (
     "=the adjective thing", "=the adjective thing", "=the adjective thing", "=the ordinal thing", "=the thing",
     "container number", "Container number", "=the adjective adjective thing", "=the thing =of given",
     "=the thing =in coined", "=the thing =of =the trade", "=the adjective animal", "=the animal =of given surname",
-    "=the trade =of coined", "=Project Noun", "=the adjective trade", "=the thing =by =the thing", "=my adjective thing",
+    "=the trade =of coined", "=Project Noun", "=the adjective trade", "=the thing =by =the thing",
+    "=my adjective thing",
     "=our thing",
 )  # fmt: skip
 SORTS: dict[str, tuple[str, ...]] = {

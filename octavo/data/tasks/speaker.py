@@ -77,7 +77,8 @@ def layout(draw: Random) -> Layout:
     """One of the common ways to print a play."""
     before, after, line_end, indent = draw.choice(
         (("", ":\n", "\n", ""), ("", ":\n", "\n", ""), ("", ":\n", "\n", ""), ("**", "**  \n", "  \n", ""),
-         ("**", "**\n", "\n", ""), ("", "\n", "\n", ""), ("", ".\n", "\n", ""), ("", ". ", "\n", ""), ("", ": ", "\n", ""),
+         ("**", "**\n", "\n", ""), ("", "\n", "\n", ""), ("", ".\n", "\n", ""), ("", ". ", "\n", ""), ("", ": ",
+         "\n", ""),
          ("_", "_. ", "\n", ""), ("", "\n", "\n", "    "), ("  ", ".\n", "\n", "    "), ("", ":\n", "\n", "  "),
          ("[", "] ", "\n", ""), ("- ", ": ", "\n", ""), ("", " - ", "\n", ""), ("**", ":** ", "\n", ""))
     )  # fmt: skip
@@ -171,7 +172,8 @@ class _Setter:
         place = draw.choice(_SCENES).replace("{}", names.town(draw))
         place = place.replace("{thing}", draw.choice(lists.THINGS)).replace("{adj}", draw.choice(lists.ADJECTIVES))
         mark = "### " if self.mark else ""
-        self._other(f"{mark}{'SCENE' if upper else 'Scene'} {number(self.scene)}. {place[:1].upper() + place[1:]}\n\n")
+        title = f"{'SCENE' if upper else 'Scene'} {number(self.scene)}. {place[:1].upper() + place[1:]}"
+        self._other(f"{mark}{title}\n\n")
         self.on_stage = self._some(2, 6)
         self.direction("Enter " + self._list(self.on_stage))
 

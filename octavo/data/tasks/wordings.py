@@ -31,7 +31,8 @@ FACT_STATEMENTS = Wordings(
         "{e} has {v} as {a}.", "The {a} of {e}, they said, was {v}.", "Note: {e}, {a}, {v}.",
         "If anyone asks for the {a} of {e}, say {v}.", "In the register {e} stands with the {a} {v}.",
         "They gave {e} the {a} {v}.", "{e}: {a} {v}.", "(The {a} of {e} is {v}.)", "The {a} of {e} was {v}.",
-        'The {a} of {e} is "{v}".', "We learned later that {e}'s {a} was {v}.", "{e}, whose {a} is {v}, was not there.",
+        'The {a} of {e} is "{v}".', "We learned later that {e}'s {a} was {v}.",
+        "{e}, whose {a} is {v}, was not there.",
         "The {a} of {e} had always been {v}, and nobody minded.", "{v} was {e}'s {a}.",
         "On the slip was written the {a} of {e}, {v}.", "The {a} for {e} is {v}.", "{e} / {a} / {v}",
     ),
@@ -47,11 +48,13 @@ FACT_QUESTIONS = Wordings(
         "According to the text, what is the {a} of {e}?", "Give the {a} of {e}.", "Please state the {a} of {e}.",
         "I forgot the {a} of {e}. What was it?", "What does the text say is the {a} of {e}?", "Name the {a} of {e}.",
         "The {a} of {e}?", "What was the {a} of {e}?", "Look up {e} and give the {a}.", "Can you find {e}'s {a}?",
-        "What is the {a} for {e}?", "{e}'s {a}?", "Find the {a} of {e} in the text.", "How does the text give the {a} of {e}?",
+        "What is the {a} for {e}?", "{e}'s {a}?", "Find the {a} of {e} in the text.",
+        "How does the text give the {a} of {e}?",
         "What's the {a} of {e}?", "What's {e}'s {a}?",
     ),
     (
-        "Kindly remind me of the {a} of {e}.", "I need to know {e}'s {a}; what does it say?", "Which {a} is given for {e}?",
+        "Kindly remind me of the {a} of {e}.", "I need to know {e}'s {a}; what does it say?",
+        "Which {a} is given for {e}?",
         "Say what the {a} of {e} is.", "Can you recall what the {a} of {e} is?",
     ),
 )  # fmt: skip
@@ -63,10 +66,13 @@ QUOTE_QUESTIONS = Wordings(
     (
         'How does this go on: "{q}"?', 'Continue: "{q}"', 'What comes after "{q}"?',
         'Complete the sentence that begins "{q}".', 'What follows the words "{q}"?', 'Finish this sentence: "{q}"',
-        '"{q}" - how does it go on?', 'Give the rest of the sentence "{q}".', 'The text says "{q}". What are the next words?',
+        '"{q}" - how does it go on?', 'Give the rest of the sentence "{q}".',
+        'The text says "{q}". What are the next words?',
         'Which words come after "{q}"?', 'Complete this quotation: "{q} ..."', 'Read on from "{q}".',
-        'What is the rest of "{q}"?', "Quote on from: {q}", 'How does the line "{q}" go on?', "How does “{q}” continue?",
-        'How does the sentence "{q}" end?', "{q} ...", 'How does the quote "{q}" go on?', "What comes next after '{q}'?",
+        'What is the rest of "{q}"?', "Quote on from: {q}", 'How does the line "{q}" go on?',
+        "How does “{q}” continue?",
+        'How does the sentence "{q}" end?', "{q} ...", 'How does the quote "{q}" go on?',
+        "What comes next after '{q}'?",
     ),
     (
         'Please carry on from "{q}".', 'What words stand next after "{q}"?', 'How is "{q}" continued?',
@@ -83,7 +89,8 @@ NEXT_LINE_QUESTIONS = Wordings(
 SPEAKER_QUESTIONS = Wordings(
     (
         'Who says "{q}"?', 'Who says "{q}"?', 'Who says "{q}"?', 'Who said "{q}"?', 'Which character says "{q}"?',
-        'Who speaks the line "{q}"?', 'Name the speaker of "{q}".', 'Whose line is "{q}"?', 'Who speaks the words "{q}"?',
+        'Who speaks the line "{q}"?', 'Name the speaker of "{q}".', 'Whose line is "{q}"?',
+        'Who speaks the words "{q}"?',
         '"{q}" - who says this?', 'Which person in the play says "{q}"?', 'In whose speech does "{q}" stand?',
         'Who is the speaker of "{q}"?', 'Tell me who says "{q}".', 'By whom are the words "{q}" spoken?',
         "Who says “{q}”?", "Who says: {q}", "Who says '{q}'?", 'Who says the line "{q}"?',
@@ -95,7 +102,8 @@ SPEAKER_QUESTIONS = Wordings(
 )  # fmt: skip
 CHAPTER_QUESTIONS = Wordings(
     (
-        'In which chapter does "{q}" stand?', 'In which chapter are the words "{q}"?', 'Which chapter contains "{q}"?',
+        'In which chapter does "{q}" stand?', 'In which chapter are the words "{q}"?',
+        'Which chapter contains "{q}"?',
         'Name the chapter with the words "{q}".', 'In what chapter does one read "{q}"?', 'Where does "{q}" stand?',
         'Which chapter has the sentence that begins "{q}"?', 'Under which heading does "{q}" stand?',
         '"{q}" - in which chapter is that?', 'In which part of the book is "{q}"?', 'What chapter is "{q}" from?',
@@ -117,7 +125,8 @@ DEFINITION_STATEMENTS = Wordings(
 )  # fmt: skip
 DEFINITION_QUESTIONS = Wordings(
     (
-        "What does {w} mean?", 'What does "{w}" mean?', "What does the word {w} mean?", "What is a {w}?", "What is meant by {w}?",
+        "What does {w} mean?", 'What does "{w}" mean?', "What does the word {w} mean?", "What is a {w}?",
+        "What is meant by {w}?",
         "Define {w}.", "Explain the word {w}.", "What is the meaning of {w}?", "How is {w} defined?",
         "What does {w} stand for?", "Give the meaning of {w}.", "What do they call {w}?", "{w}: what is that?",
     ),
@@ -129,7 +138,8 @@ DEFINITION_QUESTIONS = Wordings(
 KEY_QUESTIONS = Wordings(
     (
         "What is the value of {k}?", 'What stands after "{k}"?', "Look up {k}.", "{k}?", "What is {k}?",
-        "Which value belongs to {k}?", "What is listed for {k}?", "Give the entry for {k}.", "What does the list say for {k}?",
+        "Which value belongs to {k}?", "What is listed for {k}?", "Give the entry for {k}.",
+        "What does the list say for {k}?",
         "What is the entry of {k}?", "Find {k} in the list.", "{k}:", "Which entry does {k} have?",
     ),
     (

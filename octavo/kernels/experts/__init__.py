@@ -1,10 +1,10 @@
 """Routed experts with the clamped SwiGLU.
 
 Contract: `experts(x [T, D], w1 [X, F, D], w3 [X, F, D], w2 [X, D, F], *, chosen [T, A] int64, weights [T, A], limit,
-round_hidden) -> [T, D]`, at least FP32: the sum over a, with e = chosen[t, a], of
-w2_e(weights[t, a] * silu(min(w1_e x, limit)) * clamp(w3_e x, -limit, limit)).
-A repeated expert counts each time. `limit` None means no clamp. `round_hidden` is applied to the input of w2 (the FP8
-simulation; default: unchanged). Matrix products run in x's dtype, the sum over experts in FP32 (in `dense`: inside the
+round_hidden) -> [T, D]`, at least FP32: the sum over a, with e = chosen[t, a], of w2_e(weights[t, a] * silu(min(w1_e
+x, limit)) * clamp(w3_e x, -limit, limit)). A repeated expert counts each time. `limit` None means no clamp.
+`round_hidden` is applied to the input of w2 (the FP8 simulation; default: unchanged; `dense` rounds the parts of a
+repeated expert as one). Matrix products run in x's dtype, the sum over experts in FP32 (in `dense`: inside the
 product). `swiglu(gate, up, limit)` is the activation alone. T = 0 gives an empty result. Not in place.
 
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;

@@ -4,7 +4,7 @@ Contract: `route(x [T, D], gate [X, D], *, top, scale, normalise, bias=None [X],
 -> Routing(experts [T, A] int64, weights [T, A], scores [T, X])`, all arithmetic at least FP32. Without `table_rows`
 the A largest of scores + bias are taken (ties: lower expert first); with it the given experts are used and the bias is
 ignored. The bias never enters the weights. softplus is the stable form, and the weight sum is floored at 1e-20, so
-scores that underflow give zeros, not NaN. T = 0 gives empty results. Not in place.
+scores that underflow give zeros, not NaN, in the gradient too. T = 0 gives empty results. Not in place.
 """
 
 from octavo.kernels.route.ref import Routing, route

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_TINY = 1e-38  # below this the square root's slope is infinite in FP32 and its gradient NaN
+
 
 class Routing(NamedTuple):
     """Chosen experts [T, A], their weights [T, A], and all scores [T, X]."""
@@ -29,7 +31,8 @@ def route(
 ) -> Routing:
     """See the package docstring for the contract."""
     wide = x if x.dtype == torch.float64 else x.float()
-    scores = F.softplus(F.linear(wide, gate.to(wide.dtype))).sqrt()
+    scores = F.softplus(F.linear(wide, gate.to(wide.dtype)))
+    scores = torch.where(scores < _TINY, 0.0, scores.clamp_min(_TINY).sqrt())
     if table_rows is None:
         ranked = (scores.detach() if bias is None else scores.detach() + bias.to(scores.dtype)).sort(
             dim=-1, descending=True, stable=True

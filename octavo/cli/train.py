@@ -1,0 +1,58 @@
+"""`octavo train`: a run by the name of its recipe. It saves as it goes, and the same command goes on from there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from octavo.cli.output import put, put_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train by a recipe. The run saves as it goes; the same command goes on where it stopped."""
+
+    recipe: Positional[str]
+    """Name of the recipe."""
+    pack: str
+    """Folder of packed tokens, as `python -m octavo.data pack` writes it."""
+    tokenizer: str
+    """Folder of the tokenizer that packed them."""
+    out: str
+    """Folder for the log and the checkpoint."""
+    minutes: float | None = None
+    """Stop, saved, after this long; left out: at the end of the schedule."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    workers: int = 0
+    """Processes that make batches ahead; 0 makes them in this one."""
+    micro_batches: int = 1
+    """Parts in which a step's batch is computed; more take less memory."""
+    compile: bool = False
+    """Compile the arithmetic of the streams, which pays on a GPU."""
+    json: bool = False
+    """Print one JSON object at the end."""
+
+    def run(self) -> None:
+        """Train, and say how the run ended; its log goes to stderr and to OUT/log.jsonl."""
+        from octavo.train.loop import RunOptions
+        from octavo.train.run import run
+
+        seconds = None if self.minutes is None else self.minutes * 60
+        options = RunOptions(
+            out=Path(self.out),
+            max_seconds=seconds,
+            device=self.device,
+            compile=self.compile,
+            micro_batches=self.micro_batches,
+        )
+        ended = run(
+            self.recipe, pack=Path(self.pack), tokenizer=Path(self.tokenizer), options=options, workers=self.workers
+        )
+        result = {"recipe": self.recipe, "out": self.out, "steps": ended.steps, "finished": ended.finished}
+        if self.json:
+            return put_json(result | {"last": ended.last})
+        more = "the schedule is done" if ended.finished else "the same command goes on from there"
+        put(f"{self.recipe}: {ended.steps:,} steps, saved in {self.out}: {more}")

@@ -1,0 +1,70 @@
+"""Batches: the same whatever the number of workers and the first step."""
+
+import numpy as np
+import pytest
+
+from octavo.config.errors import ConfigError
+from octavo.data.loader import Batch, Loader, LoaderError, RowPlan
+from octavo.data.rows import Mix
+from tests.support.small_text import SmallText, small_text
+
+PLAN = [RowPlan(row_length=256), RowPlan(row_length=512, skips=1.0), RowPlan(row_length=256, mix=Mix(speaker=0.0))]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> SmallText:
+    return small_text(tmp_path_factory.mktemp("text"), paragraphs=80)
+
+
+def batches(world: SmallText, **options: int) -> list[Batch]:
+    with Loader(world.pack_folder, world.tokenizer_file, PLAN, 1024, seed=options.pop("seed", 3), **options) as loader:
+        return list(loader)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(np.array_equal(a[key], b[key]) for key in ("tokens", "weight", "positions"))
+
+
+def test_shapes_and_types(world: SmallText) -> None:
+    first, second, _ = batches(world)
+    assert first["tokens"].shape == first["weight"].shape == first["positions"].shape == (4, 256)
+    assert second["tokens"].shape == (2, 512)
+    assert [first[key].dtype for key in ("tokens", "weight", "positions")] == [np.uint16, np.float32, np.int32]
+    assert (second["positions"][:, -1] > 511).all()
+
+
+def test_workers_make_the_same_batches(world: SmallText) -> None:
+    here, there = batches(world), batches(world, workers=2)
+    assert len(here) == len(there) == 3
+    assert all(same(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_a_resumed_loader_goes_on_with_the_same_batches(world: SmallText) -> None:
+    whole, rest = batches(world), batches(world, start=1)
+    assert len(rest) == 2
+    assert all(same(a, b) for a, b in zip(whole[1:], rest, strict=True))
+
+
+def test_seeds_and_steps_differ(world: SmallText) -> None:
+    first, _, third = batches(world)
+    assert not np.array_equal(first["tokens"], third["tokens"])
+    assert not np.array_equal(first["tokens"], batches(world, seed=4)[0]["tokens"])
+
+
+def test_rows_must_fill_a_step(world: SmallText) -> None:
+    with pytest.raises(ConfigError, match="no multiple of row_length 300"):
+        Loader(world.pack_folder, world.tokenizer_file, [RowPlan(row_length=300)], 1024, seed=1)
+
+
+def test_a_failing_worker_is_an_error_here(world: SmallText) -> None:
+    plan = [RowPlan(row_length=128)]
+    loader = Loader(world.pack_folder, world.tokenizer_file, plan, 1024, seed=1, workers=1)
+    with loader, pytest.raises(LoaderError, match="row length 128 is under 256"):
+        next(iter(loader))
+
+
+def test_a_killed_worker_is_an_error_here(world: SmallText) -> None:
+    with Loader(world.pack_folder, world.tokenizer_file, PLAN, 1024, seed=1, workers=1) as loader:
+        loader._processes[0].kill()
+        with pytest.raises(LoaderError, match="exit code -9"):
+            list(loader)

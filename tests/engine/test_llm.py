@@ -1,0 +1,251 @@
+"""The Python face: loading, research calls, reading, completions, and what each refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import octavo
+from octavo.cache.layout import RowFormat
+from octavo.config.errors import CheckpointError, LimitError, TextError, UsageError
+from octavo.engine.answer import Finish
+from octavo.engine.llm import LLM, load
+from octavo.engine.texts import Text
+from tests.support.tiny import tiny_config, tiny_engram, write_tiny_model
+from tests.support.tiny_llm import STORY, tiny_llm
+from tests.support.tiny_tokenizer import tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    return tiny_llm(tmp_path_factory.mktemp("model"), engram=tiny_engram())
+
+
+IDS = torch.randint(16, 380, (260,), generator=torch.Generator().manual_seed(1))
+
+
+# -- loading ---------------------------------------------------------------------------------------------------------
+
+
+def test_public_load_gives_a_working_model(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(), 1)
+    model = octavo.load(str(folder))
+    assert model.name == tmp_path.name
+    assert model.config == tiny_config()
+    assert model.logits([1, 2, 3]).shape == (3, model.config.vocab_size)
+    assert not any(parameter.requires_grad or parameter.is_meta for parameter in model.model.parameters())
+
+
+def test_shipped_name_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_model(tmp_path / "octavo-tiny", tiny_config(), 1)
+    monkeypatch.setenv("OCTAVO_WEIGHTS", str(tmp_path))
+    assert octavo.load("octavo-tiny").name == "octavo-tiny"
+
+
+def test_bfloat16_computes_nearly_the_same(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(), 1)
+    wide, narrow = load(folder), load(folder, "bfloat16")
+    assert narrow.model.embed.weight.dtype == torch.bfloat16
+    assert narrow.pool.layout.main is RowFormat.BF16
+    expected, found = wide.logits(IDS[:40]), narrow.logits(IDS[:40], chunk=16)
+    assert found.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=1).median() > 0.98
+    assert not torch.allclose(found, expected, atol=1e-3)
+
+
+def test_row_formats_of_the_cache_are_a_choice(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(), 1)
+    small = load(folder, main="fp8", index="fp4")
+    assert (small.pool.layout.main, small.pool.layout.index) == (RowFormat.FP8, RowFormat.FP4)
+    exact = load(folder)
+    with small.read(STORY) as folded, exact.read(STORY) as plain:
+        assert folded.nbytes < plain.nbytes
+        assert folded.ask("Who?", max_tokens=2).token_ids
+
+
+def test_cache_bytes_are_those_of_the_layout(tmp_path: Path) -> None:
+    model = tiny_llm(tmp_path)
+    with model.read("word " * 700) as doc:
+        assert len(doc) > 512
+        assert doc.nbytes <= model.pool.layout.total_bytes(len(doc))
+        assert doc.nbytes >= model.pool.layout.paged_bytes(len(doc)) + 4 * len(doc)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float64"}, "dtype is 'float64'"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"main": "fp2"}, "row format is 'fp2'"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(), 1)
+    with pytest.raises(UsageError, match=message):
+        load(folder, **options)  # type: ignore[arg-type]
+
+
+def test_missing_weights_and_tokenizer_are_named(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(), 1)
+    (folder / "model.safetensors").rename(folder / "away")
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        load(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(TextError, match=r"tokenizer\.json"):
+        load(folder)
+
+
+def test_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(vocab_size=300), 1)
+    tiny_tokenizer(folder, vocab_size=340)
+    with pytest.raises(CheckpointError, match="the tokenizer has 340 entries, the model only 300"):
+        load(folder)
+
+
+# -- research --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [31, 129, 1000])
+def test_chunks_and_steps_give_the_logits_of_one_pass(llm: LLM, chunk: int) -> None:
+    whole = llm.logits(IDS)
+    assert torch.allclose(llm.logits(IDS.tolist(), chunk=chunk), whole, atol=1e-5)
+    state = llm.new_state()
+    stepped = torch.cat([llm.step(part, state) for part in IDS.split(chunk)])
+    assert torch.allclose(stepped, whole, atol=1e-5)
+    assert state.tokens.tolist() == IDS.tolist()
+
+
+def test_fork_and_rollback_over_compression_borders(llm: LLM) -> None:
+    whole = llm.logits(IDS)
+    state = llm.new_state()
+    llm.step(IDS[:200], state)
+    twin = state.fork()
+    llm.step(torch.full((90,), 33), twin)
+    assert torch.allclose(llm.step(IDS[200:], state), whole[200:], atol=1e-5)
+    twin.rollback(90 + 75)
+    assert torch.allclose(llm.step(IDS[125:], twin), whole[125:], atol=1e-5)
+    assert state.nbytes > 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([], r"shape \[0\]"),
+        ([[1, 2]], r"shape \[1, 2\]"),
+        ([1.0], "float64; integers"),
+        ([True], "bool; integers"),
+        ([5, 400], r"ids\[1\] is 400; ids of this model are 0 to 399"),
+        ([-1], r"ids\[0\] is -1"),
+        (np.zeros(4097, dtype=np.int64), "4,097 ids are more than the context of this model: 4,096"),
+    ],
+)
+def test_ids_are_checked(llm: LLM, ids: object, message: str) -> None:
+    state = llm.new_state()
+    for call in (lambda: llm.logits(ids), lambda: llm.step(ids, state)):  # type: ignore[arg-type]
+        with pytest.raises(LimitError, match=message):
+            call()
+    assert state.length == 0
+
+
+@pytest.mark.parametrize("chunk", [0, -4, 2.5, True])
+def test_chunk_is_checked(llm: LLM, chunk: object) -> None:
+    with pytest.raises(LimitError, match="chunk is"):
+        llm.logits([1], chunk=chunk)  # type: ignore[arg-type]
+
+
+def test_state_of_another_model_is_refused(llm: LLM, tmp_path: Path) -> None:
+    other = tiny_llm(tmp_path)
+    with pytest.raises(UsageError, match="belongs to another model"):
+        llm.step([1], other.new_state())
+
+
+# -- documents -------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_at_the_start_and_after_every_chunk(llm: LLM) -> None:
+    seen: list[tuple[int, int, int]] = []
+    with llm.read(STORY, progress=lambda *figures: seen.append(figures)) as doc:
+        total = len(doc)
+        assert [done for done, _, _ in seen] == [*range(0, total, 64), total]
+        assert {figures[1] for figures in seen} == {total}
+        assert seen[-1][2] == doc.nbytes > seen[1][2] > seen[0][2] == 0
+
+
+def test_interrupted_reading_gives_its_memory_back(llm: LLM) -> None:
+    def stop(done: int, total: int, cache_bytes: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        llm.read(STORY, progress=stop)
+    assert llm.pool.allocator.free == llm.pool.allocator.total
+    llm.pool.allocator.check_integrity()
+
+
+def test_more_tokens_than_the_context_is_refused_before_any_work(llm: LLM, tmp_path: Path) -> None:
+    seen: list[int] = []
+    path = tmp_path / "book.octavo"
+    with pytest.raises(LimitError, match=r"the document has [\d,]+ tokens; the context of this model ends at 4,096"):
+        llm.read("word " * 5000, output=path, progress=lambda *figures: seen.append(figures[0]))
+    assert seen == []
+    assert not path.exists()
+
+
+def test_document_that_fills_the_context_is_read(tmp_path: Path) -> None:
+    model = tiny_llm(tmp_path, max_position_embeddings=64)
+    text = "a" * 63
+    assert len(model.tokenizer.encode(text)) == 63
+    with model.read(text) as doc:
+        assert len(doc) == 64
+        with pytest.raises(LimitError, match="ends at 64"):
+            doc.ask("why?")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00binary", b"caf\xe9"])
+def test_bad_file_among_good_ones_names_itself_and_writes_nothing(llm: LLM, tmp_path: Path, data: bytes) -> None:
+    good, bad, output = tmp_path / "good.txt", tmp_path / "bad.txt", tmp_path / "book.octavo"
+    good.write_text(STORY)
+    bad.write_bytes(data)
+    with pytest.raises(TextError, match=r"bad\.txt"):
+        llm.read([good, bad], output=output)
+    assert not output.exists()
+
+
+def test_named_text_is_read_like_a_file(llm: LLM) -> None:
+    with llm.read(Text(name="play", text=STORY)) as doc:
+        assert [(entry.name, entry.chars) for entry in doc.texts.entries] == [("play", len(STORY))]
+        assert {source.file for source in doc.ask("Who?", max_tokens=2).sources} == {"play"}
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+def test_generate_equals_stream_and_begins_with_bos(llm: LLM) -> None:
+    made = llm.generate("There was", max_tokens=9)
+    stream = llm.stream("There was", max_tokens=9)
+    assert "".join(stream) == made.text
+    assert stream.prompt.tolist() == [llm.tokenizer.special("BOS"), *llm.tokenizer.encode("There was")]
+    assert made.usage.question_tokens == len(stream.prompt)
+    assert made.finish is Finish.LENGTH
+    expected = int(llm.logits(stream.prompt)[-1].argmax())
+    assert made.token_ids[0] == expected
+
+
+def test_empty_prompt_is_completed_from_bos_alone(llm: LLM) -> None:
+    assert llm.generate("", max_tokens=2).usage.question_tokens == 1
+
+
+def test_generate_gives_its_memory_back(llm: LLM) -> None:
+    llm.generate("There was", max_tokens=3)
+    llm.chat([{"role": "user", "content": "Hello"}], max_tokens=3)
+    assert llm.pool.allocator.free == llm.pool.allocator.total
+
+
+def test_answers_are_plain_json(llm: LLM) -> None:
+    with llm.read(STORY) as doc:
+        answer = doc.ask("Who?", max_tokens=2).to_dict()
+    assert json.loads(json.dumps(answer)) == answer
