@@ -22,7 +22,7 @@ from octavo.model.block import BlockReport
 from octavo.model.transformer import Transformer
 
 CHUNK = 512
-"""Tokens read at a time; see docs/results for the measurement."""
+"""Tokens read at a time. 256 to 2048 measured alike on CPU; working memory grows with it."""
 
 
 class StepOutput(NamedTuple):

@@ -23,7 +23,7 @@ class SourceRule:
     mass: what attention counts. smooth: width in tokens of the triangle that weights are averaged over before peaks are
     sought. core: a span begins as the run of tokens around a peak that keep at least this share of its height. widest:
     most tokens of such a run. reach: most characters by which it grows to a sentence border on each side. count: most
-    spans. least: a span with a smaller share of the document's attention is left out (the first one is always given).
+    spans. least: a span with less than this part of the largest share is left out (the first one is always given).
     """
 
     mass: MassRule = field(default_factory=MassRule)
@@ -32,7 +32,7 @@ class SourceRule:
     widest: int = 64
     reach: int = 400
     count: int = 3
-    least: float = 0.01
+    least: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,11 @@ def find_sources(texts: Texts, weights_T: np.ndarray, rule: SourceRule) -> tuple
         height[peak] = 0
         spans = _merged(spans, span)
     shares = [float(weights_T[span.first : span.stop].sum()) / total for span in spans]
+    lowest = rule.least * max(shares)
     return tuple(
         _source(texts, span, share)
         for rank, (span, share) in enumerate(zip(spans, shares, strict=True))
-        if rank == 0 or share >= rule.least
+        if rank == 0 or share >= lowest
     )
 
 

@@ -79,7 +79,7 @@ def train(recipe: Recipe, feed: Feed, options: RunOptions, *, engram_map: np.nda
             report = train_step(model, optimizer, parts, plan, recipe.weights)
             step, tokens = step + 1, tokens + batch["tokens"].size
             if step % _LOG_EVERY == 0 or step == recipe.schedule.steps:
-                last = _line(report, plan, tokens / (time.monotonic() - since))
+                last = _line(report, plan, tokens / max(time.monotonic() - since, 1e-9))
                 print(log.write(step=step - 1, stage=plan.stage, **last), file=sys.stderr, flush=True)
                 tokens, since = 0, time.monotonic()
             now = time.monotonic()

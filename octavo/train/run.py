@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from octavo.config.errors import UsageError
 from octavo.data.loader import Loader, RowPlan
 from octavo.text.compress_map import compress_map
 from octavo.text.tokenizer import Tokenizer
@@ -26,7 +27,13 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
 
     def feed(step: int) -> Iterator[dict[str, np.ndarray]]:
         with Loader(
-            pack, tokenizer / "tokenizer.json", rows, chosen.tokens_per_step, seed=chosen.seed, workers=workers, start=step
+            pack,
+            tokenizer / "tokenizer.json",
+            rows,
+            chosen.tokens_per_step,
+            seed=chosen.seed,
+            workers=workers,
+            start=step,
         ) as loader:
             for batch in loader:
                 yield {"tokens": batch["tokens"], "weight": batch["weight"], "positions": batch["positions"]}
@@ -35,9 +42,17 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
 
 
 def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:
-    """The recipe with Engram's vocabulary size set from the tokenizer, and the map itself (None without Engram)."""
+    """The recipe with Engram's vocabulary size set from the tokenizer, and the map itself (None without Engram).
+
+    Raises UsageError when the tokenizer and the recipe's model differ in their number of ids.
+    """
+    loaded = Tokenizer.load(tokenizer)
+    if loaded.vocab_size != chosen.model.vocab_size:
+        raise UsageError(
+            f"tokenizer {tokenizer} has {loaded.vocab_size} ids, recipe {chosen.name!r} needs {chosen.model.vocab_size}"
+        )
     if chosen.model.engram is None:
         return chosen, None
-    small, size = compress_map(Tokenizer.load(tokenizer))
+    small, size = compress_map(loaded)
     engram = replace(chosen.model.engram, compressed_vocab_size=size)
     return replace(chosen, model=chosen.model.changed(engram=engram)), small

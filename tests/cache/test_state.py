@@ -107,6 +107,20 @@ def test_rollback_within_the_margin_needs_no_model(world: World, length: int, n:
     torch.testing.assert_close(world.step(more, state), world.whole(np.concatenate((kept, more)))[-9:], **EXACT)
 
 
+@pytest.mark.parametrize("n", [1, 8, 9, 100])
+def test_rollback_cuts_the_convolution_rows_too(n: int) -> None:
+    """Variant v1 of the n-gram memory keeps rows of its own: cut within the margin, read again beyond it."""
+    world = World(small_config(engram=tiny_engram("v1", layers=(1,))))
+    ids, state = token_ids(140), world.new_state()
+    world.read(ids, state, chunk=50)
+    state.rollback(n)
+    kept = np.concatenate((ids[: 140 - n], token_ids(5, seed=1)))
+    torch.testing.assert_close(world.step(kept[-5:], state), world.whole(kept)[-5:], **EXACT)
+    twin = state.fork()
+    twin.load_snapshot(state.snapshot(), state.tokens)
+    assert_same(twin, state)
+
+
 @pytest.mark.parametrize("n", [9, 40, 130, 299, 300])
 def test_rollback_beyond_the_margin_reads_again(world: World, n: int) -> None:
     ids = token_ids(300)

@@ -31,7 +31,9 @@ def test_a_resumed_run_drops_the_lines_it_writes_again(tmp_path: Path) -> None:
     first = RunLog(path, from_step=0)
     for step in (9, 19, 29, 39):
         first.write(step=step)
-    again = RunLog(path, from_step=25)
+    RunLog(path, from_step=30)
+    assert steps(path) == [9, 19, 29]
+    again = RunLog(path, from_step=29)  # 29 steps are done, those numbered 0 to 28
     assert steps(path) == [9, 19]
     again.write(step=29)
     assert steps(path) == [9, 19, 29]

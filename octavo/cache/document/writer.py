@@ -10,6 +10,7 @@ multiple of 4,096 tokens, a power failure about a second more. One writer holds 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -213,7 +214,8 @@ class DocumentWriter:
             catalog.add(Entry(catalog.tip, size, kind, first, stop, int(resumes)))
         except BaseException as error:
             catalog.drop_pending()
-            os.ftruncate(self._file, catalog.end)
+            with contextlib.suppress(OSError):  # scraps behind the last whole record are harmless
+                os.ftruncate(self._file, catalog.end)
             if isinstance(error, OSError):
                 raise _failure(self.path, error, size, self.length, what or f"tokens {first:,} to {stop:,}") from error
             raise

@@ -100,7 +100,7 @@ def test_closing_a_restored_state_leaves_nothing_in_the_pool(tmp_path: Path) -> 
 
 
 def test_opening_takes_milliseconds_whatever_the_length(tmp_path: Path) -> None:
-    """A million tokens: 256 records, closed or killed; the best of several tries, the machine being shared."""
+    """A million tokens: 256 records, closed or killed; processor time, best of several tries: the machine is shared."""
     path, layout = tmp_path / "a.octavo", small_layout(main="fp8", index="fp4")
     write_document(path, 1 << 20, layout=layout, step=4096)
     for cut in (False, True):
@@ -108,11 +108,11 @@ def test_opening_takes_milliseconds_whatever_the_length(tmp_path: Path) -> None:
             with open(path, "r+b") as file:
                 file.truncate(path.stat().st_size - 100)
         best = float("inf")
-        for _ in range(5):
+        for _ in range(8):
             state = empty_state(layout)
-            start = time.perf_counter()
+            start = time.process_time()
             DocumentReader.open(path).fill(state)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
             assert state.length == 1 << 20
         assert best < 0.05
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -16,6 +17,7 @@ import pytest
 
 from octavo.cache.document import DocumentReader, DocumentWriter, SourceText
 from octavo.cache.document import writer as module
+from octavo.cache.document.reader import load_file
 from octavo.config.errors import DocumentError
 from tests.support.documents import (
     TEXT,
@@ -370,3 +372,64 @@ def test_an_index_that_does_not_fit_leaves_the_document(tmp_path: Path) -> None:
     assert_whole(path, 300)
     DocumentWriter.resume(path, header()).close()
     assert path.stat().st_size > size
+
+
+def test_the_first_failure_is_the_one_that_is_seen(tmp_path: Path) -> None:
+    """No room for the pages, and then none for the index: the pages are named."""
+    path, state, ids = tmp_path / "a.octavo", empty_state(), fake_ids(300)
+    fake_read(state, 300)
+
+    def write() -> None:
+        with DocumentWriter.create(path, header()) as writer:
+            writer.append_sources(sources_of(300), ids=ids)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, -1))
+            writer.finish(state)
+
+    with room_for(1 << 30), pytest.raises(DocumentError, match="bytes of tokens 0 to 300 .*; 0 tokens are kept"):
+        write()
+    go_on(path, 300)
+    assert_whole(path, 300)
+
+
+def test_an_interrupt_between_records_drops_pages_that_no_tails_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, state = tmp_path / "a.octavo", empty_state()
+    fake_read(state, 8192, step=8192)
+    sections, calls = DocumentWriter._page_sections, []
+
+    def interrupted(self: DocumentWriter, *args: int) -> dict:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return sections(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DocumentWriter, "_page_sections", interrupted)
+    with DocumentWriter.create(path, header()) as writer:
+        writer.append_sources(sources_of(8192), ids=fake_ids(8192))
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(state)
+    reader = DocumentReader(path, *load_file(path))
+    assert (reader.length, reader.catalog.closed, len(reader.planned_tokens)) == (0, True, 8192)
+    go_on(path, 8192)
+    assert_whole(path, 8192)
+
+
+@pytest.mark.parametrize(("call", "message"), [("_write_all", "writing tokens 0 to 300 failed"), ("_sync", "flushing")])
+def test_other_failures_of_the_disk_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, message: str
+) -> None:
+    path, state = tmp_path / "a.octavo", empty_state()
+    fake_read(state, 300)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with DocumentWriter.create(path, header()) as writer:
+        writer.append_sources(sources_of(300), ids=fake_ids(300))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, call, fail)
+            with pytest.raises(DocumentError, match=f"a.octavo: {message}.*Input/output error"):
+                writer.finish(state)
+        writer.finish(state)
+    assert_whole(path, 300)
