@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -122,3 +123,13 @@ def test_control_tokens_spelled_in_a_text_stay_text(tokenizer: Tokenizer) -> Non
     texts = Texts.encode([Text(name="a", text=text)], tokenizer)
     assert tokenizer.special("USER") not in texts.ids
     assert texts.text(texts.entries[0]) == text
+
+
+def test_tokenizer_that_changes_texts_is_refused(tmp_path: Path) -> None:
+    path = tiny_tokenizer(tmp_path / "tokenizer.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}), encoding="utf-8")
+    tokenizer = Tokenizer.load(path)
+    assert Texts.encode([Text(name="a", text="quiet")], tokenizer).entries[0].chars == 5
+    with pytest.raises(TextError, match="a: the tokenizer does not give this text back"):
+        Texts.encode([Text(name="a", text="Loud")], tokenizer)
