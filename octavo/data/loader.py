@@ -21,18 +21,20 @@ from octavo.config.errors import ConfigError, OctavoError
 from octavo.data.pack import PackedText
 from octavo.data.positions import row_positions
 from octavo.data.prose import TextSource
-from octavo.data.rows import Encode, Mix, make_row
+from octavo.data.rows import KINDS, Encode, Mix, Row, make_row
 
 _PART_TOKENS = 16_384  # tokens that one worker makes at a time, at least one row
 _PATIENCE = 2.0  # seconds between looks at whether the workers live
 
 
 class Batch(TypedDict):
-    """tokens: uint16 [B, S]. weight: float32 [B, S]. positions: int32 [B, S]."""
+    """tokens: uint16 [B, S]. weight: float32 [B, S]. positions: int32 [B, S]. kind: uint8 [B, S], at answer tokens 1 +
+    the place of their kind of question in `KINDS`, elsewhere 0."""
 
     tokens: np.ndarray
     weight: np.ndarray
     positions: np.ndarray
+    kind: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,18 @@ def make_rows(
         positions.append(row_positions(rng, plan.row_length, skips=plan.skips))
     return Batch(
         tokens=np.stack([row.tokens for row in rows]), weight=np.stack([row.weight for row in rows]),
-        positions=np.stack(positions),
+        positions=np.stack(positions), kind=np.stack([_kinds(row) for row in rows]),
     )  # fmt: skip
+
+
+def _kinds(row: Row) -> np.ndarray:
+    """[S] uint8: the kind of every answer token. An answer is a run of tokens of weight 1."""
+    kind = np.zeros(len(row.tokens), dtype=np.uint8)
+    answer = row.weight >= 1.0
+    for (_, start, _, _), name in zip(row.span.tolist(), row.kinds, strict=True):
+        rest = np.flatnonzero(~answer[start:])
+        kind[start : start + int(rest[0]) if len(rest) else len(kind)] = 1 + KINDS.index(name)
+    return kind
 
 
 @dataclass(frozen=True)
@@ -113,16 +125,19 @@ class Loader:
 
     The batch of a step depends on `seed`, `plan[step]` and the pack only, not on `workers` or `start`. workers 0: made
     in this process. Close it, or use it in a `with` block. Raises ConfigError for a plan whose rows do not fill a step
-    evenly, LoaderError when a worker fails.
+    evenly, LoaderError when a worker fails. share: (i, n) makes the i-th of n equal parts of every batch.
     """
 
     def __init__(
         self, pack_folder: Path | str, tokenizer_file: Path | str, plan: Sequence[RowPlan], tokens_per_step: int, *,
-        seed: int, workers: int = 0, start: int = 0, ahead: int = 4,
+        seed: int, workers: int = 0, start: int = 0, ahead: int = 4, share: tuple[int, int] = (0, 1),
     ) -> None:  # fmt: skip
         for length in {row.row_length for row in plan}:
-            if tokens_per_step % length:
-                raise ConfigError(f"tokens_per_step {tokens_per_step} is no multiple of row_length {length}")
+            if tokens_per_step % (length * share[1]):
+                raise ConfigError(
+                    f"tokens_per_step {tokens_per_step} is no multiple of row_length {length} x {share[1]} ranks"
+                )
+        self._share = share
         self._files = str(pack_folder), str(tokenizer_file)
         self._plan = plan
         self._tokens_per_step = tokens_per_step
@@ -149,14 +164,15 @@ class Loader:
         self.close()
 
     def rows(self, step: int) -> int:
-        """Rows of a step's batch."""
-        return self._tokens_per_step // self._plan[step].row_length
+        """Rows of this share of a step's batch."""
+        return self._tokens_per_step // self._plan[step].row_length // self._share[1]
 
     def _parts(self, step: int) -> list[_Task]:
         plan = self._plan[step]
         size = max(1, _PART_TOKENS // plan.row_length)
         total = self.rows(step)
-        return [_Task(step, first, min(size, total - first), plan) for first in range(0, total, size)]
+        begin = self._share[0] * total
+        return [_Task(step, begin + first, min(size, total - first), plan) for first in range(0, total, size)]
 
     def __iter__(self) -> Iterator[Batch]:
         return self._iterate_workers() if self._processes else self._iterate_here()
@@ -165,7 +181,9 @@ class Loader:
         text = TextSource.open(PackedText(self._files[0]), self._files[1])
         encode = encoder(self._files[1])
         for step in range(self._start, len(self._plan)):
-            yield make_rows(text, encode, self._plan[step], seed=self._seed, step=step, first=0, count=self.rows(step))
+            count = self.rows(step)
+            first = self._share[0] * count
+            yield make_rows(text, encode, self._plan[step], seed=self._seed, step=step, first=first, count=count)
 
     def _iterate_workers(self) -> Iterator[Batch]:
         ready: dict[int, dict[int, Batch]] = {}
@@ -184,6 +202,7 @@ class Loader:
                 tokens=np.concatenate([p["tokens"] for p in parts]),
                 weight=np.concatenate([p["weight"] for p in parts]),
                 positions=np.concatenate([p["positions"] for p in parts]),
+                kind=np.concatenate([p["kind"] for p in parts]),
             )
 
     def _next(self) -> tuple[int, int, Batch]:

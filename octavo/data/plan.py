@@ -31,12 +31,12 @@ class Mix:
     no border of sentences.
     """
 
-    fact: float = 0.35
-    quotation: float = 0.25
-    speaker: float = 0.20
-    chapter: float = 0.05
-    definition: float = 0.05
-    key_value: float = 0.10
+    fact: float = 0.36
+    quotation: float = 0.24
+    speaker: float = 0.25
+    chapter: float = 0.03
+    definition: float = 0.04
+    key_value: float = 0.08
     tokens_per_question: float = 110
     burst: float = 0.5
     hard: float = 0.5

@@ -23,6 +23,7 @@ from octavo.data.prose import TextSource
 
 __all__ = ["Encode", "Mix", "Row", "make_row"]
 MIN_LENGTH = 256
+KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value")
 _BOS, _EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 _USER, _ASSISTANT, _ANSWER = "<｜User｜>", "<｜Assistant｜>", "</think>"
 

@@ -1,11 +1,13 @@
 """Batches: the same whatever the number of workers and the first step."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from octavo.config.errors import ConfigError
 from octavo.data.loader import Batch, Loader, LoaderError, RowPlan
-from octavo.data.rows import Mix
+from octavo.data.rows import KINDS, Mix
 from tests.support.small_text import SmallText, small_text
 
 PLAN = [RowPlan(row_length=256), RowPlan(row_length=512, skips=1.0), RowPlan(row_length=256, mix=Mix(speaker=0.0))]
@@ -16,7 +18,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SmallText:
     return small_text(tmp_path_factory.mktemp("text"), paragraphs=80)
 
 
-def batches(world: SmallText, **options: int) -> list[Batch]:
+def batches(world: SmallText, **options: Any) -> list[Batch]:
     with Loader(world.pack_folder, world.tokenizer_file, PLAN, 1024, seed=options.pop("seed", 3), **options) as loader:
         return list(loader)
 
@@ -43,6 +45,25 @@ def test_a_resumed_loader_goes_on_with_the_same_batches(world: SmallText) -> Non
     whole, rest = batches(world), batches(world, start=1)
     assert len(rest) == 2
     assert all(same(a, b) for a, b in zip(whole[1:], rest, strict=True))
+
+
+def test_shares_are_parts_of_the_whole_batch(world: SmallText) -> None:
+    whole = batches(world)
+    for workers in (0, 1):
+        parts = [batches(world, share=(i, 2), workers=workers) for i in range(2)]
+        for step, batch in enumerate(whole):
+            joined = {key: np.concatenate([part[step][key] for part in parts]) for key in batch}
+            assert all(np.array_equal(joined[key], batch[key]) for key in ("tokens", "weight", "positions", "kind"))
+    with pytest.raises(ConfigError, match="no multiple of row_length 512 x 4 ranks"):
+        Loader(world.pack_folder, world.tokenizer_file, PLAN, 1024, seed=1, share=(0, 4))
+
+
+def test_kinds_mark_answers_and_nothing_else(world: SmallText) -> None:
+    for batch in batches(world):
+        assert batch["kind"].dtype == np.uint8
+        assert np.array_equal(batch["kind"] > 0, batch["weight"] >= 1.0)
+        assert batch["kind"].max() <= len(KINDS)
+        assert len(np.unique(batch["kind"])) > 2
 
 
 def test_seeds_and_steps_differ(world: SmallText) -> None:

@@ -8,6 +8,7 @@ from random import Random
 
 from octavo.data.tasks import lists, names, wordings
 from octavo.data.tasks.fact import Statement, capital, careless, split_at_answer
+from octavo.data.tasks.phrasing import dressed
 from octavo.data.tasks.values import Words
 
 _SHAPES = (
@@ -30,7 +31,7 @@ class Definition:
     def question(self, draw: Random, *, held_out: bool = False) -> str:
         """A question for the meaning."""
         text = capital(wordings.DEFINITION_QUESTIONS.pick(draw, held_out=held_out).format(w=self.word))
-        return text if held_out else careless(text, draw)
+        return text if held_out else dressed(careless(text, draw), draw)
 
 
 def gloss(draw: Random, words: Words) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from octavo.data.tasks import attributes, names, wordings
+from octavo.data.tasks.phrasing import dressed, framed
 from octavo.data.tasks.relations import RELATIONS, Relation
 from octavo.data.tasks.values import Words, value
 
@@ -50,7 +51,7 @@ class Fact:
             table = wordings.WHO_QUESTIONS if who else wordings.FACT_QUESTIONS
             text = table.pick(draw, held_out=held_out).format(e=self.entity.text, a=self.relation)
         text = capital(text)
-        return text if held_out else careless(text, draw)
+        return text if held_out else dressed(careless(text, draw), draw)
 
 
 def capital(text: str) -> str:
@@ -127,10 +128,11 @@ class FactBook:
         answer = value(self._draw, sort, self._words, held_out=self._held_out)
         unseen = self._held_out and self._draw.random() < 0.5
         if isinstance(what, str):
-            wording = wordings.FACT_STATEMENTS.pick(self._draw, held_out=unseen)
+            wording = wordings.FACT_STATEMENTS.pick(self._draw, held_out=unseen, plain=self._held_out)
             statement = split_at_answer(wording, answer, e=who.text, a=what)
         else:
             wording = what.statements.pick(self._draw, held_out=unseen)
+            wording = wording if self._held_out else framed(wording, self._draw)
             statement = split_at_answer(wording, answer, e=who.text)
         fact = Fact(who, what, sort, statement, unseen)
         self._facts.append(fact)

@@ -10,6 +10,7 @@ from random import Random
 
 from octavo.data.tasks import lists, names, wordings
 from octavo.data.tasks.fact import careless
+from octavo.data.tasks.phrasing import dressed
 from octavo.data.tasks.values import Words, value
 
 _SORTS = (
@@ -40,7 +41,7 @@ class Entry:
     def question(self, draw: Random, *, held_out: bool = False) -> str:
         """A question for the value."""
         text = wordings.KEY_QUESTIONS.pick(draw, held_out=held_out).format(k=self.key)
-        return text if held_out else careless(text, draw)
+        return text if held_out else dressed(careless(text, draw), draw)
 
 
 @dataclass(frozen=True, slots=True)

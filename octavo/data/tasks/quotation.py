@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
+from octavo.data.tasks.phrasing import dressed
 from octavo.data.tasks.wordings import CHAPTER_QUESTIONS, NEXT_LINE_QUESTIONS, QUOTE_QUESTIONS, Wordings
 
 MIN_WORDS = 6
@@ -24,7 +25,8 @@ def quoted_words(draw: Random, words: int, *, verse: bool = False) -> int | None
 
 
 def _ask(table: Wordings, quote: str, draw: Random, held_out: bool) -> str:
-    return table.pick(draw, held_out=held_out).format(q=quote)
+    text = table.pick(draw, held_out=held_out).format(q=quote)
+    return text if held_out else dressed(text, draw)
 
 
 def rest_question(quote: str, draw: Random, *, held_out: bool = False) -> str:

@@ -11,6 +11,7 @@ from random import Random
 
 from octavo.data.tasks import lists, names
 from octavo.data.tasks.chapter import roman, spelled
+from octavo.data.tasks.phrasing import dressed
 from octavo.data.tasks.wordings import SPEAKER_QUESTIONS
 
 _CLEAN = re.compile(r"[\"“”_*#\[\]{}<>|`~^=\\]+")
@@ -70,7 +71,8 @@ class Piece:
 
 def speaker_question(quote: str, draw: Random, *, held_out: bool = False) -> str:
     """Who says this?"""
-    return SPEAKER_QUESTIONS.pick(draw, held_out=held_out).format(q=quote)
+    text = SPEAKER_QUESTIONS.pick(draw, held_out=held_out).format(q=quote)
+    return text if held_out else dressed(text, draw)
 
 
 def layout(draw: Random) -> Layout:

@@ -9,16 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from octavo.data.tasks import phrases_facts, phrases_quotes
+from octavo.data.tasks.phrasing import Phrasing
+
+_GRAMMAR_SHARE = 2 / 3
+
 
 @dataclass(frozen=True, slots=True)
 class Wordings:
-    """Wordings for training and for testing; no wording is in both."""
+    """Wordings for training and for testing; no wording is in both. `more` is a grammar that training draws from too:
+    two times in three where there is one."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
+    more: Phrasing | None = None
 
-    def pick(self, draw: Random, *, held_out: bool = False) -> str:
-        """One wording of the wanted half."""
+    def pick(self, draw: Random, *, held_out: bool = False, plain: bool = False) -> str:
+        """One wording of the wanted half; `plain`: without the grammar, as test cells show known wordings."""
+        if not (held_out or plain) and self.more is not None and draw.random() < _GRAMMAR_SHARE:
+            return self.more.pick(draw)
         return draw.choice(self.test if held_out else self.train)
 
 
@@ -40,6 +49,7 @@ FACT_STATEMENTS = Wordings(
         "Let it be written here that the {a} of {e} is {v}.", "One thing is certain: {e}'s {a} is {v}.",
         "The clerk noted {v} as the {a} of {e}.",
     ),
+    phrases_facts.FACT_STATEMENTS,
 )  # fmt: skip
 FACT_QUESTIONS = Wordings(
     (
@@ -57,10 +67,12 @@ FACT_QUESTIONS = Wordings(
         "Which {a} is given for {e}?",
         "Say what the {a} of {e} is.", "Can you recall what the {a} of {e} is?",
     ),
+    phrases_facts.FACT_QUESTIONS,
 )  # fmt: skip
 WHO_QUESTIONS = Wordings(
     ("Who is the {a} of {e}?", "Who is {e}'s {a}?", "Who was the {a} of {e}?", "Who is named as the {a} of {e}?"),
     ("Do you remember who the {a} of {e} is?", "By name, who is the {a} of {e}?"),
+    phrases_facts.WHO,
 )
 QUOTE_QUESTIONS = Wordings(
     (
@@ -78,6 +90,7 @@ QUOTE_QUESTIONS = Wordings(
         'Please carry on from "{q}".', 'What words stand next after "{q}"?', 'How is "{q}" continued?',
         'Go on with the line "{q}".', 'With which words does "{q}" proceed?',
     ),
+    phrases_quotes.QUOTE,
 )  # fmt: skip
 NEXT_LINE_QUESTIONS = Wordings(
     (
@@ -85,6 +98,7 @@ NEXT_LINE_QUESTIONS = Wordings(
         'After the line "{q}", what comes?', 'Give the line after "{q}".', 'What is the line that follows "{q}"?',
     ),
     ('Recite the line just below "{q}".', 'The line "{q}" is followed by which line?'),
+    phrases_quotes.NEXT_LINE,
 )  # fmt: skip
 SPEAKER_QUESTIONS = Wordings(
     (
@@ -99,6 +113,7 @@ SPEAKER_QUESTIONS = Wordings(
         'Who utters "{q}"?', 'Which speaker has the line "{q}"?', 'To whom does the line "{q}" belong?',
         'From whose mouth comes "{q}"?', 'Find out who it is that says "{q}".',
     ),
+    phrases_quotes.SPEAKER,
 )  # fmt: skip
 CHAPTER_QUESTIONS = Wordings(
     (
@@ -113,6 +128,7 @@ CHAPTER_QUESTIONS = Wordings(
         'To which chapter does "{q}" belong?', 'Which chapter would I open to read "{q}"?',
         'Say in which chapter I find "{q}".', 'The words "{q}" occur in which chapter?',
     ),
+    phrases_quotes.CHAPTER,
 )  # fmt: skip
 DEFINITION_STATEMENTS = Wordings(
     (
@@ -122,6 +138,7 @@ DEFINITION_STATEMENTS = Wordings(
         "What we call {w} is {v}.",
     ),
     ("A glossary explains {w} as {v}.", "Translated, {w} would be {v}."),
+    phrases_facts.DEFINITION_STATEMENTS,
 )  # fmt: skip
 DEFINITION_QUESTIONS = Wordings(
     (
@@ -134,6 +151,7 @@ DEFINITION_QUESTIONS = Wordings(
         "Say in other words what {w} is.", "How would you explain {w}?", "Which meaning does {w} have?",
         "I do not know the word {w}. What is it?",
     ),
+    phrases_facts.DEFINITION_QUESTIONS,
 )  # fmt: skip
 KEY_QUESTIONS = Wordings(
     (
@@ -146,4 +164,5 @@ KEY_QUESTIONS = Wordings(
         "In the list, what is set against {k}?", "Read me the value kept under {k}.", "With what is {k} paired?",
         "State the value that {k} has.",
     ),
+    phrases_facts.KEYS,
 )  # fmt: skip

@@ -15,7 +15,12 @@ def test_halves_are_apart(name: str) -> None:
     table = TABLES[name]
     assert not {w.lower() for w in table.train} & {w.lower() for w in table.test}
     assert all(w in table.test for w in (table.pick(Random(s), held_out=True) for s in range(30)))
-    assert all(w in table.train for w in (table.pick(Random(s)) for s in range(30)))
+    assert all(w in table.train for w in (table.pick(Random(s), plain=True) for s in range(30)))
+    assert table.more is not None
+    drawn = [table.pick(Random(s)) for s in range(60)]
+    assert any(w in table.train for w in drawn)
+    assert any(w not in table.train for w in drawn)
+    assert not any(w in table.test for w in drawn)
 
 
 @pytest.mark.parametrize("name", [n for n in TABLES if n.endswith("STATEMENTS")])
