@@ -34,13 +34,17 @@ class Picks(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
-    """Switches of one step: entries picked per query (None: the model's own), how, HCA on or off, what to report."""
+    """Switches of one step: entries picked per query (None: the model's own), how, HCA on or off, what to report.
+
+    index_every: the index loss is taken at every n-th query (an odd n meets every place within an entry's tokens).
+    """
 
     index_topk: int | None = None
     picks: Picks = Picks.INDEX
     hca: bool = True
     mass: bool = False
     index_loss: bool = False
+    index_every: int = 1
 
 
 class PastRows(Protocol):

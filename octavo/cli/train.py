@@ -30,8 +30,6 @@ class Command:
     """Processes that make batches ahead; 0 makes them in this one."""
     micro_batches: int = 1
     """Parts in which a step's batch is computed; more take less memory."""
-    compile: bool = False
-    """Compile the arithmetic of the streams, which pays on a GPU."""
     json: bool = False
     """Print one JSON object at the end."""
 
@@ -45,7 +43,6 @@ class Command:
             out=Path(self.out),
             max_seconds=seconds,
             device=self.device,
-            compile=self.compile,
             micro_batches=self.micro_batches,
         )
         ended = run(

@@ -1,16 +1,22 @@
 """The one place that picks the body of an operation.
 
-Covers: the choice between the plain reference (`REFERENCE`) and the bodies meant for use (`FAST`), and an override
-for tests. Does not cover: the bodies themselves; within `FAST` an operation may still choose by shape, never by
+Covers: the choice between the plain reference (`REFERENCE`) and the bodies meant for use (`FAST`), an override for
+tests, and `fusable`: functions of elementwise arithmetic that are compiled into few kernels while a model trains on a
+GPU. Does not cover: the bodies themselves; within `FAST` an operation may still choose by device and shape, never by
 anything else.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from enum import StrEnum
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
 
 
 class Body(StrEnum):
@@ -36,3 +42,34 @@ def use(choice: Body) -> Iterator[None]:
         yield
     finally:
         _BODY.reset(token)
+
+
+def trains_on_gpu(x: Tensor) -> bool:
+    """Whether the bodies made for training on a GPU run: CUDA, gradients on, and not the reference."""
+    return x.is_cuda and torch.is_grad_enabled() and body() is Body.FAST
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_SHAPES = 64  # shapes that one function is compiled for: row lengths times widths
+
+
+def fusable(function: _Function) -> _Function:
+    """Compile `function` (first argument a tensor) where `trains_on_gpu`; anywhere else it runs as written.
+
+    Shapes are static: training has few, and decoding, which has many, never compiles.
+    """
+    compiled: Callable[..., Any] | None = None
+
+    @functools.wraps(function)
+    def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        nonlocal compiled
+        if torch.compiler.is_compiling() or not trains_on_gpu(x):
+            return function(x, *args, **kwargs)
+        if compiled is None:
+            from torch._dynamo import config
+
+            config.recompile_limit = max(config.recompile_limit, _SHAPES)
+            compiled = torch.compile(function, dynamic=False)
+        return compiled(x, *args, **kwargs)
+
+    return call  # pyright: ignore[reportReturnType]

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from octavo.cache.view import Group, View
+from octavo.cache.view import Controls, Group, View
 from octavo.config.model import LayerKind, ModelConfig
-from octavo.kernels.rmsnorm import rmsnorm
-from octavo.kernels.rope import rotate
+from octavo.kernels.rope import norm_rotate, rotate
 from octavo.kernels.rows import Rows
-from octavo.kernels.sparse_attention import Causal, Selection, sparse_attention
+from octavo.kernels.selection import Causal, Picked, Selection
+from octavo.kernels.sparse_attention import sparse_attention
 from octavo.model.compressor import Compressor, round_main
 from octavo.model.indexer import Indexer, IndexLoss, Queries
 from octavo.model.linear import Linear
@@ -64,9 +64,8 @@ class Attention(nn.Module):
         """x [T, D] normalised input; `table` is this layer's (cos, sin) [T, P / 2]."""
         cos, sin = table[0].unsqueeze(1), table[1].unsqueeze(1)
         latent = self.q_norm(self.wq_a(x))
-        q = rmsnorm(self.wq_b(latent).view(-1, self.heads, self.width), None, self.eps)
-        q = rotate(q, cos, sin)
-        kv = rotate(self.kv_norm(self.wkv(x)), *table)
+        q = norm_rotate(self.wq_b(latent).view(-1, self.heads, self.width), None, cos, sin, eps=self.eps)
+        kv = norm_rotate(self.wkv(x), self.kv_norm.weight, *table, eps=self.eps)
         if self.simulate:
             kv = round_main(kv, self.rope_dims)
         projected = self.compressor.project(x) if self.kind is not LayerKind.WINDOW else None
@@ -89,17 +88,24 @@ class Attention(nn.Module):
             o, mass = self._attend(_rows(q, group), window, rows, selection, group, view)
             outs.append(o.flatten(0, 1))
             if mass is not None and selection is not None:
-                masses.append(Mass(self.ratio, mass, None if isinstance(selection, Causal) else selection.index))
+                masses.append(Mass(self.ratio, mass, selection.index if isinstance(selection, Picked) else None))
                 if view.controls.index_loss and asked is not None and keys is not None:
-                    losses.append(self.indexer.loss(asked, keys, selection, mass, group))
+                    losses.append(
+                        self.indexer.loss(asked, keys, selection, mass, group, self._mass_every(view.controls))
+                    )
         o = rotate(torch.cat(outs), cos, sin, inverse=True)
         loss = IndexLoss(*(torch.stack(v).sum() for v in zip(*losses, strict=True))) if losses else None
         return AttentionOutput(self._project_out(o), loss, tuple(masses) if view.controls.mass else ())
 
+    def _mass_every(self, controls: Controls) -> int:
+        """Which queries report their attention mass: all, every n-th for the index loss, none (0)."""
+        if controls.mass:
+            return 1
+        return controls.index_every if controls.index_loss and self.kind is LayerKind.CSA else 0
+
     def _attend(
         self, q: Tensor, window: Tensor, rows: Rows | None, selection: Selection | None, group: Group, view: View
     ) -> tuple[Tensor, Tensor | None]:
-        want = view.controls.mass or (view.controls.index_loss and self.kind is LayerKind.CSA)
         return sparse_attention(
             q,
             window,
@@ -109,7 +115,7 @@ class Attention(nn.Module):
             scale=self.width**-0.5,
             rows=None if selection is None else rows,
             selection=selection,
-            want_mass=want,
+            mass_every=self._mass_every(view.controls),
         )
 
     def _project_out(self, o: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octavo.cache.view import Group
@@ -12,6 +13,7 @@ from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
 from octavo.kernels.rope import rotate
 from octavo.kernels.rows import Rows
+from octavo.kernels.wide_linear import wide_linear
 from octavo.model.linear import Linear
 from octavo.model.norm import RMSNorm
 from octavo.model.rotary import Rotary
@@ -38,16 +40,15 @@ class Compressor(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Values and gate scores of every token, [T, D] -> [T, 2 * raw], at least FP32 (without the position bias)."""
-        wide = x if x.dtype == torch.float64 else x.float()
-        return torch.cat((self.wkv(wide), self.wgate(wide)), dim=-1)
+        return wide_linear(x, self.wkv.weight, self.wgate.weight)
 
     def entries(self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype) -> Rows:
         """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far."""
         B, S, both = projected.shape
-        values, scores = projected.split(both // 2, dim=-1)
-        place = torch.arange(group.first, group.first + S, device=projected.device) % self.ratio
-        scores = scores + self.ape.to(scores.dtype)[place]
-        rows, row0 = group.past.raw(self.layer, self.kind, torch.cat((values, scores), dim=-1))
+        bias = F.pad(self.ape.to(projected.dtype), (both // 2, 0))  # on the scores, not the values
+        shift = group.first % self.ratio
+        bias = bias.repeat(-(-(shift + S) // self.ratio), 1)[shift : shift + S]  # its gradient is a plain sum
+        rows, row0 = group.past.raw(self.layer, self.kind, projected + bias)
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
         previous = self.overlap and start > 0
         lo = (start - previous) * self.ratio - row0

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from octavo.cache.view import Controls, Group, Picks
 from octavo.config.model import CSA_RATIO, ModelConfig
+from octavo.kernels.dispatch import fusable
 from octavo.kernels.hadamard import hadamard
-from octavo.kernels.index_topk import gathered_scores, index_scores, index_topk
+from octavo.kernels.index_topk import gathered_scores, index_scores, select_topk
 from octavo.kernels.quant import simulate_fp4
 from octavo.kernels.rope import rotate
 from octavo.kernels.rows import Rows
-from octavo.kernels.sparse_attention import Causal, Picked, Selection
+from octavo.kernels.selection import Causal, Masked, Picked, Selection
 from octavo.model.compressor import Compressor
 from octavo.model.linear import Linear
 from octavo.model.rotary import Table
@@ -65,34 +66,44 @@ class Indexer(nn.Module):
             return Causal(CSA_RATIO)
         if controls.picks is Picks.RANDOM:
             return Picked(random_picks(group, k, device=queries.q.device))
-        return Picked(index_topk(queries.q, queries.w, keys, first=group.first, ratio=CSA_RATIO, k=k))
+        return select_topk(queries.q, queries.w, keys, first=group.first, ratio=CSA_RATIO, k=k)
 
-    def loss(self, queries: Queries, keys: Rows, selection: Selection, mass: Tensor, group: Group) -> IndexLoss:
+    def loss(
+        self, queries: Queries, keys: Rows, selection: Selection, mass: Tensor, group: Group, every: int = 1
+    ) -> IndexLoss:
         """Divergence of the indexer's softmax from the attention mass over the selected entries.
 
         The teacher is the joint softmax over window, entries and sink, summed over heads, then normalised once;
-        queries whose entries got no mass are left out.
+        queries whose entries got no mass are left out. Of the group's queries only every `every`-th is taught; `mass`
+        [B, S // every, n] is theirs.
         """
-        if isinstance(selection, Causal):
-            scores = index_scores(queries.q, queries.w, keys.tile(0, keys.length))
-            token = torch.arange(group.first + 1, group.first + group.length + 1, device=scores.device)
-            entry = torch.arange(keys.length, device=scores.device)
-            seen = entry < (token // selection.ratio).view(1, -1, 1)
-        else:
-            scores = gathered_scores(queries.q, queries.w, keys.gather(selection.index.clamp_min(0)))
-            seen = selection.index >= 0
+        some = slice(every - 1, None, every)
+        q, w = queries.q[:, some], queries.w[:, some]
+        if isinstance(selection, Picked):
+            index = selection.index[:, some]
+            return divergence(gathered_scores(q, w, keys.gather(index.clamp_min(0))), mass, index >= 0)
+        scores = index_scores(q, w, keys.tile(0, keys.length))
+        if isinstance(selection, Masked):
+            return divergence(scores, mass, selection.seen[:, some])
+        token = torch.arange(group.first + every, group.first + group.length + 1, every, device=scores.device)
+        seen = torch.arange(keys.length, device=scores.device) < (token // selection.ratio).view(1, -1, 1)
         return divergence(scores, mass, seen)
 
 
-def divergence(scores: Tensor, mass: Tensor, seen: Tensor) -> IndexLoss:
-    """Sum over queries of KL(mass / sum(mass) || softmax(scores over seen)); all [B, S, n]."""
+@fusable
+def _divergence(scores: Tensor, mass: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     total = mass.sum(-1)
     taught = total > 1e-6
     teacher = mass / total.clamp_min(1e-6).unsqueeze(-1)
     scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
     log_student = scores - scores.logsumexp(-1, keepdim=True)
     terms = teacher * (teacher.clamp_min(1e-30).log() - log_student.masked_fill(~seen, 0))
-    return IndexLoss((terms.sum(-1) * taught).sum(), taught.sum())
+    return (terms.sum(-1) * taught).sum(), taught.sum()
+
+
+def divergence(scores: Tensor, mass: Tensor, seen: Tensor) -> IndexLoss:
+    """Sum over queries of KL(mass / sum(mass) || softmax(scores over seen)); all [B, S, n]."""
+    return IndexLoss(*_divergence(scores, mass, seen))
 
 
 def random_picks(group: Group, k: int, device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
 """The training loop: batches in, steps, log lines and checkpoints out, until the schedule or the time ends.
 
-Covers: one process on one device; resume; saving at the end and every few minutes. Does not cover: several ranks.
+Covers: resume; saving at the end and every few minutes; data-parallel ranks, of which the first logs and saves. Does
+not cover: parameters that are spread over ranks.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from octavo.kernels import hyper
+from octavo.data.rows import KINDS
 from octavo.model.init import init_weights
 from octavo.model.transformer import Transformer
 from octavo.train import checkpoint
 from octavo.train.log import RunLog
 from octavo.train.optim import Optimizer
+from octavo.train.parallel import Ranks
 from octavo.train.recipes import Recipe
 from octavo.train.schedule import StepPlan
 from octavo.train.step import Batch, StepReport, recompute_layers, train_step
@@ -33,13 +35,12 @@ Feed = Callable[[int], Iterator[dict[str, np.ndarray]]]
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints,
-    device, whether the hyper-connection arithmetic is compiled, and micro-batches a step (more than 1 saves memory)."""
+    device, and micro-batches a step (more than 1 saves memory)."""
 
     out: Path
     max_seconds: float | None = None
     save_seconds: float = 240.0
     device: str = "cpu"
-    compile: bool = False
     micro_batches: int = 1
     resume: bool = True
 
@@ -54,10 +55,19 @@ class RunResult:
     last: dict[str, float]
 
 
-def train(recipe: Recipe, feed: Feed, options: RunOptions, *, engram_map: np.ndarray | None = None) -> RunResult:
-    """Run `recipe` to its end or for `max_seconds`. `feed(step)` yields the batches of steps step, step + 1, ...:
-    arrays tokens [B, S], weight [B, S], positions [B, S]. `engram_map` [V] is the tokenizer's compression for Engram.
+def train(
+    recipe: Recipe,
+    feed: Feed,
+    options: RunOptions,
+    *,
+    engram_map: np.ndarray | None = None,
+    ranks: Ranks | None = None,
+) -> RunResult:
+    """Run `recipe` to its end or for `max_seconds`. `feed(step)` yields this rank's batches of steps step, step + 1,
+    ...: arrays tokens [B, S], weight [B, S], positions [B, S], and kind [B, S] if kinds are told apart. `engram_map`
+    [V] is the tokenizer's compression for Engram.
     """
+    ranks = ranks or Ranks()
     started = time.monotonic()
     device = torch.device(options.device)
     if device.type == "cuda":
@@ -67,28 +77,31 @@ def train(recipe: Recipe, feed: Feed, options: RunOptions, *, engram_map: np.nda
     folder, step = options.out / "checkpoint", 0
     if options.resume and (folder.exists() or folder.with_name("checkpoint.old").exists()):
         step = checkpoint.load(folder, model, optimizer, recipe=recipe.name)
-    log = RunLog(options.out / "log.jsonl", from_step=step)
+    log = RunLog(options.out / "log.jsonl", from_step=step) if ranks.first else None
     plain = {layer: layer.forward for layer in model.layers}
     last: dict[str, float] = {}
     saved, tokens, since = time.monotonic(), 0, time.monotonic()
-    with _compiled(options.compile):
-        for batch in feed(step) if step < recipe.schedule.steps else ():
-            plan = recipe.schedule.plan(step)
-            _set_recompute(model, plain, plan, recipe)
-            parts = _to_device(batch, device, options.micro_batches)
-            report = train_step(model, optimizer, parts, plan, recipe.weights)
-            step, tokens = step + 1, tokens + batch["tokens"].size
-            if step % _LOG_EVERY == 0 or step == recipe.schedule.steps:
-                last = _line(report, plan, tokens / max(time.monotonic() - since, 1e-9))
+    for batch in feed(step) if step < recipe.schedule.steps else ():
+        plan = recipe.schedule.plan(step)
+        _set_recompute(model, plain, plan, recipe)
+        parts = _to_device(batch, device, options.micro_batches)
+        report = train_step(model, optimizer, parts, plan, recipe.weights, ranks)
+        step, tokens = step + 1, tokens + batch["tokens"].size * ranks.count
+        done, look = step == recipe.schedule.steps, step % _LOG_EVERY == 0
+        if look or done:
+            last = _line(report, plan, tokens / max(time.monotonic() - since, 1e-9))
+            if log is not None:
                 print(log.write(step=step - 1, stage=plan.stage, **last), file=sys.stderr, flush=True)
-                tokens, since = 0, time.monotonic()
-            now = time.monotonic()
-            out_of_time = options.max_seconds is not None and now - started > options.max_seconds
-            if now - saved > options.save_seconds or out_of_time or step == recipe.schedule.steps:
-                checkpoint.save(folder, model, optimizer, step=step, recipe=recipe.name)
-                saved = time.monotonic()
-            if out_of_time or step == recipe.schedule.steps:
-                break
+            tokens, since = 0, time.monotonic()
+        now = time.monotonic()
+        out_of_time = options.max_seconds is not None and now - started > options.max_seconds
+        if ranks.count > 1:  # all stop together, and agreeing at every step would make them wait for each other
+            out_of_time = look and ranks.agreed(out_of_time, device)
+        if ranks.first and (now - saved > options.save_seconds or out_of_time or done):
+            checkpoint.save(folder, model, optimizer, step=step, recipe=recipe.name)
+            saved = time.monotonic()
+        if out_of_time or done:
+            break
     for layer, forward in plain.items():
         layer.forward = forward
     return RunResult(steps=step, finished=step >= recipe.schedule.steps, model=model, last=last)
@@ -116,8 +129,9 @@ def _to_device(batch: dict[str, np.ndarray], device: torch.device, parts: int) -
     tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in batch.items() if k != "spans"}
     tokens, positions = tensors["tokens"].to(device, torch.int64), tensors["positions"].to(device, torch.int64)
     weight = tensors["weight"].to(device, torch.float32)
+    kind = tensors["kind"].to(device) if "kind" in tensors else torch.zeros_like(tokens, dtype=torch.uint8)
     return [
-        Batch(tokens=tokens[a:b], weight=weight[a:b], positions=positions[a:b])
+        Batch(tokens=tokens[a:b], weight=weight[a:b], positions=positions[a:b], kind=kind[a:b])
         for a, b in itertools.pairwise(cuts)
     ]
 
@@ -128,21 +142,10 @@ def _line(report: StepReport, plan: StepPlan, rate: float) -> dict[str, float]:
         "accuracy": report.answer_accuracy.item(), "index": report.index_loss.item(), "balance": report.balance.item(),
         "grad_norm": report.grad_norm.item(), "max_load": report.max_load.item(), "skipped": report.skipped.item(),
         "rate": plan.rate, "row": plan.row_length, "topk": plan.topk or 0, "tokens_per_s": rate,
-    }
+    } | _by_kind(report)
 
 
-class _compiled:
-    """Swaps the hyper-connection arithmetic for its compiled form while training, and back afterwards."""
-
-    def __init__(self, on: bool) -> None:
-        self._on = on
-
-    def __enter__(self) -> None:
-        self._saved = {name: getattr(hyper, name) for name in ("mix", "read", "write")}
-        if self._on:
-            for name, function in self._saved.items():
-                setattr(hyper, name, torch.compile(function, dynamic=False))
-
-    def __exit__(self, *_: object) -> None:
-        for name, function in self._saved.items():
-            setattr(hyper, name, function)
+def _by_kind(report: StepReport) -> dict[str, float]:
+    """Share of right answer tokens of every kind that was asked."""
+    hits, asked = report.hits_by_kind.tolist(), report.asked_by_kind.tolist()
+    return {name: hits[i] / asked[i] for i, name in enumerate(KINDS, 1) if asked[i]}

@@ -33,7 +33,7 @@ class OptimConfig:
     `eps` is of the size of a squared gradient: Adam divides by sqrt(second moment) + sqrt(eps).
     """
 
-    matrix_lr: float = 4e-3
+    matrix_lr: float = 5e-3
     embedding_lr: float = 3e-3
     scalar_lr: float = 3e-3
     table_lr: float = 1.5e-2

@@ -31,28 +31,33 @@ class Recipe:
 
 
 def octavo_xs() -> Recipe:
-    """`octavo-xs`: dense rows of 2K while the recall circuit forms, sparse rows with position skips,
-    then longer rows while the rate falls.
+    """`octavo-xs`: dense rows of 2K while the recall circuits form, sparse rows with position skips, then rows of 16K
+    and 64K while the rate falls.
 
-    The stages follow a measured pilot: the indexer learns beside dense attention from the first step, so there is no
-    separate warm-up stage for it. The number of picks is drawn per step, so that more picks at test do no harm.
+    The indexer learns beside dense attention from the first step, so there is no separate warm-up stage for it. The
+    number of picks is drawn per step, so that more picks at test do no harm.
     """
     return Recipe(
         name="octavo-xs",
         model=xs(),
         schedule=Schedule(
             stages=(
-                Stage(name="dense", steps=400, row_lengths=(2048,), warmup=50),
+                Stage(name="dense", steps=1000, row_lengths=(2048,), warmup=60),
                 Stage(
-                    name="sparse", steps=170, row_lengths=(4096, 8192), shares=(0.5, 0.5),
-                    topk=(32, 64, 128), skips=0.5, final_rate=0.5,
+                    name="sparse", steps=840, row_lengths=(4096,), topk=(64, 128), skips=0.5, final_rate=0.7,
                 ),
                 Stage(
-                    name="long", steps=70, row_lengths=(8192, 16384), shares=(0.5, 0.5),
-                    topk=(48, 64, 96, 128), skips=0.6, rate=0.5, final_rate=0.03,
+                    name="long", steps=220, row_lengths=(16384,), topk=(64, 128), skips=0.6, rate=0.7,
+                    final_rate=0.3,
+                ),
+                Stage(
+                    name="longest", steps=120, row_lengths=(65536, 16384), shares=(0.6, 0.4), topk=(64, 128),
+                    skips=0.6, rate=0.3, final_rate=0.02,
                 ),
             ),
         ),
+        tokens_per_step=262_144,
+        recompute_from=131_072,
     )
 
 

@@ -16,11 +16,16 @@ from octavo.data.loader import Loader, RowPlan
 from octavo.text.compress_map import compress_map
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.loop import RunOptions, RunResult, train
+from octavo.train.parallel import Ranks
 from octavo.train.recipes import Recipe, recipe
 
 
 def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers: int = 0) -> RunResult:
-    """Train the recipe `name` on the packed tokens in `pack` with the tokenizer folder `tokenizer`."""
+    """Train the recipe `name` on the packed tokens in `pack` with the tokenizer folder `tokenizer`.
+
+    Under torchrun every rank calls this; `workers` are those of one rank.
+    """
+    ranks, device = Ranks.join(options.device)
     chosen, small = with_vocabulary(recipe(name), tokenizer)
     plans = [chosen.schedule.plan(step) for step in range(chosen.schedule.steps)]
     rows = [RowPlan(row_length=p.row_length, skips=p.skips) for p in plans]
@@ -34,11 +39,14 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
             seed=chosen.seed,
             workers=workers,
             start=step,
+            share=(ranks.index, ranks.count),
         ) as loader:
             for batch in loader:
-                yield {"tokens": batch["tokens"], "weight": batch["weight"], "positions": batch["positions"]}
+                yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind")}
 
-    return train(chosen, feed, options, engram_map=small)
+    result = train(chosen, feed, replace(options, device=str(device)), engram_map=small, ranks=ranks)
+    ranks.leave()
+    return result
 
 
 def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:

@@ -19,7 +19,10 @@ from octavo.model.block import Block, BlockReport
 from octavo.model.mtp import MTP
 from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
+from octavo.train.parallel import Ranks
 from octavo.train.schedule import StepPlan
+
+_KINDS = 16  # room for kinds of task, 0 included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +39,12 @@ class LossWeights:
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Rows on the device: tokens [B, S] int64, weight [B, S] of predicting each token from those before it, rotary
-    positions."""
+    positions, and the kind of task that each answer token belongs to (uint8, 0: none)."""
 
     tokens: Tensor
     weight: Tensor
     positions: Tensor
+    kind: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ class StepReport:
     grad_norm: Tensor
     max_load: Tensor
     skipped: Tensor
+    hits_by_kind: Tensor
+    asked_by_kind: Tensor
 
 
 def recompute_layers(model: Transformer) -> None:
@@ -65,15 +71,25 @@ def recompute_layers(model: Transformer) -> None:
 
 
 def train_step(
-    model: Transformer, optimizer: Optimizer, batches: list[Batch], plan: StepPlan, weights: LossWeights
+    model: Transformer,
+    optimizer: Optimizer,
+    batches: list[Batch],
+    plan: StepPlan,
+    weights: LossWeights,
+    ranks: Ranks | None = None,
 ) -> StepReport:
-    """Accumulate the gradient over `batches`, then update once; a gradient with NaN or infinity is dropped, counted."""
+    """Accumulate the gradient over `batches` of all ranks, then update once; a gradient with NaN or infinity is
+    dropped, counted. Every rank brings as many batches of as many rows."""
+    ranks = ranks or Ranks()
     optimizer.zero_grad()
+    n = len(batches) * ranks.count
     total_weight = torch.stack([b.weight[:, 1:].sum() for b in batches]).sum()
-    parts = [_backward(model, b, plan, weights, total_weight, len(batches)) for b in batches]
+    ranks.add([total_weight])
+    parts = [_backward(model, b, plan, weights, total_weight, n) for b in batches]
     sums = {key: torch.stack([p[key] for p in parts]).sum(0) for key in parts[0]}
     params = [p for p in optimizer.parameters.values() if p.grad is not None]
     grads: list[Tensor] = [p.grad for p in params if p.grad is not None]
+    ranks.add([*grads, *sums.values()])
     norm = torch.nn.utils.get_total_norm(grads)
     finite = torch.isfinite(norm)
     if bool(finite):
@@ -83,7 +99,6 @@ def train_step(
         optimizer.step(plan.rate)
         _balance_routers(model, sums["counts"], weights.bias_speed)
     counts = sums["counts"]
-    n = len(batches)
     return StepReport(
         loss=sums["loss"],
         text_loss=sums["text"] / sums["text_n"].clamp_min(1),
@@ -94,6 +109,8 @@ def train_step(
         grad_norm=norm,
         max_load=(counts.amax(-1) / counts.mean(-1).clamp_min(1)).amax(),
         skipped=(~finite).long(),
+        hits_by_kind=sums["hits_by_kind"],
+        asked_by_kind=sums["asked_by_kind"],
     )
 
 
@@ -105,7 +122,9 @@ def _backward(
     view = View.packed(
         range(0, (B + 1) * S, S),
         positions=batch.positions.flatten(),
-        controls=Controls(picks=plan.picks, index_topk=plan.topk, index_loss=True),
+        controls=Controls(
+            picks=plan.picks, index_topk=plan.topk, index_loss=True, index_every=plan.index_every
+        ),
         device=tokens.device,
     )
     out = model(tokens, view)
@@ -125,6 +144,7 @@ def _backward(
             "balance": balance.detach(),
             "counts": counts,
             **_split(model, out.streams.detach(), targets, answer, (weight > 0) & ~answer, hits),
+            **_by_kind(batch, hits & answer, answer),
         }
 
 
@@ -144,6 +164,16 @@ def _split(
         out[name] = mean * size
         out[f"{name}_n"] = size
     return out
+
+
+def _by_kind(batch: Batch, hits: Tensor, answer: Tensor) -> dict[str, Tensor]:
+    """Right and asked answer tokens of each kind of task, [_KINDS] each."""
+    kind = torch.zeros_like(hits, dtype=torch.int64) if batch.kind is None else _shift(batch.kind, 1).long()
+    none = torch.zeros(_KINDS, device=hits.device)
+    return {
+        "hits_by_kind": none.index_add(0, kind, hits.float()),
+        "asked_by_kind": none.index_add(0, kind, answer.float()),
+    }
 
 
 def _shift(rows: Tensor, by: int) -> Tensor:

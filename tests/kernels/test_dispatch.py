@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
+from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.dispatch import Body, body, use
+from octavo.kernels.dispatch import Body, body, fusable, use
 from octavo.kernels.experts import experts, fast
 
 
@@ -48,3 +51,36 @@ def test_an_operation_runs_the_body_in_force(monkeypatch: pytest.MonkeyPatch) ->
         experts(x, w, w, w.transpose(1, 2), chosen=chosen, weights=weights, limit=None)
     with pytest.raises(AssertionError, match="fast body"):
         experts(x, w, w, w.transpose(1, 2), chosen=chosen, weights=weights, limit=None)
+
+
+def test_fusable_functions_compile_only_where_training_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def compile_by_name(function: Callable[..., Tensor], **options: object) -> Callable[..., Tensor]:
+        assert options == {"dynamic": False}
+        compiled.append(function.__name__)
+        return lambda *arguments: function(*arguments) + 100
+
+    @fusable
+    def doubled(x: Tensor, times: int) -> Tensor:
+        return x * times
+
+    monkeypatch.setattr(torch, "compile", compile_by_name)
+    assert doubled(torch.ones(1), 2).item() == 2
+    monkeypatch.setattr(dispatch, "trains_on_gpu", lambda x: True)
+    assert [doubled(torch.ones(1), 2).item() for _ in range(2)] == [102, 102]
+    assert compiled == ["doubled"]
+    assert doubled.__name__ == "doubled"
+
+
+def test_training_on_a_gpu_needs_a_gpu_gradients_and_the_fast_bodies() -> None:
+    class Fake:
+        is_cuda = True
+
+    cuda = cast(Tensor, Fake())
+    assert dispatch.trains_on_gpu(cuda)
+    with torch.no_grad():
+        assert not dispatch.trains_on_gpu(cuda)
+    with use(Body.REFERENCE):
+        assert not dispatch.trains_on_gpu(cuda)
+    assert not dispatch.trains_on_gpu(torch.ones(1))

@@ -3,12 +3,18 @@ gradient."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from octavo.kernels.hyper import merge, mix, read, write
+from octavo.kernels.hyper import merge, mix, read, ref, write
 from octavo.kernels.hyper.ref import sinkhorn
 
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {"iters": 20, "eps": 1e-6, "norm_eps": 1e-6}
 
 
@@ -100,3 +106,30 @@ def test_gradient() -> None:
     inputs = [torch.randn(2, 2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)]
     inputs += list(parameters(2, 3, torch.float64))
     assert torch.autograd.gradcheck(through, [x.requires_grad_() for x in inputs])
+
+
+def test_stream_by_stream_form_is_the_same_sum() -> None:
+    streams, y = torch.randn(9, 4, 6, requires_grad=True), torch.randn(9, 6, requires_grad=True)
+    pre, post, comb = torch.rand(9, 4), torch.rand(9, 4), torch.rand(9, 4, 4)
+    torch.testing.assert_close(ref._read_by_stream(streams, pre), read(streams, pre))
+    made, expected = ref._write_by_stream(streams, y, post, comb), write(streams, y, post, comb)
+    torch.testing.assert_close(made, expected)
+    weight = torch.randn_like(made)
+    for found, wanted in zip(
+        torch.autograd.grad((made * weight).sum(), (streams, y)),
+        torch.autograd.grad((expected * weight).sum(), (streams, y)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_sinkhorn_kernel_and_its_gradient_in_the_interpreter() -> None:
+    """Against the plain iterations in FP64, in a process of its own: the interpreter is chosen at import."""
+    command = [sys.executable, "-m", "tests.support.sinkhorn_run"]
+    run = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "1"}, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    value, gradient, scale = map(float, run.stdout.split())
+    assert value < 1e-6
+    assert gradient < 1e-5 * max(scale, 1.0)
+    assert scale > 0.01

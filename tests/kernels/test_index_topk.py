@@ -10,9 +10,11 @@ from torch import Tensor
 
 from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagedRows, PagePool
+from octavo.kernels import dispatch
 from octavo.kernels.dispatch import Body, use
-from octavo.kernels.index_topk import gathered_scores, index_scores, index_topk, streaming
+from octavo.kernels.index_topk import gathered_scores, index_scores, index_topk, ref, select_topk, streaming
 from octavo.kernels.rows import DenseRows
+from octavo.kernels.selection import Masked, Picked
 from tests.support.tiny import tiny_config
 
 
@@ -169,3 +171,22 @@ def test_gradient() -> None:
     assert torch.autograd.gradcheck(index_scores, (q, w, keys))
     chosen = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(gathered_scores, (q, w, chosen))
+
+
+def test_scores_by_head_are_the_same() -> None:
+    q, w, keys = torch.randn(2, 9, 3, 8), torch.randn(2, 9, 3), torch.randn(2, 5, 8)
+    torch.testing.assert_close(ref._scores_by_head(q, w, keys), index_scores(q, w, keys))
+
+
+def test_selection_is_listed_here_and_marked_while_training_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, w, keys = torch.randn(1, 40, 3, 8), torch.randn(1, 40, 3), DenseRows(torch.randn(1, 10, 8))
+    call = {"first": 0, "ratio": 4, "k": 3}
+    listed = select_topk(q, w, keys, **call)
+    assert isinstance(listed, Picked)
+    monkeypatch.setattr(dispatch, "trains_on_gpu", lambda x: True)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    marked = select_topk(q, w, keys, **call)
+    assert isinstance(marked, Masked)
+    for s in range(40):
+        index = listed.index[0, s]
+        assert marked.seen[0, s].nonzero().flatten().tolist() == sorted(index[index >= 0].tolist())

@@ -90,9 +90,9 @@ def test_picked_entries_by_hand(body: Body) -> None:
 @pytest.mark.usefixtures("budget")
 def test_blocks_before_the_first_entry() -> None:
     q, rows, sink, entries = world(40, 0, 1)
-    o, mass = attend(q, rows, sink, entries, Causal(32), first=0, want_mass=True)
+    o, mass = attend(q, rows, sink, entries, Causal(32), first=0, mass_every=1)
     with use(Body.REFERENCE):
-        expected, expected_mass = attend(q, rows, sink, entries, Causal(32), first=0, want_mass=True)
+        expected, expected_mass = attend(q, rows, sink, entries, Causal(32), first=0, mass_every=1)
     torch.testing.assert_close(o, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(mass, expected_mass, rtol=0, atol=1e-12)
     assert mass is not None
@@ -108,9 +108,9 @@ def test_bodies_agree_on_output_and_mass(selection: str) -> None:
     if selection == "picked":
         index = torch.rand(3, S, 13).argsort(-1)[..., :5]
         chosen = Picked(index.masked_fill(index > 8, -1))
-    o, mass = attend(q, rows, sink, entries, chosen, first=first, want_mass=True)
+    o, mass = attend(q, rows, sink, entries, chosen, first=first, mass_every=1)
     with use(Body.REFERENCE):
-        expected, expected_mass = attend(q, rows, sink, entries, chosen, first=first, want_mass=True)
+        expected, expected_mass = attend(q, rows, sink, entries, chosen, first=first, mass_every=1)
     assert mass is not None
     assert mass.shape == (3, S, 13 if selection == "causal" else 5)
     torch.testing.assert_close(o, expected, rtol=0, atol=1e-12)
@@ -120,7 +120,7 @@ def test_bodies_agree_on_output_and_mass(selection: str) -> None:
 def test_masked_form_equals_the_gathered_one(monkeypatch: pytest.MonkeyPatch) -> None:
     q, rows, sink, entries = world(16, 4, 9)
     index = torch.rand(1, 16, 9).argsort(-1)[..., :4].masked_fill(torch.rand(1, 16, 4) < 0.3, -1)
-    gathered = attend(q, rows, sink, entries, Picked(index), first=40, want_mass=True)
+    gathered = attend(q, rows, sink, entries, Picked(index), first=40, mass_every=1)
     logits = tiled._Piece._entry_logits
 
     class OnGpu:
@@ -132,7 +132,7 @@ def test_masked_form_equals_the_gathered_one(monkeypatch: pytest.MonkeyPatch) ->
             self.shape, self.device, self.dtype, self.reshape = q.shape, q.device, q.dtype, q.reshape
 
     monkeypatch.setattr(tiled._Piece, "_entry_logits", lambda self, q, rows, picks: logits(self, OnGpu(q), rows, picks))
-    masked = attend(q, rows, sink, entries, Picked(index), first=40, want_mass=True)
+    masked = attend(q, rows, sink, entries, Picked(index), first=40, mass_every=1)
     for one, other in zip(masked, gathered, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
@@ -150,7 +150,7 @@ def test_picking_every_visible_entry_is_causal_attention() -> None:
 def test_sink_takes_mass_and_gives_no_value(body: Body) -> None:
     q, rows, _, entries = world(9, 0, 2)
     with use(body):
-        without, all_mass = attend(q, rows, torch.full((H,), -1e9), entries, Causal(4), first=0, want_mass=True)
+        without, all_mass = attend(q, rows, torch.full((H,), -1e9), entries, Causal(4), first=0, mass_every=1)
         nothing, _ = attend(q, rows, torch.full((H,), 1e4, dtype=q.dtype), entries, Causal(4), first=0)
     key = rows[0, 0]
     torch.testing.assert_close(without[0, 0], key.expand(H, K))  # token 0 sees itself alone
@@ -185,7 +185,7 @@ def test_a_later_token_changes_no_earlier_output() -> None:
 
 def test_no_entries_is_window_attention() -> None:
     q, rows, sink, entries = world(6, 0, 0)
-    o, mass = attend(q, rows, sink, entries, Causal(4), first=0, want_mass=True)
+    o, mass = attend(q, rows, sink, entries, Causal(4), first=0, mass_every=1)
     assert mass is None
     assert torch.equal(o, attend(q, rows, sink, None, None, first=0)[0])
 
@@ -208,7 +208,7 @@ def test_gradient(selection: Selection | None, monkeypatch: pytest.MonkeyPatch) 
     inputs = [v.requires_grad_() for v in world(4, 2, 3)]
 
     def run(q: Tensor, rows: Tensor, sink: Tensor, entries: Tensor) -> Tensor:
-        o, mass = attend(q, rows, sink, entries if selection else None, selection, first=2, want_mass=True)
+        o, mass = attend(q, rows, sink, entries if selection else None, selection, first=2, mass_every=1)
         assert mass is None or not mass.requires_grad
         return o
 

@@ -139,7 +139,7 @@ def teacher_of(sink: Tensor, q: Tensor, rows: Tensor, entries: Tensor) -> Tensor
     """The normalised teacher of one query over its entries."""
     selection = Causal(4)
     _, mass = sparse_attention(
-        q, rows, sink, first=19, window=5, scale=0.5, rows=DenseRows(entries), selection=selection, want_mass=True
+        q, rows, sink, first=19, window=5, scale=0.5, rows=DenseRows(entries), selection=selection, mass_every=1
     )
     assert mass is not None
     return mass[0, 0] / mass[0, 0].sum()
@@ -195,3 +195,31 @@ def test_loss_over_picks_equals_loss_over_all_when_all_are_picked() -> None:
     over_picks = indexer.loss(queries, keys, Picked(index), mass, group)
     torch.testing.assert_close(over_all.divergence, over_picks.divergence)
     assert int(over_all.queries) == int(over_picks.queries) == 37
+
+
+@pytest.mark.parametrize("topk", [None, 8])
+def test_the_loss_at_every_third_query_is_that_of_those_queries(topk: int | None) -> None:
+    """Against the whole loss's terms: the indexer's divergence of queries 2, 5, .. alone."""
+    picks = Picks.ALL if topk is None else Picks.INDEX
+    indexer = make().float()
+    (queries, keys), group = asked(150), group_of(150)
+    selection = indexer.select(queries, keys, group, Controls(picks=picks, index_topk=topk))
+    q, rows, sink = torch.randn(1, 150, 2, 16), torch.randn(1, 150, 16), torch.zeros(2)
+    entries = DenseRows(torch.randn(1, 37, 16))
+    options = {"first": 0, "window": 5, "scale": 0.5, "rows": entries, "selection": selection}
+    _, mass = sparse_attention(q, rows, sink, mass_every=3, **options)
+    _, whole = sparse_attention(q, rows, sink, mass_every=1, **options)
+    assert mass is not None
+    assert whole is not None
+    torch.testing.assert_close(mass, whole[:, 2::3])
+    found = indexer.loss(queries, keys, selection, mass, group, 3)
+    terms = [indexer.loss(queries, keys, selection, _only(whole, s), group) for s in range(2, 150, 3)]
+    torch.testing.assert_close(found.divergence, torch.stack([t.divergence for t in terms]).sum())
+    assert int(found.queries) == sum(int(t.queries) for t in terms)
+
+
+def _only(mass: Tensor, s: int) -> Tensor:
+    """The mass of query s; all others have none and are left out of the loss."""
+    kept = torch.zeros_like(mass)
+    kept[:, s] = mass[:, s]
+    return kept

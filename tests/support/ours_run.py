@@ -17,7 +17,7 @@ from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import View
-from octavo.kernels.sparse_attention import Picked
+from octavo.kernels.selection import Picked
 from octavo.model.indexer import Indexer
 from octavo.model.transformer import Transformer
 

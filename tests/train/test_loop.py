@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.kernels import hyper
 from octavo.model.transformer import Transformer
 from octavo.train import loop
 from octavo.train.loop import RunOptions, RunResult, train
@@ -170,20 +169,3 @@ def test_vocabulary_map_is_installed_saved_and_kept(tmp_path: Path) -> None:
     assert result.model.get_buffer("engram_map").tolist() == small.tolist()
     again = train(recipe, partial(feed_of, recipe), RunOptions(out=tmp_path))
     assert again.model.get_buffer("engram_map").tolist() == small.tolist()
-
-
-def test_compiled_arithmetic_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def compile_by_name(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
-        asked.append(function.__name__)
-        return function
-
-    monkeypatch.setattr(torch, "compile", compile_by_name)
-    before = (hyper.mix, hyper.read, hyper.write)
-    recipe = small_recipe(dense=2, sparse=0)
-    go(recipe, tmp_path / "a", compile=True)
-    assert sorted(asked) == ["mix", "read", "write"]
-    with pytest.raises(Killed):
-        go(recipe, tmp_path / "b", compile=True, kill_before=1)
-    assert (hyper.mix, hyper.read, hyper.write) == before

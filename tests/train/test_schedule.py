@@ -58,3 +58,9 @@ def test_a_stage_without_picks_attends_to_all_entries() -> None:
     dense, sparse = SCHEDULE.plan(0), SCHEDULE.plan(200)
     assert (dense.picks, dense.topk, dense.skips) == (Picks.ALL, None, 0.0)
     assert (sparse.picks, sparse.skips) == (Picks.INDEX, 0.4)
+
+
+@pytest.mark.parametrize(("length", "every"), [(256, 1), (1024, 5), (4096, 5), (16384, 11), (65536, 43)])
+def test_long_rows_teach_the_indexer_at_an_odd_share_of_queries(length: int, every: int) -> None:
+    stage = Stage(name="a", steps=1, row_lengths=(length,))
+    assert Schedule(stages=(stage,)).plan(0).index_every == every

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from octavo.kernels.dispatch import fusable
 
+
+@fusable
 def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
     """See the package docstring for the contract."""
     B, n, w = values.shape

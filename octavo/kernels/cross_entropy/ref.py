@@ -7,11 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from octavo.kernels.dispatch import fusable
+
 
 def _chunk(x: Tensor, head: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    logits = F.linear(x, head.to(x.dtype)).float()
-    loss = F.cross_entropy(logits, targets, reduction="none") * weights
-    return loss.sum(), logits.detach().argmax(-1) == targets
+    return _loss(F.linear(x, head.to(x.dtype)), targets, weights)
+
+
+@fusable
+def _loss(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    wide = logits.float()
+    own = wide.gather(1, targets.unsqueeze(1)).squeeze(1)
+    loss = (wide.logsumexp(-1) - own) * weights
+    return loss.sum(), wide.detach().argmax(-1) == targets
 
 
 def cross_entropy(

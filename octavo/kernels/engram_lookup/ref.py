@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.kernels.dispatch import fusable
 from octavo.kernels.rmsnorm import rmsnorm
 
 
@@ -14,6 +15,7 @@ def gather(table: Tensor, ids: Tensor) -> Tensor:
     return F.embedding(ids, table).flatten(1)
 
 
+@fusable
 def gate(streams: Tensor, keys: Tensor, q_weight: Tensor, k_weight: Tensor, eps: float) -> Tensor:
     """Gate per stream, [T, M]; see the package docstring for the formula."""
     wide = torch.float64 if streams.dtype == torch.float64 else torch.float32

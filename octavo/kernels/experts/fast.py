@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from octavo.kernels.dispatch import fusable
 from octavo.kernels.experts.ref import Rounding, keep, swiglu
 
 
@@ -64,6 +65,12 @@ def gathered(
     return out.to(_wide(x.dtype)).view(T, A, x.shape[1]).sum(1)
 
 
+@fusable
+def _shared_out(gate: Tensor, up: Tensor, share: Tensor, limit: float | None) -> Tensor:
+    """The activation of all experts, [T, X, F], times each one's share [T, X]."""
+    return swiglu(gate, up, limit).view(*share.shape, -1) * share.unsqueeze(-1)
+
+
 def dense(
     x: Tensor,
     w1: Tensor,
@@ -79,6 +86,6 @@ def dense(
     X, F_, D = w1.shape
     share = torch.zeros(x.shape[0], X, dtype=weights.dtype, device=x.device).scatter_add(1, chosen, weights)
     gate, up = x @ w1.to(x.dtype).view(X * F_, D).T, x @ w3.to(x.dtype).view(X * F_, D).T
-    hidden = swiglu(gate, up, limit).view(-1, X, F_) * share.to(x.dtype).unsqueeze(-1)
+    hidden = _shared_out(gate, up, share.to(x.dtype), limit)
     out = round_hidden(hidden).view(-1, X * F_) @ w2.to(x.dtype).permute(0, 2, 1).reshape(X * F_, D)
     return out.to(_wide(x.dtype))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.kernels.dispatch import fusable
+
 Rounding = Callable[[Tensor], Tensor]
 
 
@@ -16,6 +18,7 @@ def keep(x: Tensor) -> Tensor:
     return x
 
 
+@fusable
 def swiglu(gate: Tensor, up: Tensor, limit: float | None) -> Tensor:
     """silu(min(gate, limit)) * clamp(up, -limit, limit); the gate has only the upper clamp (training report)."""
     if limit is not None:

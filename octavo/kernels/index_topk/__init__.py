@@ -8,15 +8,18 @@ differentiable.
 k best among the entries visible to it, 0 .. (first + s + 1) // ratio - 1, in no particular order; -1 fills up where
 fewer are visible. Ties: the lower entry number wins, on every device. Scores may be negative. No entries give -1
 everywhere, S = 0 an empty result. Not differentiable.
+`select_topk(...)`, same arguments -> the choice as a `Selection`: `Picked`, or `Masked` while training on a GPU.
 Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
 
 from torch import Tensor
 
 from octavo.kernels import dispatch
+from octavo.kernels.index_topk.masked import masked_topk
 from octavo.kernels.index_topk.ref import gathered_scores, index_scores, reference_topk
 from octavo.kernels.index_topk.streaming import streaming_topk
 from octavo.kernels.rows import Rows
+from octavo.kernels.selection import Masked, Picked, Selection
 
 
 def index_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:
@@ -25,4 +28,11 @@ def index_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: i
     return chosen(q, w, keys, first=first, ratio=ratio, k=k)
 
 
-__all__ = ["gathered_scores", "index_scores", "index_topk"]
+def select_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Selection:
+    """See the package docstring for the contract."""
+    if dispatch.trains_on_gpu(q):
+        return Masked(masked_topk(q, w, keys, first=first, ratio=ratio, k=k))
+    return Picked(index_topk(q, w, keys, first=first, ratio=ratio, k=k))
+
+
+__all__ = ["gathered_scores", "index_scores", "index_topk", "select_topk"]

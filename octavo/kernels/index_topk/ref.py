@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from octavo.kernels import dispatch
+from octavo.kernels.dispatch import fusable
 from octavo.kernels.rows import Rows
 
 
@@ -16,8 +18,20 @@ def index_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
     """sum_i w_i relu(q_i . key), [B, S, n]."""
     B, S, I, J = q.shape
     n = keys.shape[1]
+    if dispatch.trains_on_gpu(q):
+        return _scores_by_head(q, w, keys)
     dots = torch.matmul(_wide(q).reshape(B, S * I, J), _wide(keys).transpose(1, 2)).relu()
     return torch.matmul(_wide(w).reshape(B * S, 1, I), dots.view(B * S, I, n)).view(B, S, n)
+
+
+@fusable
+def _scores_by_head(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
+    """One head after the other, so that no product of all heads is kept."""
+    total = torch.zeros((), dtype=torch.float32, device=q.device)
+    for i in range(q.shape[2]):
+        dots = torch.matmul(_wide(q[:, :, i]), _wide(keys).transpose(1, 2)).relu()
+        total = total + _wide(w[:, :, i : i + 1]) * dots
+    return total
 
 
 def gathered_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ w_i = base^(-2i/P), blended by YaRN's ramp when `factor` > 1 and `original` > 0 
 that positions up to 2^20 keep their phase, and stored in `dtype` (default FP32).
 `rotate(x [..., N], cos, sin, *, inverse=False) -> [..., N]`: channels 0..N-P-1 pass unchanged, pair (2i, 2i+1) of the
 last P channels turns by the angle i; cos and sin broadcast against x's leading dimensions; `inverse` turns back.
+`norm_rotate(x, weight or None, cos, sin, *, eps)`: `rotate` of `rmsnorm` of x.
 Arithmetic in the table's dtype, one rounding to x's. Empty input gives an empty result. Not in place.
 """
 
-from octavo.kernels.rope.ref import inverse_frequencies, rope_table, rotate
+from octavo.kernels.rope.ref import inverse_frequencies, norm_rotate, rope_table, rotate
 
-__all__ = ["inverse_frequencies", "rope_table", "rotate"]
+__all__ = ["inverse_frequencies", "norm_rotate", "rope_table", "rotate"]

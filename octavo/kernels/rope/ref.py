@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from octavo.kernels.dispatch import fusable
+from octavo.kernels.rmsnorm import rmsnorm
+
 
 def inverse_frequencies(
     *, base: float, dims: int, factor: float = 1.0, original: int = 0, beta_fast: float = 32.0, beta_slow: float = 1.0
@@ -36,6 +39,7 @@ def rope_table(positions: Tensor, inv_freq: Tensor, *, dtype: torch.dtype = torc
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
+@fusable
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool = False) -> Tensor:
     """Rotate the last 2 * cos.shape[-1] channels of x; see the package docstring."""
     dims = 2 * cos.shape[-1]
@@ -46,3 +50,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool = False) -> Ten
         sin = -sin
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
     return torch.cat((still, turned.to(x.dtype)), dim=-1)
+
+
+@fusable
+def norm_rotate(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, *, eps: float) -> Tensor:
+    """RMS norm, then rotation, as the two operations in turn."""
+    return rotate(rmsnorm(x, weight, eps), cos, sin)

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.kernels.dispatch import fusable
+from octavo.kernels.wide_linear import wide_linear
+
 _TINY = 1e-38  # below this the square root's slope is infinite in FP32 and its gradient NaN
 
 
@@ -17,6 +20,13 @@ class Routing(NamedTuple):
     experts: Tensor
     weights: Tensor
     scores: Tensor
+
+
+@fusable
+def _scores(raw: Tensor) -> Tensor:
+    """sqrt(softplus), with a finite slope at zero."""
+    scores = F.softplus(raw)
+    return torch.where(scores < _TINY, 0.0, scores.clamp_min(_TINY).sqrt())
 
 
 def route(
@@ -30,9 +40,7 @@ def route(
     table_rows: Tensor | None = None,
 ) -> Routing:
     """See the package docstring for the contract."""
-    wide = x if x.dtype == torch.float64 else x.float()
-    scores = F.softplus(F.linear(wide, gate.to(wide.dtype)))
-    scores = torch.where(scores < _TINY, 0.0, scores.clamp_min(_TINY).sqrt())
+    scores = _scores(wide_linear(x, gate))
     if table_rows is None:
         ranked = (scores.detach() if bias is None else scores.detach() + bias.to(scores.dtype)).sort(
             dim=-1, descending=True, stable=True

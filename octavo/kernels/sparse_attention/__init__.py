@@ -2,14 +2,15 @@
 
 Contract (report, attention section):
 `sparse_attention(q [B, S, H, K], window_rows [B, N, K], sink [H], *, first, window, scale, rows=None, selection=None,
-want_mass=False) -> (o [B, S, H, K], mass or None)`.
+mass_every=0) -> (o [B, S, H, K], mass or None)`.
 Query s is token first + s. `window_rows` ends with the rows of the S query tokens (N >= S, older ones before them);
 query s sees the rows of tokens max(first + s - window + 1, first - (N - S)) .. first + s. `selection` chooses among
 `rows`: `Causal(ratio)` = all entries w < (first + s + 1) // ratio; `Picked(index [B, S, k])` = the listed entries,
-distinct per query, -1 ignored. One softmax runs over window, entries and the sink; the sink is not scaled and has no
-value. `mass` is the probability summed over heads, detached: [B, S, C] for Causal, [B, S, k] for Picked. Logits are
-products in q's dtype, the softmax keeps the row maximum exact. Memory is bounded by blocks of queries; rows are never
-repeated over heads. Not in place. S >= 1.
+distinct per query, -1 ignored; `Masked(seen [B, S, C])` = the marked ones. One softmax runs over window, entries and
+the sink; the sink is not scaled and has no value. `mass` is the probability summed over heads, detached, of queries
+n - 1, 2n - 1, .. for `mass_every` = n (0: none): [B, S // n, C] for Causal and Masked, [B, S // n, k] for Picked.
+Logits are products in q's dtype, the softmax keeps the row maximum exact. Memory is bounded by blocks of queries; rows
+are never repeated over heads. Not in place. S >= 1.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.rows import Rows
+from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.sparse_attention import flex
 from octavo.kernels.sparse_attention.ref import reference_attention
-from octavo.kernels.sparse_attention.select import Causal, Picked, Selection
 from octavo.kernels.sparse_attention.tiled import tiled_attention
 
 
@@ -33,12 +35,17 @@ def sparse_attention(
     scale: float,
     rows: Rows | None = None,
     selection: Selection | None = None,
-    want_mass: bool = False,
+    mass_every: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
-    chosen = reference_attention if dispatch.body() is dispatch.Body.REFERENCE else tiled_attention
     if rows is None or rows.length == 0:
         rows = selection = None
+    if dispatch.body() is dispatch.Body.REFERENCE:
+        chosen = reference_attention
+    elif dispatch.trains_on_gpu(q) and flex.fits(q, window_rows, first=first, selection=selection):
+        chosen = flex.flex_attention_of_rows
+    else:
+        chosen = tiled_attention
     return chosen(
         q,
         window_rows,
@@ -48,8 +55,8 @@ def sparse_attention(
         scale=scale,
         rows=rows,
         selection=selection,
-        want_mass=want_mass,
+        mass_every=mass_every,
     )
 
 
-__all__ = ["Causal", "Picked", "Selection", "sparse_attention"]
+__all__ = ["Causal", "Masked", "Picked", "Selection", "sparse_attention"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.rows import Rows
-from octavo.kernels.sparse_attention.select import Causal, Selection
+from octavo.kernels.selection import Causal, Masked, Selection
 
 
 def reference_attention(
@@ -19,7 +19,7 @@ def reference_attention(
     scale: float,
     rows: Rows | None,
     selection: Selection | None,
-    want_mass: bool,
+    mass_every: int,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
     B, S, H, _ = q.shape
@@ -35,6 +35,8 @@ def reference_attention(
         entry = torch.arange(rows.length, device=q.device)
         if isinstance(selection, Causal):
             mask = (entry.view(1, 1, -1) < ((token + 1) // selection.ratio).view(1, S, 1)).expand(B, S, -1)
+        elif isinstance(selection, Masked):
+            mask = selection.seen
         else:
             assert selection is not None
             mask = (selection.index.unsqueeze(-1) == entry).any(dim=2)
@@ -44,10 +46,11 @@ def reference_attention(
     column = sink.to(logits.dtype).view(1, 1, H, 1).expand(B, S, H, 1)
     p = torch.cat((logits, column), dim=-1).softmax(dim=-1)[..., :-1]
     o = torch.einsum("bshn,bnk->bshk", p, values)
-    if not want_mass or rows is None:
+    if not mass_every or rows is None:
         return o, None
-    mass = p[..., N:].detach().sum(2)
-    if isinstance(selection, Causal):
+    mass = p[..., N:].detach().sum(2)[:, mass_every - 1 :: mass_every]
+    if isinstance(selection, Causal | Masked):
         return o, mass
     assert selection is not None
-    return o, mass.gather(2, selection.index.clamp_min(0)).masked_fill(selection.index < 0, 0)
+    index = selection.index[:, mass_every - 1 :: mass_every]
+    return o, mass.gather(2, index.clamp_min(0)).masked_fill(index < 0, 0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octavo.kernels.rows import Rows
-from octavo.kernels.sparse_attention.select import Causal, Picked, Selection
+from octavo.kernels.selection import Causal, Masked, Picked, Selection
 
 _CPU_ELEMENTS = 1 << 21
 _GPU_ELEMENTS = 1 << 31
@@ -30,7 +30,7 @@ def tiled_attention(
     scale: float,
     rows: Rows | None,
     selection: Selection | None,
-    want_mass: bool,
+    mass_every: int,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
     B, S, H, _ = q.shape
@@ -38,7 +38,7 @@ def tiled_attention(
     block = min(S, 2 * _WINDOW_BLOCK if q.is_cuda else _WINDOW_BLOCK)
     width = block + window - 1
     if rows is not None:
-        width += rows.length if isinstance(selection, Causal) else _picked(selection).shape[-1]
+        width += _picked(selection).shape[-1] if isinstance(selection, Picked) else rows.length
     budget = _GPU_ELEMENTS if q.is_cuda else _CPU_ELEMENTS
     step = max(block, budget // (B * H * width) // block * block)
     outs, masses = [], []
@@ -50,17 +50,24 @@ def tiled_attention(
         lo = start + past - (window - 1)
         keys = window_rows[:, max(lo, 0) : start + past + size]
         piece = _Piece(first=first + start, window=window, missing=max(-lo, 0), block=min(block, size))
-        part = selection if isinstance(selection, Causal | None) else Picked(selection.index[:, start : start + size])
-        o, mass = piece.attend(q[:, start : start + size], keys, sink, rows, part, want_mass)
+        part = _part(selection, start, start + size)
+        o, mass = piece.attend(q[:, start : start + size], keys, sink, rows, part, mass_every > 0)
         outs.append(o)
         masses.append(mass)
         start += size
     out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
-    if not want_mass or rows is None:
+    if not mass_every or rows is None:
         return out, None
     if isinstance(selection, Causal):
         masses = [F.pad(m, (0, rows.length - m.shape[-1])) for m in masses if m is not None]
-    return out, torch.cat([m for m in masses if m is not None], dim=1)
+    return out, torch.cat([m for m in masses if m is not None], dim=1)[:, mass_every - 1 :: mass_every]
+
+
+def _part(selection: Selection | None, start: int, stop: int) -> Selection | None:
+    """What a run of queries selects."""
+    if isinstance(selection, Picked):
+        return Picked(selection.index[:, start:stop])
+    return Masked(selection.seen[:, start:stop]) if isinstance(selection, Masked) else selection
 
 
 def _picked(selection: Selection | None) -> Tensor:
@@ -136,6 +143,8 @@ class _Piece:
             last = min((self.first + S) // selection.ratio, rows.length)
             seen = torch.arange(last, device=q.device).view(1, 1, -1) < visible.view(1, S, 1)
             full = (self.first + 1) // selection.ratio >= last
+        elif isinstance(selection, Masked):
+            last, full, seen = rows.length, False, selection.seen
         else:
             index = _picked(selection)
             last, full = rows.length, False

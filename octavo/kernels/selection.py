@@ -21,4 +21,11 @@ class Picked:
     index: Tensor
 
 
-Selection = Causal | Picked
+@dataclass(frozen=True)
+class Masked:
+    """Entries marked per query, [B, S, C] bool: what `Picked` says, for devices that mask faster than they gather."""
+
+    seen: Tensor
+
+
+Selection = Causal | Picked | Masked

@@ -1,0 +1,45 @@
+"""Selections: a mask and a list of the same entries give the same attention and the same mass, in every body."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from octavo.kernels.dispatch import Body, use
+from octavo.kernels.rows import DenseRows
+from octavo.kernels.selection import Causal, Masked, Picked
+from octavo.kernels.sparse_attention import sparse_attention
+
+
+@pytest.mark.parametrize("body", Body)
+def test_mask_and_list_say_the_same(body: Body) -> None:
+    torch.manual_seed(0)
+    q, rows, sink = torch.randn(2, 70, 2, 8), torch.randn(2, 70, 8), torch.randn(2)
+    entries = DenseRows(torch.randn(2, 17, 8))
+    index = torch.stack([torch.randperm(17)[:4] for _ in range(140)]).view(2, 70, 4)
+    index[:, ::7, 2:] = -1
+    seen = torch.zeros(2, 70, 18, dtype=torch.bool).scatter(2, index.masked_fill(index < 0, 17), True)[..., :17]
+    call = {"first": 0, "window": 5, "scale": 0.5, "rows": entries, "mass_every": 1}
+    with use(body):
+        listed, listed_mass = sparse_attention(q, rows, sink, selection=Picked(index), **call)
+        marked, marked_mass = sparse_attention(q, rows, sink, selection=Masked(seen), **call)
+    torch.testing.assert_close(marked, listed)
+    assert listed_mass is not None
+    assert marked_mass is not None
+    taken = marked_mass.gather(2, index.clamp_min(0)).masked_fill(index < 0, 0)
+    torch.testing.assert_close(taken, listed_mass)
+    torch.testing.assert_close(marked_mass.sum(-1), listed_mass.sum(-1))
+
+
+@pytest.mark.parametrize("body", Body)
+def test_all_visible_entries_marked_are_the_causal_ones(body: Body) -> None:
+    torch.manual_seed(1)
+    q, rows, sink = torch.randn(1, 40, 2, 8), torch.randn(1, 40, 8), torch.randn(2)
+    entries = DenseRows(torch.randn(1, 10, 8))
+    seen = torch.arange(10) < (torch.arange(1, 41) // 4).view(1, 40, 1)
+    call = {"first": 0, "window": 5, "scale": 0.5, "rows": entries, "mass_every": 3}
+    with use(body):
+        causal, causal_mass = sparse_attention(q, rows, sink, selection=Causal(4), **call)
+        marked, marked_mass = sparse_attention(q, rows, sink, selection=Masked(seen), **call)
+    torch.testing.assert_close(marked, causal)
+    torch.testing.assert_close(marked_mass, causal_mass)
