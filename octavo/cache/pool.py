@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from octavo.cache import codec
-from octavo.cache.layout import PAGE_TOKENS, CacheLayout, StoreSpec
+from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat, StoreSpec
 from octavo.cache.pages import PageAllocator
 
 StoreKey = tuple[int, str]
@@ -182,6 +182,10 @@ class PagedRows:
     @property
     def width(self) -> int:
         return self._spec.width
+
+    @property
+    def together(self) -> bool:
+        return len(self._runs) == 1 and self._spec.format is RowFormat.FP32
 
     def _decode(self, rows: Tensor) -> Tensor:
         spec = self._spec

@@ -7,10 +7,10 @@ this value only. Does not cover: scheduling, storage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from octavo.cache.pool import PagedRows
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import LayerTail, raw_start
 from octavo.kernels.rows import DenseRows, Rows
+
+Made = TypeVar("Made")
 
 
 class Picks(StrEnum):
@@ -37,6 +39,7 @@ class Controls:
     """Switches of one step: entries picked per query (None: the model's own), how, HCA on or off, what to report.
 
     index_every: the index loss is taken at every n-th query (an odd n meets every place within an entry's tokens).
+    load: tokens per expert and the balance loss are reported.
     """
 
     index_topk: int | None = None
@@ -45,6 +48,7 @@ class Controls:
     mass: bool = False
     index_loss: bool = False
     index_every: int = 1
+    load: bool = False
 
 
 class PastRows(Protocol):
@@ -86,6 +90,13 @@ class View:
     positions: Tensor
     groups: tuple[Group, ...]
     controls: Controls = field(default_factory=Controls)
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """What `make` gives at its first call with `key`: layers share what depends on the step alone."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     @classmethod
     def packed(

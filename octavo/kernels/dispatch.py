@@ -1,9 +1,9 @@
 """The one place that picks the body of an operation.
 
 Covers: the choice between the plain reference (`REFERENCE`) and the bodies meant for use (`FAST`), an override for
-tests, and `fusable`: functions of elementwise arithmetic that are compiled into few kernels while a model trains on a
-GPU. Does not cover: the bodies themselves; within `FAST` an operation may still choose by device and shape, never by
-anything else.
+tests, `fusable`: functions of elementwise arithmetic that are compiled into few kernels while a model trains on a GPU,
+and when loops run on the CPU. Does not cover: the bodies themselves; within `FAST` an operation may
+still choose by device and shape, never by anything else.
 """
 
 from __future__ import annotations
@@ -47,6 +47,20 @@ def use(choice: Body) -> Iterator[None]:
 def trains_on_gpu(x: Tensor) -> bool:
     """Whether the bodies made for training on a GPU run: CUDA, gradients on, and not the reference."""
     return x.is_cuda and torch.is_grad_enabled() and body() is Body.FAST
+
+
+_FEW = 8  # tokens up to which an operation with large products is a loop too
+
+
+def loops_on_cpu(x: Tensor, *, tokens: int = 0) -> bool:
+    """Whether the loops compiled by numba run: FP32 on a CPU with gradients off, few tokens, and no reference.
+
+    One loop passes once over what torch passes over with every operation, and is one call where torch makes ten.
+    `tokens` is given by operations whose products torch does better for many tokens.
+    """
+    if tokens > _FEW or not x.numel() or torch.is_grad_enabled():
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.float32 and body() is Body.FAST
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

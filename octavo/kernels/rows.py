@@ -21,6 +21,11 @@ class Rows(Protocol):
     @property
     def width(self) -> int: ...
 
+    @property
+    def together(self) -> bool:
+        """Whether `tile(0, length)` copies nothing: all entries lie in one place as plain FP32."""
+        ...
+
     def tile(self, start: int, stop: int) -> Tensor:
         """Entries start..stop-1 as [B, stop - start, width]."""
         ...
@@ -43,6 +48,10 @@ class DenseRows:
     @property
     def width(self) -> int:
         return self.values_BCK.shape[2]
+
+    @property
+    def together(self) -> bool:
+        return self.values_BCK.dtype == torch.float32
 
     def tile(self, start: int, stop: int) -> Tensor:
         return self.values_BCK[:, start:stop]

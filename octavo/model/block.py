@@ -19,11 +19,11 @@ from octavo.model.rotary import Rotary
 
 
 class BlockReport(NamedTuple):
-    """What a block says beside its streams: index loss, attention mass, expert load."""
+    """What a block says beside its streams: index loss, attention mass, expert load (on request)."""
 
     index_loss: IndexLoss | None
     mass: tuple[Mass, ...]
-    load: Load
+    load: Load | None
 
 
 class Block(nn.Module):
@@ -55,10 +55,11 @@ class Block(nn.Module):
         """Streams [T, M, D], tokens [T]; `compressed` is Engram's vocabulary map, None without Engram."""
         if self.has_engram and compressed is not None:
             streams = self.engram(streams, tokens, view, compressed)
-        table = rotary.table(view.positions, self.ratio, streams.dtype)
+        key = ("rotary", self.ratio > 0, streams.dtype)
+        table = view.once(key, lambda: rotary.table(view.positions, self.ratio, streams.dtype))
         pre, post, comb = hyper.mix(streams, self.hc_attn_fn, self.hc_attn_base, self.hc_attn_scale, **self._hyper)
         attended = self.attn(self.attn_norm(hyper.read(streams, pre)), view, rotary, table)
         streams = hyper.write(streams, attended.out, post, comb)
         pre, post, comb = hyper.mix(streams, self.hc_ffn_fn, self.hc_ffn_base, self.hc_ffn_scale, **self._hyper)
-        out, load = self.ffn(self.ffn_norm(hyper.read(streams, pre)), tokens)
+        out, load = self.ffn(self.ffn_norm(hyper.read(streams, pre)), tokens, load=view.controls.load)
         return hyper.write(streams, out, post, comb), BlockReport(attended.index_loss, attended.mass, load)

@@ -45,29 +45,28 @@ class Compressor(nn.Module):
     def entries(self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype) -> Rows:
         """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far."""
         B, S, both = projected.shape
-        bias = F.pad(self.ape.to(projected.dtype), (both // 2, 0))  # on the scores, not the values
         shift = group.first % self.ratio
-        bias = bias.repeat(-(-(shift + S) // self.ratio), 1)[shift : shift + S]  # its gradient is a plain sum
+        bias = self.ape.to(projected.dtype)[shift : shift + S]
+        if len(bias) < S:  # repeated, not indexed: its gradient is a plain sum
+            bias = self.ape.to(projected.dtype).repeat(-(-(shift + S) // self.ratio), 1)[shift : shift + S]
+        bias = F.pad(bias, (both // 2, 0))  # on the scores, not the values
         rows, row0 = group.past.raw(self.layer, self.kind, projected + bias)
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
+        if stop == start:
+            return group.past.entries(self.layer, self.kind, start, rows.new_zeros(B, 0, self.width, dtype=dtype))
         previous = self.overlap and start > 0
         lo = (start - previous) * self.ratio - row0
-        used = rows[:, lo : stop * self.ratio - row0] if stop > start else rows[:, :0]
-        made = (
-            pool(
-                used[..., : both // 2],
-                used[..., both // 2 :],
-                ratio=self.ratio,
-                overlap=self.overlap,
-                has_previous=previous,
-            )
-            if stop > start
-            else rows.new_zeros(B, 0, self.width)
+        used = rows[:, lo : stop * self.ratio - row0]
+        made = pool(
+            used[..., : both // 2],
+            used[..., both // 2 :],
+            ratio=self.ratio,
+            overlap=self.overlap,
+            has_previous=previous,
         )
         made = self.norm(made.to(dtype))
         cos, sin = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
-        made = self._finish(rotate(made, cos, sin))
-        return group.past.entries(self.layer, self.kind, start, made)
+        return group.past.entries(self.layer, self.kind, start, self._finish(rotate(made, cos, sin)))
 
     def _finish(self, made: Tensor) -> Tensor:
         if self.kind == "index":

@@ -85,8 +85,8 @@ class MoE(nn.Module):
         self.shared_experts = SharedExpert(config)
         self.limit, self.simulate = config.swiglu_limit, config.quant_sim
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Load]:
-        """x [T, D] normalised input, tokens [T] -> output [T, D] and the load."""
+    def forward(self, x: Tensor, tokens: Tensor, *, load: bool = True) -> tuple[Tensor, Load | None]:
+        """x [T, D] normalised input, tokens [T] -> output [T, D] and, if asked for, the load."""
         routing = self.gate(x, tokens)
         e = self.experts
         routed = experts(
@@ -100,7 +100,7 @@ class MoE(nn.Module):
             round_hidden=_round_hidden if self.simulate else keep,
         )
         out = (routed + self.shared_experts(x).to(routed.dtype)).to(x.dtype)
-        return out, _load(routing, hashed=self.gate.hashed)
+        return out, _load(routing, hashed=self.gate.hashed) if load else None
 
 
 def _round_hidden(hidden: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def _backward(
         range(0, (B + 1) * S, S),
         positions=batch.positions.flatten(),
         controls=Controls(
-            picks=plan.picks, index_topk=plan.topk, index_loss=True, index_every=plan.index_every
+            picks=plan.picks, index_topk=plan.topk, index_loss=True, index_every=plan.index_every, load=True
         ),
         device=tokens.device,
     )
@@ -184,8 +184,9 @@ def _shift(rows: Tensor, by: int) -> Tensor:
 
 
 def _side_losses(reports: tuple[BlockReport, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    counts = torch.stack([r.load.counts for r in reports])
-    balance = torch.stack([r.load.balance for r in reports]).sum()
+    loads = [r.load for r in reports if r.load is not None]
+    counts = torch.stack([load.counts for load in loads])
+    balance = torch.stack([load.balance for load in loads]).sum()
     terms = [r.index_loss.divergence / r.index_loss.queries.clamp_min(1) for r in reports if r.index_loss is not None]
     return torch.stack(terms).sum() if terms else balance.new_zeros(()), balance, counts
 

@@ -8,8 +8,8 @@ repeated expert as one). Matrix products run in x's dtype, the sum over experts 
 product). `swiglu(gate, up, limit)` is the activation alone. T = 0 gives an empty result. Not in place.
 
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;
-`gathered` collects the chosen experts' weights when tokens are few; `dense` computes every expert and masks, which is
-faster on a GPU while all experts together are about as wide as one dense layer.
+`gathered` collects the chosen experts' weights when tokens are few, `loops` reads them in place (CPU); `dense` computes
+every expert and masks, which is faster on a GPU while all experts together are about as wide as one dense layer.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ def experts(
         return ref.experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     if x.is_cuda and w1.shape[0] * w1.shape[1] <= _DENSE_WIDTH:
         return fast.dense(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+    if dispatch.loops_on_cpu(x, tokens=x.shape[0]) and w1.dtype == x.dtype and round_hidden is keep:
+        from octavo.kernels.experts import loops
+
+        return loops.chosen_only(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit)
     if x.shape[0] <= _FEW_TOKENS:
         return fast.gathered(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     return fast.grouped(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)

@@ -37,6 +37,10 @@ def mix(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See the package docstring for the contract."""
     raw = wide_linear(streams.flatten(1), fn)
+    if dispatch.loops_on_cpu(streams):
+        from octavo.kernels.hyper import loops
+
+        return loops.gates(streams, raw, base, scale, iters=iters, eps=eps, norm_eps=norm_eps)
     pre, post, logits = _gates(streams, raw, base, scale, eps, norm_eps)
     return pre, post, _normalised(logits, iters=iters, eps=eps)
 
@@ -67,6 +71,10 @@ def read(streams: Tensor, pre: Tensor) -> Tensor:
     """Weighted sum of the streams, [T, D]."""
     if dispatch.trains_on_gpu(streams):
         return _read_by_stream(streams, pre)
+    if dispatch.loops_on_cpu(streams):
+        from octavo.kernels.hyper import loops
+
+        return loops.read(streams, pre)
     out = torch.bmm(pre.unsqueeze(1), _wide(streams)).squeeze(1)
     return out.to(streams.dtype)
 
@@ -75,6 +83,10 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     """post (x) y + comb^T streams, [T, M, D]."""
     if dispatch.trains_on_gpu(streams):
         return _write_by_stream(streams, y, post, comb)
+    if dispatch.loops_on_cpu(streams) and y.dtype == torch.float32:
+        from octavo.kernels.hyper import loops
+
+        return loops.write(streams, y, post, comb)
     kept = torch.bmm(comb.transpose(1, 2), _wide(streams))
     return (kept + post.unsqueeze(-1) * _wide(y).unsqueeze(1)).to(streams.dtype)
 

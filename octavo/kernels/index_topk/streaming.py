@@ -18,10 +18,15 @@ _CPU_SPAN = 8 * _CPU_TILE  # entries between two merges: the selection costs les
 _GPU_ELEMENTS = 1 << 28  # dot products held at once
 
 
+_ONE_SPAN = 1 << 19  # entries that one query scores at once
+
+
 @torch.no_grad()
 def streaming_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:
     """See the package docstring for the contract."""
     B, S, I, _ = q.shape
+    if S == 1 and 0 < keys.length <= _ONE_SPAN:
+        return _one_query(q, w, keys, limit=min((first + 1) // ratio, keys.length), k=k)
     picks = torch.full((B, S, k), -1, dtype=torch.int64, device=q.device)
     if q.is_cuda:
         tile = span = max(1024, min(keys.length, _GPU_ELEMENTS // (B * I * 128)))
@@ -44,6 +49,14 @@ def streaming_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
         )
         picks[:, start:stop, : part.shape[-1]] = part
     return picks
+
+
+def _one_query(q: Tensor, w: Tensor, keys: Rows, *, limit: int, k: int) -> Tensor:
+    """The same for a single query, which sees the first `limit` entries."""
+    if limit <= k:
+        listed = torch.arange(k, device=q.device)
+        return listed.masked_fill(listed >= limit, -1).expand(q.shape[0], 1, k)
+    return stable_topk(index_scores(q, w, keys.tile(0, limit)), k)
 
 
 def _block_topk(

@@ -5,6 +5,22 @@ scaling and the product with the weight are computed in FP32 and rounded once to
 leading dimensions give an empty result. Not in place. Formula: x * rsqrt(mean(x^2) + eps) * weight.
 """
 
-from octavo.kernels.rmsnorm.ref import rmsnorm
+from __future__ import annotations
+
+from torch import Tensor
+
+from octavo.kernels import dispatch
+from octavo.kernels.rmsnorm import ref
+
+
+def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """See the package docstring for the contract."""
+    plain = weight is None or (weight.dim() == 1 and weight.dtype == x.dtype)
+    if plain and dispatch.loops_on_cpu(x):
+        from octavo.kernels.rmsnorm import loops
+
+        return loops.rmsnorm(x, weight, eps)
+    return ref.rmsnorm(x, weight, eps)
+
 
 __all__ = ["rmsnorm"]

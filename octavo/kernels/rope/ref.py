@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.dispatch import fusable
-from octavo.kernels.rmsnorm import rmsnorm
+from octavo.kernels.rmsnorm.ref import rmsnorm
 
 
 def inverse_frequencies(

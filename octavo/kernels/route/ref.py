@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.kernels import dispatch
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.wide_linear import wide_linear
 
@@ -40,7 +41,13 @@ def route(
     table_rows: Tensor | None = None,
 ) -> Routing:
     """See the package docstring for the contract."""
-    scores = _scores(wide_linear(x, gate))
+    raw = wide_linear(x, gate)
+    if dispatch.loops_on_cpu(raw):
+        from octavo.kernels.route import loops
+
+        chosen = loops.choose(raw, top=top, scale=scale, normalise=normalise, bias=bias, table_rows=table_rows)
+        return Routing(*chosen)
+    scores = _scores(raw)
     if table_rows is None:
         ranked = (scores.detach() if bias is None else scores.detach() + bias.to(scores.dtype)).sort(
             dim=-1, descending=True, stable=True

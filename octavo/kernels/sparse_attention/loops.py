@@ -1,0 +1,131 @@
+"""Attention as a loop over queries, on the CPU: FP32, no gradient.
+
+Covers: listed entries of one sequence, each query with its window, and a single query over all visible entries, as
+decoding has it. Entries are read where they lie; only those that lie in several places are gathered, some queries at a
+time. The sums run in the same order either way, so a sequence gives the same bits wherever its pages are. Does not
+cover: many queries over all visible entries, where one product serves them all (`tiled`).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.rows import Rows
+from octavo.kernels.selection import Causal, Picked, Selection
+
+_GATHERED = 512  # queries whose entries are gathered together
+_NO_ROWS = np.empty((0, 1), dtype=np.float32)
+
+
+def fits(q: Tensor, window_rows: Tensor, selection: Selection | None) -> bool:
+    """Whether this body serves the call."""
+    if q.shape[0] != 1 or window_rows.dtype != q.dtype:
+        return False
+    return isinstance(selection, Picked) or (q.shape[1] == 1 and isinstance(selection, Causal | None))
+
+
+def attend(
+    q: Tensor,
+    window_rows: Tensor,
+    sink: Tensor,
+    *,
+    first: int,
+    window: int,
+    scale: float,
+    rows: Rows | None,
+    selection: Selection | None,
+    mass_every: int,
+) -> tuple[Tensor, Tensor | None]:
+    """See the package docstring for the contract."""
+    S, H, K = q.shape[1:]
+    out = np.empty((1, S, H, K), dtype=np.float32)
+    near, given, level = window_rows[0].contiguous().numpy(), q[0].contiguous().numpy(), sink.numpy()
+    past, masses = len(near) - S, []
+    block = S if rows is None or rows.together else _GATHERED
+    for begin in range(0, S, block):
+        end = min(begin + block, S)
+        entries, index = _entries(rows, selection, first, begin, end)
+        mass = np.zeros(index.shape, dtype=np.float32)
+
+        run = partial(_attend, given, near, entries, index, mass, level, past, window, np.float32(scale), begin, out[0])
+        in_halves(run, end - begin)
+        masses.append(torch.from_numpy(mass))
+    if not mass_every or rows is None:
+        return torch.from_numpy(out), None
+    found = torch.cat(masses)[mass_every - 1 :: mass_every]
+    if isinstance(selection, Causal):
+        found = torch.nn.functional.pad(found, (0, rows.length - found.shape[1]))
+    return torch.from_numpy(out), found.unsqueeze(0)
+
+
+def _entries(
+    rows: Rows | None, selection: Selection | None, first: int, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries [n, K], and for each of the queries start .. stop the numbers among them that it attends to, -1: none."""
+    if rows is None or selection is None:
+        return _NO_ROWS, np.empty((stop - start, 0), dtype=np.int64)
+    if isinstance(selection, Causal):
+        visible = min((first + 1) // selection.ratio, rows.length)
+        return rows.tile(0, visible)[0].float().contiguous().numpy(), np.arange(visible)[None]
+    assert isinstance(selection, Picked)
+    listed = selection.index[0, start:stop].contiguous()
+    if rows.together:
+        return rows.tile(0, rows.length)[0].numpy(), listed.numpy()
+    own = torch.arange(listed.numel()).view(listed.shape).masked_fill(listed < 0, -1)
+    return rows.gather(listed.clamp_min(0).unsqueeze(0))[0].float().flatten(0, 1).contiguous().numpy(), own.numpy()
+
+
+@loop
+def _attend(q, near, entries, index, mass, sink, past, window, scale, begin, out, start, stop):
+    """Queries begin + start .. begin + stop; index and mass begin with query `begin`."""
+    H, K = q.shape[1:]
+    logits = np.empty(window + index.shape[1], dtype=np.float32)
+    for r in range(start, stop):
+        s = begin + r
+        lo, hi = max(0, past + s - window + 1), past + s + 1
+        n = hi - lo
+        for h in range(H):
+            top = sink[h]
+            for i in range(n):
+                dot = np.float32(0.0)
+                for k in range(K):
+                    dot += q[s, h, k] * near[lo + i, k]
+                logits[i] = dot * scale
+                top = max(top, logits[i])
+            for i in range(index.shape[1]):
+                e = index[r, i]
+                if e < 0:
+                    continue
+                dot = np.float32(0.0)
+                for k in range(K):
+                    dot += q[s, h, k] * entries[e, k]
+                logits[n + i] = dot * scale
+                top = max(top, logits[n + i])
+            total = np.float32(math.exp(sink[h] - top))
+            for k in range(K):
+                out[s, h, k] = np.float32(0.0)
+            for i in range(n):
+                p = np.float32(math.exp(logits[i] - top))
+                total += p
+                for k in range(K):
+                    out[s, h, k] += p * near[lo + i, k]
+            for i in range(index.shape[1]):
+                e = index[r, i]
+                if e < 0:
+                    continue
+                p = np.float32(math.exp(logits[n + i] - top))
+                logits[n + i] = p
+                total += p
+                for k in range(K):
+                    out[s, h, k] += p * entries[e, k]
+            for k in range(K):
+                out[s, h, k] /= total
+            for i in range(index.shape[1]):
+                if index[r, i] >= 0:
+                    mass[r, i] += logits[n + i] / total
