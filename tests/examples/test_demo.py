@@ -25,8 +25,9 @@ def demo() -> ModuleType:
 
 @pytest.fixture
 def play(tmp_path: Path) -> Path:
+    cast = [("ADA", "heron"), ("BEN", "miller"), ("CLEO", "lantern")] * 5
     lines = [f"{name}:\nThe {word} of number {i} stands beside the water\nAnd waits for rain.\n\n"
-             for i, (name, word) in enumerate([("ADA", "heron"), ("BEN", "miller"), ("CLEO", "lantern")] * 5)]  # fmt: skip
+             for i, (name, word) in enumerate(cast)]  # fmt: skip
     path = tmp_path / "play.txt"
     path.write_text("".join(lines), "utf-8")
     return path
