@@ -39,7 +39,8 @@ class Controls:
     """Switches of one step: entries picked per query (None: the model's own), how, HCA on or off, what to report.
 
     index_every: the index loss is taken at every n-th query (an odd n meets every place within an entry's tokens).
-    load: tokens per expert and the balance loss are reported.
+    load: tokens per expert and the balance loss are reported. hca_offset: FP32, one number for all sequences or one for
+    each of a group, added to the logits of HCA entries: log n makes each weigh as n, as in a context n times as long.
     """
 
     index_topk: int | None = None
@@ -49,6 +50,7 @@ class Controls:
     index_loss: bool = False
     index_every: int = 1
     load: bool = False
+    hca_offset: Tensor | None = None
 
 
 class PastRows(Protocol):

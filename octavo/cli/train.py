@@ -22,6 +22,8 @@ class Command:
     """Folder of the tokenizer that packed them."""
     out: str
     """Folder for the log and the checkpoint."""
+    start: str | None = None
+    """Folder of weights to start from; left out: random ones."""
     minutes: float | None = None
     """Stop, saved, after this long; left out: at the end of the schedule."""
     device: str = "cpu"
@@ -44,6 +46,7 @@ class Command:
             max_seconds=seconds,
             device=self.device,
             micro_batches=self.micro_batches,
+            start=None if self.start is None else Path(self.start),
         )
         ended = run(
             self.recipe, pack=Path(self.pack), tokenizer=Path(self.tokenizer), options=options, workers=self.workers

@@ -19,7 +19,7 @@ import numpy as np
 
 from octavo.config.errors import ConfigError, OctavoError
 from octavo.data.pack import PackedText
-from octavo.data.positions import row_positions
+from octavo.data.positions import row_dilution, row_positions
 from octavo.data.prose import TextSource
 from octavo.data.rows import KINDS, Encode, Mix, Row, make_row
 
@@ -29,20 +29,24 @@ _PATIENCE = 2.0  # seconds between looks at whether the workers live
 
 class Batch(TypedDict):
     """tokens: uint16 [B, S]. weight: float32 [B, S]. positions: int32 [B, S]. kind: uint8 [B, S], at answer tokens 1 +
-    the place of their kind of question in `KINDS`, elsewhere 0."""
+    the place of their kind of question in `KINDS`, elsewhere 0. dilution: float32 [B], log of how many times as long a
+    context each row's dense compressed entries stand for."""
 
     tokens: np.ndarray
     weight: np.ndarray
     positions: np.ndarray
     kind: np.ndarray
+    dilution: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowPlan:
-    """Rows of one step: their length, the share with position skips, the mix of tasks."""
+    """Rows of one step: their length, the share with position skips, the share that stands for a longer context, the
+    mix of tasks."""
 
     row_length: int
     skips: float = 0.0
+    dilute: float = 0.0
     mix: Mix = field(default_factory=Mix)
 
 
@@ -67,14 +71,16 @@ def make_rows(
     text: TextSource, encode: Encode, plan: RowPlan, *, seed: int, step: int, first: int, count: int
 ) -> Batch:
     """Rows first .. first + count of a step: each depends on seed, step and its own number only."""
-    rows, positions = [], []
+    rows, positions, dilution = [], [], []
     for number in range(first, first + count):
         rng = np.random.default_rng((seed, step, number))
         rows.append(make_row(rng, text, encode, plan.row_length, plan.mix))
         positions.append(row_positions(rng, plan.row_length, skips=plan.skips))
+        dilution.append(row_dilution(rng, plan.row_length, share=plan.dilute))
     return Batch(
         tokens=np.stack([row.tokens for row in rows]), weight=np.stack([row.weight for row in rows]),
         positions=np.stack(positions), kind=np.stack([_kinds(row) for row in rows]),
+        dilution=np.array(dilution, dtype=np.float32),
     )  # fmt: skip
 
 
@@ -203,6 +209,7 @@ class Loader:
                 weight=np.concatenate([p["weight"] for p in parts]),
                 positions=np.concatenate([p["positions"] for p in parts]),
                 kind=np.concatenate([p["kind"] for p in parts]),
+                dilution=np.concatenate([p["dilution"] for p in parts]),
             )
 
     def _next(self) -> tuple[int, int, Batch]:

@@ -1,6 +1,6 @@
-"""Rotary positions of a row: its indices, or indices with jumps, so that short rows teach far distances.
+"""What lets short rows teach long contexts: rotary positions with jumps, and the weight of dense compressed entries.
 
-Covers: the draw of the jumps. Does not cover: what a jump means for windows and blocks (the view knows: a jump is a
+Covers: the draws. Does not cover: what a jump means for windows and blocks (the view knows: a jump is a
 multiple of 128, at a multiple of 128, so blocks stay whole).
 """
 
@@ -41,3 +41,14 @@ def row_positions(rng: np.random.Generator, length: int, *, skips: float) -> np.
     for cut, jump in zip(cuts.tolist(), jumps.tolist(), strict=True):
         positions[cut:] += np.int32(jump * GRAIN)
     return positions
+
+
+def row_dilution(rng: np.random.Generator, length: int, *, share: float) -> float:
+    """0, or for `share` of the rows log(L / length) with a context of L tokens drawn log-uniformly up to 2^20.
+
+    Added to the logits of entries that every query sees (HCA), it makes them weigh as the L / 128 entries of such a
+    context would: what is not looked for must stay small against a thousand of its kind.
+    """
+    if rng.random() >= share:
+        return 0.0
+    return float(rng.uniform(0.0, math.log(max(1.0, LIMIT / length))))

@@ -9,9 +9,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Causal:
-    """Every complete entry: w < (t + 1) // ratio."""
+    """Every complete entry: w < (t + 1) // ratio. offset: FP32 [B] or [1], added to the logits of all entries of a
+    sequence (log n: each weighs as n of its like would); None: nothing."""
 
     ratio: int
+    offset: Tensor | None = None
+
+    def shifted(self, logits: Tensor) -> Tensor:
+        """Logits of entries, [B, ...], with the offset."""
+        if self.offset is None:
+            return logits
+        return logits + self.offset.to(logits.dtype).view(-1, *[1] * (logits.dim() - 1))
 
 
 @dataclass(frozen=True)

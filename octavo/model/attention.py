@@ -84,7 +84,7 @@ class Attention(nn.Module):
                 asked = Queries(_rows(queries.q, group), _rows(queries.w, group))
                 selection = self.indexer.select(asked, keys, group, view.controls)
             elif rows is not None:
-                selection = Causal(self.ratio) if view.controls.hca else None
+                selection = Causal(self.ratio, view.controls.hca_offset) if view.controls.hca else None
             o, mass = self._attend(_rows(q, group), window, rows, selection, group, view)
             outs.append(o.flatten(0, 1))
             if mass is not None and selection is not None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from octavo.data.rows import KINDS
+from octavo.model.checkpoint import load_weights
 from octavo.model.init import init_weights
 from octavo.model.transformer import Transformer
 from octavo.train import checkpoint
@@ -35,7 +36,8 @@ Feed = Callable[[int], Iterator[dict[str, np.ndarray]]]
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints,
-    device, and micro-batches a step (more than 1 saves memory)."""
+    device, micro-batches a step (more than 1 saves memory), and a folder of weights to start from instead of random
+    ones (the optimiser starts anew)."""
 
     out: Path
     max_seconds: float | None = None
@@ -43,6 +45,7 @@ class RunOptions:
     device: str = "cpu"
     micro_batches: int = 1
     resume: bool = True
+    start: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,8 @@ def train(
     ranks: Ranks | None = None,
 ) -> RunResult:
     """Run `recipe` to its end or for `max_seconds`. `feed(step)` yields this rank's batches of steps step, step + 1,
-    ...: arrays tokens [B, S], weight [B, S], positions [B, S], and kind [B, S] if kinds are told apart. `engram_map`
+    ...: arrays tokens [B, S], weight [B, S], positions [B, S], kind [B, S] if kinds are told apart, dilution [B] if
+    rows are to count as parts of longer contexts. `engram_map`
     [V] is the tokenizer's compression for Engram.
     """
     ranks = ranks or Ranks()
@@ -72,7 +76,7 @@ def train(
     device = torch.device(options.device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    model = _build(recipe, device, engram_map)
+    model = _build(recipe, device, engram_map, options.start)
     optimizer = Optimizer(dict(model.named_parameters()), recipe.model, recipe.optim)
     folder, step = options.out / "checkpoint", 0
     if options.resume and (folder.exists() or folder.with_name("checkpoint.old").exists()):
@@ -107,9 +111,13 @@ def train(
     return RunResult(steps=step, finished=step >= recipe.schedule.steps, model=model, last=last)
 
 
-def _build(recipe: Recipe, device: torch.device, engram_map: np.ndarray | None) -> Transformer:
+def _build(
+    recipe: Recipe, device: torch.device, engram_map: np.ndarray | None, start: Path | None = None
+) -> Transformer:
     model = Transformer(recipe.model, compute_dtype=torch.bfloat16 if device.type == "cuda" else None)
     init_weights(model, seed=recipe.seed)
+    if start is not None:
+        load_weights(model, start, torch.float32)
     if engram_map is not None:
         model.get_buffer("engram_map").copy_(torch.from_numpy(engram_map.astype(np.int64)))
     return model.to(device)
@@ -130,8 +138,15 @@ def _to_device(batch: dict[str, np.ndarray], device: torch.device, parts: int) -
     tokens, positions = tensors["tokens"].to(device, torch.int64), tensors["positions"].to(device, torch.int64)
     weight = tensors["weight"].to(device, torch.float32)
     kind = tensors["kind"].to(device) if "kind" in tensors else torch.zeros_like(tokens, dtype=torch.uint8)
+    dilution = tensors["dilution"].to(device) if "dilution" in tensors else None
     return [
-        Batch(tokens=tokens[a:b], weight=weight[a:b], positions=positions[a:b], kind=kind[a:b])
+        Batch(
+            tokens=tokens[a:b],
+            weight=weight[a:b],
+            positions=positions[a:b],
+            kind=kind[a:b],
+            dilution=None if dilution is None else dilution[a:b],
+        )
         for a, b in itertools.pairwise(cuts)
     ]
 

@@ -32,7 +32,8 @@ class Recipe:
 
 def octavo_xs() -> Recipe:
     """`octavo-xs`: dense rows of 2K while the recall circuits form, sparse rows with position skips, then rows of 16K
-    and 64K while the rate falls.
+    and 64K while the rate falls. A share of rows counts as part of a longer context (`dilute`), so that the thousands
+    of HCA entries of a long one do not drown what was looked for.
 
     The indexer learns beside dense attention from the first step, so there is no separate warm-up stage for it. The
     number of picks is drawn per step, so that more picks at test do no harm.
@@ -42,17 +43,18 @@ def octavo_xs() -> Recipe:
         model=xs(),
         schedule=Schedule(
             stages=(
-                Stage(name="dense", steps=1000, row_lengths=(2048,), warmup=60),
+                Stage(name="dense", steps=850, row_lengths=(2048,), warmup=60, dilute=0.2),
                 Stage(
-                    name="sparse", steps=840, row_lengths=(4096,), topk=(64, 128), skips=0.5, final_rate=0.7,
+                    name="sparse", steps=1400, row_lengths=(4096,), topk=(64, 128), skips=0.5, dilute=0.5,
+                    final_rate=0.7,
                 ),
                 Stage(
-                    name="long", steps=220, row_lengths=(16384,), topk=(64, 128), skips=0.6, rate=0.7,
+                    name="long", steps=450, row_lengths=(16384,), topk=(64, 128), skips=0.6, dilute=0.5, rate=0.7,
                     final_rate=0.3,
                 ),
                 Stage(
-                    name="longest", steps=120, row_lengths=(65536, 16384), shares=(0.6, 0.4), topk=(64, 128),
-                    skips=0.6, rate=0.3, final_rate=0.02,
+                    name="longest", steps=320, row_lengths=(65536, 16384), shares=(0.7, 0.3), topk=(64, 128),
+                    skips=0.6, dilute=0.6, rate=0.3, final_rate=0.02,
                 ),
             ),
         ),
@@ -61,18 +63,31 @@ def octavo_xs() -> Recipe:
     )
 
 
+def octavo_xs_longer() -> Recipe:
+    """Goes on from the weights of `octavo-xs` (`--start`): rows of 64K and of 16K, one step of each in turn by lot."""
+    base = octavo_xs()
+    last = Stage(
+        name="longer", steps=420, row_lengths=(65536, 16384), topk=(64, 128), shares=(0.5, 0.5), skips=0.6, dilute=0.6,
+        rate=0.35, final_rate=0.02, warmup=15,
+    )  # fmt: skip
+    return replace(base, name="octavo-xs-longer", schedule=Schedule(stages=(last,), seed=1), seed=base.seed + 1)
+
+
 def tiny() -> Recipe:
     """A run of seconds on CPU, to see that everything works; the model is a cut-down `xs`."""
     small = xs().changed(hidden_size=64, num_attention_heads=2, o_groups=1, q_lora_rank=32, o_lora_rank=32)
     stages = (
         Stage(name="dense", steps=6, row_lengths=(256,), warmup=2),
-        Stage(name="sparse", steps=4, row_lengths=(256, 512), shares=(0.5, 0.5), topk=(16,), skips=0.5, final_rate=0.1),
-    )
+        Stage(
+            name="sparse", steps=4, row_lengths=(256, 512), shares=(0.5, 0.5), topk=(16,), skips=0.5, dilute=0.5,
+            final_rate=0.1,
+        ),
+    )  # fmt: skip
     base = octavo_xs()
     return replace(base, name="tiny", model=small, schedule=Schedule(stages=stages), tokens_per_step=1024)
 
 
-RECIPES = {"octavo-xs": octavo_xs, "tiny": tiny}
+RECIPES = {"octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "tiny": tiny}
 
 
 def recipe(name: str) -> Recipe:

@@ -28,7 +28,7 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
     ranks, device = Ranks.join(options.device)
     chosen, small = with_vocabulary(recipe(name), tokenizer)
     plans = [chosen.schedule.plan(step) for step in range(chosen.schedule.steps)]
-    rows = [RowPlan(row_length=p.row_length, skips=p.skips) for p in plans]
+    rows = [RowPlan(row_length=p.row_length, skips=p.skips, dilute=p.dilute) for p in plans]
 
     def feed(step: int) -> Iterator[dict[str, np.ndarray]]:
         with Loader(
@@ -42,7 +42,7 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
             share=(ranks.index, ranks.count),
         ) as loader:
             for batch in loader:
-                yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind")}
+                yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind", "dilution")}
 
     result = train(chosen, feed, replace(options, device=str(device)), engram_map=small, ranks=ranks)
     ranks.leave()

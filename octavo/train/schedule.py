@@ -18,7 +18,8 @@ from octavo.cache.view import Picks
 class Stage:
     """`steps` optimiser steps with rows of `row_lengths` (drawn by `shares`), CSA picks `topk` (one drawn a step;
     empty: all entries), and a rate that moves from `rate` to `final_rate` along a cosine; `warmup` steps rise linearly
-    first."""
+    first. `skips`, `dilute`: shares of rows with position skips, and of rows whose HCA entries weigh as those of a
+    longer context."""
 
     name: str
     steps: int
@@ -29,6 +30,7 @@ class Stage:
     final_rate: float = 1.0
     warmup: int = 0
     skips: float = 0.0
+    dilute: float = 0.0
 
     @property
     def picks(self) -> Picks:
@@ -45,6 +47,7 @@ class StepPlan:
     picks: Picks
     rate: float
     skips: float
+    dilute: float = 0.0
 
     @property
     def index_every(self) -> int:
@@ -80,4 +83,12 @@ class Schedule:
         rate = stage.final_rate + (stage.rate - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
         if within < stage.warmup:
             rate = stage.rate * (within + 1) / stage.warmup
-        return StepPlan(stage=stage.name, row_length=length, topk=topk, picks=stage.picks, rate=rate, skips=stage.skips)
+        return StepPlan(
+            stage=stage.name,
+            row_length=length,
+            topk=topk,
+            picks=stage.picks,
+            rate=rate,
+            skips=stage.skips,
+            dilute=stage.dilute,
+        )

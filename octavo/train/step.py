@@ -39,12 +39,14 @@ class LossWeights:
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Rows on the device: tokens [B, S] int64, weight [B, S] of predicting each token from those before it, rotary
-    positions, and the kind of task that each answer token belongs to (uint8, 0: none)."""
+    positions, the kind of task that each answer token belongs to (uint8, 0: none), and for each row what is added to
+    its HCA logits (FP32 [B], None: nothing)."""
 
     tokens: Tensor
     weight: Tensor
     positions: Tensor
     kind: Tensor | None = None
+    dilution: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,12 @@ def _backward(
         range(0, (B + 1) * S, S),
         positions=batch.positions.flatten(),
         controls=Controls(
-            picks=plan.picks, index_topk=plan.topk, index_loss=True, index_every=plan.index_every, load=True
+            picks=plan.picks,
+            index_topk=plan.topk,
+            index_loss=True,
+            index_every=plan.index_every,
+            load=True,
+            hca_offset=batch.dilution,
         ),
         device=tokens.device,
     )

@@ -1,8 +1,10 @@
 """Positions with jumps."""
 
+import math
+
 import numpy as np
 
-from octavo.data.positions import FAR, LIMIT, row_positions
+from octavo.data.positions import FAR, LIMIT, row_dilution, row_positions
 
 
 def test_without_skips_positions_are_indices() -> None:
@@ -40,3 +42,14 @@ def test_the_share_of_jumping_rows() -> None:
 def test_rows_without_room_do_not_jump() -> None:
     assert row_positions(np.random.default_rng(1), 128, skips=1.0)[-1] == 127
     assert row_positions(np.random.default_rng(1), LIMIT, skips=1.0)[-1] == LIMIT - 1
+
+
+def test_dilution_stands_for_contexts_up_to_a_million() -> None:
+    rng = np.random.default_rng(5)
+    drawn = np.array([row_dilution(rng, 4096, share=0.5) for _ in range(4000)])
+    assert 0.45 < (drawn > 0).mean() < 0.55
+    assert drawn.min() >= 0
+    assert drawn.max() <= math.log(256)
+    assert abs(drawn[drawn > 0].mean() - math.log(256) / 2) < 0.15
+    assert row_dilution(rng, 1 << 20, share=1.0) == 0.0
+    assert all(row_dilution(rng, 512, share=0.0) == 0.0 for _ in range(20))

@@ -24,11 +24,15 @@ def picks(C: int) -> Masked:
 # Uncompiled, FlexAttention is its own slow definition, and says so.
 @pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
 @pytest.mark.parametrize("window", [128, 40, 200])
-@pytest.mark.parametrize("kind", ["window", "ratio 4", "ratio 128", "picked"])
+@pytest.mark.parametrize("kind", ["window", "ratio 4", "ratio 128", "offset", "picked"])
 def test_equals_the_reference(kind: str, window: int) -> None:
     torch.manual_seed(0)
     C = 3 if kind == "ratio 128" else S // 4
-    makers = {"window": lambda: None, "ratio 4": lambda: Causal(4), "ratio 128": lambda: Causal(128)}
+    offset = torch.tensor([0.0, 2.5])
+    makers = {
+        "window": lambda: None, "ratio 4": lambda: Causal(4), "ratio 128": lambda: Causal(128),
+        "offset": lambda: Causal(4, offset),
+    }  # fmt: skip
     selection: Selection | None = makers[kind]() if kind in makers else picks(C)
     q, rows, sink = torch.randn(2, S, H, K), torch.randn(2, S, K), torch.randn(H)
     entries = None if selection is None else DenseRows(torch.randn(2, C, K))

@@ -100,11 +100,13 @@ def test_blocks_before_the_first_entry() -> None:
 
 
 @pytest.mark.usefixtures("budget")
-@pytest.mark.parametrize("selection", ["causal", "picked"])
+@pytest.mark.parametrize("selection", ["causal", "offset", "picked"])
 def test_bodies_agree_on_output_and_mass(selection: str) -> None:
     S, first = 27, 25
     q, rows, sink, entries = world(S, 4, 13, B=3)
     chosen: Selection = Causal(4)
+    if selection == "offset":
+        chosen = Causal(4, torch.tensor([0.0, 3.0, -1.0]))
     if selection == "picked":
         index = torch.rand(3, S, 13).argsort(-1)[..., :5]
         chosen = Picked(index.masked_fill(index > 8, -1))
@@ -112,9 +114,17 @@ def test_bodies_agree_on_output_and_mass(selection: str) -> None:
     with use(Body.REFERENCE):
         expected, expected_mass = attend(q, rows, sink, entries, chosen, first=first, mass_every=1)
     assert mass is not None
-    assert mass.shape == (3, S, 13 if selection == "causal" else 5)
+    assert mass.shape == (3, S, 5 if selection == "picked" else 13)
     torch.testing.assert_close(o, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(mass, expected_mass, rtol=0, atol=1e-12)
+
+
+def test_an_offset_of_log_n_makes_an_entry_weigh_as_n_of_its_like() -> None:
+    q, rows, sink, entries = world(5, 3, 2)
+    threefold = entries.repeat(1, 3, 1)
+    few, _ = attend(q, rows, sink, entries, Causal(1, torch.tensor([3.0]).log()), first=5)
+    many, _ = attend(q, rows, sink, threefold, Causal(1), first=5)
+    torch.testing.assert_close(few, many, rtol=0, atol=1e-7)
 
 
 def test_masked_form_equals_the_gathered_one(monkeypatch: pytest.MonkeyPatch) -> None:

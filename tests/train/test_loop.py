@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from octavo.model.checkpoint import WritePlan, save_checkpoint
 from octavo.model.transformer import Transformer
 from octavo.train import loop
 from octavo.train.loop import RunOptions, RunResult, train
 from octavo.train.recipes import Recipe
-from tests.support.training import feed_of, small_recipe
+from octavo.train.schedule import Schedule, Stage
+from tests.support.training import ROW, feed_of, small_recipe
 
 
 class Killed(Exception):
@@ -169,3 +171,13 @@ def test_vocabulary_map_is_installed_saved_and_kept(tmp_path: Path) -> None:
     assert result.model.get_buffer("engram_map").tolist() == small.tolist()
     again = train(recipe, partial(feed_of, recipe), RunOptions(out=tmp_path))
     assert again.model.get_buffer("engram_map").tolist() == small.tolist()
+
+
+def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
+    recipe = small_recipe(dense=4, sparse=0)
+    first = go(recipe, tmp_path / "first")
+    save_checkpoint(first.model, first.model.config, tmp_path / "weights", WritePlan.lossless())
+    still = Stage(name="still", steps=1, row_lengths=(ROW,), rate=0.0, final_rate=0.0)
+    after = go(replace(recipe, schedule=Schedule(stages=(still,))), tmp_path / "after", start=tmp_path / "weights")
+    given = dict(first.model.named_parameters())
+    assert all(torch.equal(value, given[name]) for name, value in after.model.named_parameters())

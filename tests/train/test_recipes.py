@@ -36,5 +36,5 @@ def test_trial_run_is_small() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(UsageError, match=r"recipe 'huge' is not known; there are octavo-xs, tiny"):
+    with pytest.raises(UsageError, match=r"recipe 'huge' is not known; there are octavo-xs, octavo-xs-longer, tiny"):
         recipe("huge")

@@ -4,6 +4,7 @@ gate."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -199,3 +200,17 @@ def test_overfit_gate() -> None:
     with torch.no_grad():
         streams = torch.nn.functional.normalize(model(batch.tokens.flatten(), view).streams, dim=-1)
     assert float((streams[:, 0] * streams[:, 1]).sum(-1).mean()) < 0.999
+
+
+def test_dilution_reaches_the_dense_entries_and_nothing_else() -> None:
+    def loss(ratio: int, dilution: Tensor | None) -> float:
+        model, optimizer = fresh(small_config(compress_ratios=(0, ratio)))
+        for i in range(3):
+            train_step(model, optimizer, [random_batch(2, seed=i, length=256)], plan_of(), LossWeights())
+        batch = replace(random_batch(2, seed=9, length=256), dilution=dilution)
+        return train_step(model, optimizer, [batch], plan_of(), LossWeights()).loss.item()
+
+    many = torch.tensor([4.0, 1.0])
+    assert loss(128, torch.zeros(2)) == pytest.approx(loss(128, None), abs=1e-6)
+    assert loss(128, many) != loss(128, None)
+    assert loss(4, many) == loss(4, None)

@@ -8,7 +8,7 @@ from random import Random
 
 from octavo.data.tasks import lists, names, wordings
 from octavo.data.tasks.fact import Statement, capital, careless, split_at_answer
-from octavo.data.tasks.phrasing import dressed
+from octavo.data.tasks.frames import dressed
 from octavo.data.tasks.values import Words
 
 _SHAPES = (

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from random import Random
 
 from octavo.data.tasks import attributes, names, wordings
-from octavo.data.tasks.phrasing import dressed, framed
+from octavo.data.tasks.frames import dressed, framed
 from octavo.data.tasks.relations import RELATIONS, Relation
 from octavo.data.tasks.values import Words, value
+from octavo.data.tasks.verbs import VERBS
+
+_VERBS = 0.25  # share of training facts made of a verb and frames, of those that no relation of the tests tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ class FactBook:
         draw = self._draw
         if draw.random() < 0.25:
             relation = draw.choice(RELATIONS)
+            return names.entity(draw, relation.entity), relation
+        if not self._held_out and draw.random() < _VERBS:
+            relation = draw.choice(VERBS)
             return names.entity(draw, relation.entity), relation
         return names.entity(draw), draw.choice(attributes.NAMES)
 

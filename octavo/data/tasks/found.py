@@ -19,7 +19,8 @@ from octavo.data.tasks.cell import Maker, Question
 _BORDER = re.compile(r"(?<=[.!?])[\"'”’)]*(?= [\"'“‘]?[A-Z0-9])|\n+")
 _ABBREVIATION = re.compile(r"(?:^|[\s\"'“‘(])(?:Mr|Mrs|Ms|Dr|St|Esq|Capt|Col|Gen|No|Vol|Rev|Hon|Prof|Jr|[A-Z])\.$")
 _CLOSED = re.compile(r"[.!?][\"'”’)]*$")
-_SPEECH = re.compile(r"(?m)^([A-Z][^\n:_#]{0,40}):\n((?:[^\n]+\n?)+)")
+_SPEECH = re.compile(r"(?m)(?:(?<=\n\n)|\A)([A-Z][^\n:_#.,;!?]{0,40}):\n((?:[^\n]+\n?)+)")
+_SMALL = frozenset({"of", "the", "and", "to", "in", "with", "as", "de", "du", "a"})
 _LONGEST_LINE = 20  # words
 
 
@@ -59,9 +60,14 @@ def sentences(text: str) -> list[Sentence]:
 
 
 def spoken_lines(text: str) -> list[Spoken]:
-    """Lines of speeches set as a name with a colon on its own line, the speech below it up to a blank line."""
+    """Lines of speeches set as a name with a colon on its own line, the speech below it up to a blank line.
+
+    A name begins a paragraph and is written with capitals: a verse that ends with a colon is none.
+    """
     found = []
     for match in _SPEECH.finditer(text):
+        if not all(word[0].isupper() or word in _SMALL for word in match.group(1).split()):
+            continue
         place = match.start(2)
         for number, line in enumerate(match.group(2).rstrip("\n").split("\n")):
             if not line.startswith(("_", "#")) and line.strip():
@@ -170,7 +176,9 @@ def _made_up(maker: Maker) -> str:
     while True:
         pieces = speaker.play(maker.draw, prose, cast=cast)
         text = "".join(piece.text for piece in pieces)
-        if len(spoken_lines(text)) > max(maker.count, len(text) // 400):
+        speeches = sum(piece.kind == "name" for piece in pieces)
+        every = sum(1 for _ in _SPEECH.finditer(text)) >= 0.98 * speeches  # none runs on into the next
+        if every and len(spoken_lines(text)) > max(maker.count, len(text) // 400):
             break
     ids, starts = maker.tokenizer.encode_with_offsets(text)
     if len(ids) < maker.length:

@@ -10,7 +10,7 @@ from random import Random
 
 from octavo.data.tasks import lists, names, wordings
 from octavo.data.tasks.fact import careless
-from octavo.data.tasks.phrasing import dressed
+from octavo.data.tasks.frames import dressed
 from octavo.data.tasks.values import Words, value
 
 _SORTS = (

@@ -1,92 +1,99 @@
-"""Small grammars of wordings: templates with alternatives, drawn anew each time, and what people put around a question.
+"""Small grammars of wordings: templates with alternatives, drawn anew each time.
 
-Covers: `Phrasing`, lead-ins and tails of training questions. Does not cover: the tables (`phrases_*`), test wordings.
+Covers: `Phrasing`. Does not cover: the tables (`phrases_*`, `frames`), test wordings.
 
-A template holds alternatives in brackets, `[What|Which] is it?`; fields in braces are filled in by the caller.
+A template holds alternatives in brackets, `[What|Which] is it?`, which may hold brackets again, and names of lists in
+angles, `<verb> it`, whose entries are templates too. Fields in braces are filled in by the caller.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Sequence
 from random import Random
 
-_GROUP = re.compile(r"\[([^\]]*)\]")
-_SHARE = 0.25  # share of training questions that get a lead-in, and of those that get a tail
-
-LEADS = (
-    "Please tell me: ", "Quick question: ", "One question: ", "A question about the text: ", "From the text above: ",
-    "About this book: ", "Answer from the text: ", "Use the document. ", "Look at the text again. ", "I wonder: ",
-    "Just checking: ", "Another one: ", "Next question. ", "Help me with this: ", "Hello! ", "Hi. ", "Well: ",
-    "Be so good: ", "Q: ", "Question: ", "Task: ", "You read it above. ", "I lost the page. ",
-    "It is in there somewhere. ",
-    "Think back. ", "Listen: ", "Thanks! Now: ", "OK, ", "So, ", "Now, ", "And ", "In this text, ", "In the book, ",
-    "In the document, ", "According to the document, ", "Going by the text, ", "From what you read, ", "Please, ",
-    "In the story, ", "As far as the text says, ", "Somewhere above, ", "By the way, ", "If you know, ",
-)  # fmt: skip
-TAILS = (
-    " Thanks.", " Thank you.", " Please.", " Answer in a few words.", " Be brief.", " It is in the text.",
-    " Only the answer, please.", " No explanation.", " Just that.", " Keep it short.", " I forgot.",
-    " Quote it exactly.",
-    " You have read it.", " Take it from the text.", " Nothing else.", " Word for word.", " I need it now.",
-    " It was mentioned.", " Look closely.", " Do not guess.", " Short answer.", " As it stands in the text.",
-    " It should be there.", " I am curious.", " Be exact.", " Copy it.",
-)  # fmt: skip
-_LOWERED = re.compile(
-    r"(?:What|Who|Which|How|Where|When|Whom|Whose|In|By|To|Under|At|On|Of|As|Tell|Give|Name|Find|Look|Please|Do|Can|Could"
-    r"|Would|The|Say|State|Show|Read|Quote|Continue|Complete|Finish|After|From|With|For|Is|Does|Did|Was)\b"
-)
+_LETTERS = re.compile(r"[a-z{}]+")
+_TOKEN = re.compile(r"[\[\]|]|<\w+>")
+Node = str | tuple[tuple["Node", ...], ...]  # fixed text, or alternatives, each a row of nodes
 
 
 class Phrasing:
-    """Templates, each as likely as the others; each alternative of a template is as likely as its neighbours."""
+    """Templates, each as likely as the others; each alternative is as likely as its neighbours.
 
-    def __init__(self, *templates: str) -> None:
-        self._parsed = [[part.split("|") for part in _parts(template)] for template in templates]
+    lists: what each name in angles stands for. Raises KeyError for a name without a list, ValueError for an open
+    bracket.
+    """
+
+    def __init__(self, *templates: str, **lists: Sequence[str]) -> None:
+        self._lists = lists
+        self._named: dict[str, Node] = {}
+        self._all: tuple[tuple[Node, ...], ...] = tuple(self._parse(template) for template in templates)
 
     def pick(self, draw: Random) -> str:
         """One wording."""
-        return "".join([draw.choice(part) if len(part) > 1 else part[0] for part in draw.choice(self._parsed)])
+        out: list[str] = []
+        _draw_into(out, draw.choice(self._all), draw)
+        return "".join(out)
 
-    def all(self) -> Iterator[str]:
-        """Every wording."""
-        for parts in self._parsed:
-            yield from map("".join, product(*parts))
+    def count(self) -> int:
+        """Number of wordings, those that come about in two ways counted twice."""
+        return _count(self._all)
+
+    def covers(self, bare_text: str) -> bool:
+        """Whether `bare_text`, small letters, braces and single spaces alone, is one of the wordings but for marks."""
+        return re.fullmatch(_pattern(self._all), bare_text) is not None
+
+    def _parse(self, template: str) -> tuple[Node, ...]:
+        rows: list[list[list[Node]]] = [[[]]]  # open brackets, their alternatives, the nodes of each
+        place = 0
+        for found in _TOKEN.finditer(template):
+            if found.start() > place:
+                rows[-1][-1].append(template[place : found.start()])
+            place, sign = found.end(), found.group()
+            if sign == "[":
+                rows.append([[]])
+            elif sign == "]":
+                done = rows.pop()
+                rows[-1][-1].append(tuple(map(tuple, done)))
+            elif sign == "|" and len(rows) > 1:
+                rows[-1].append([])
+            elif sign == "|":
+                rows[-1][-1].append(sign)
+            else:
+                rows[-1][-1].append(self._list(sign[1:-1]))
+        if len(rows) != 1:
+            raise ValueError(f"template {template!r} has a bracket that is not closed")
+        if place < len(template):
+            rows[0][0].append(template[place:])
+        return tuple(rows[0][0])
+
+    def _list(self, name: str) -> Node:
+        if name not in self._named:
+            self._named[name] = tuple(self._parse(entry) for entry in self._lists[name])
+        return self._named[name]
 
 
-def _parts(template: str) -> list[str]:
-    """Fixed text and groups in turn."""
-    return [part for part in _GROUP.split(template) if part]
+def _draw_into(out: list[str], nodes: tuple[Node, ...], draw: Random) -> None:
+    for node in nodes:
+        if isinstance(node, str):
+            out.append(node)
+        else:
+            _draw_into(out, draw.choice(node), draw)
 
 
-STATEMENT_FRAMES = Phrasing(
-    "[It is said|They say|People say|We were told|It is known|The papers show|He wrote|She told me|I hear|Rumour has it"
-    "|Nobody doubts|It turned out|The record shows|You should know|It seems] that {s}",
-    "[In those days|To this day|By then|As everyone knew,|By all accounts,|In truth,|For the record:|Note:|Also,|And"
-    "|Besides,|Strange to say,|That year|At that time] {s}",
-    "{s} [That much is certain.|So they say.|Nobody knew why.|It was in the papers.|Remember that.|I saw it myself.]",
-    '"{s}" [he said.|she said.|said the boy.|they told us.|I answered.]', "({s})", "[-|*|•|1.] {s}",
-)  # fmt: skip
-_FRAMED = 0.4  # share of training statements of relations that stand in a frame
+def _count(alternatives: tuple[tuple[Node, ...], ...]) -> int:
+    total = 0
+    for nodes in alternatives:
+        product = 1
+        for node in nodes:
+            product *= 1 if isinstance(node, str) else _count(node)
+        total += product
+    return total
 
 
-def framed(wording: str, draw: Random) -> str:
-    """A statement's wording, often inside a larger sentence."""
-    if draw.random() > _FRAMED:
-        return wording
-    frame = STATEMENT_FRAMES.pick(draw)
-    inside = frame.startswith(("{s}", '"', "(", "-", "*", "•", "1", "F", "N"))
-    if not inside and not wording.startswith("{"):
-        wording = wording[0].lower() + wording[1:]
-    return frame.replace("{s}", wording)
-
-
-def dressed(question: str, draw: Random) -> str:
-    """A training question, one time in four behind a lead-in and one time in four before a tail."""
-    if draw.random() < _SHARE:
-        lead = draw.choice(LEADS)
-        if lead[-2] not in ".:!?" and _LOWERED.match(question):
-            question = question[0].lower() + question[1:]
-        question = lead + question
-    return question + draw.choice(TAILS) if draw.random() < _SHARE else question
+def _pattern(alternatives: tuple[tuple[Node, ...], ...]) -> str:
+    rows = []
+    for nodes in alternatives:
+        row = [" *".join(_LETTERS.findall(n.lower())) if isinstance(n, str) else _pattern(n) for n in nodes]
+        rows.append(" *".join(row))
+    return f" *(?:{'|'.join(rows)}) *"

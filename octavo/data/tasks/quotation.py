@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from octavo.data.tasks.phrasing import dressed
+from octavo.data.tasks.frames import dressed
 from octavo.data.tasks.wordings import CHAPTER_QUESTIONS, NEXT_LINE_QUESTIONS, QUOTE_QUESTIONS, Wordings
 
 MIN_WORDS = 6
@@ -26,7 +26,7 @@ def quoted_words(draw: Random, words: int, *, verse: bool = False) -> int | None
 
 def _ask(table: Wordings, quote: str, draw: Random, held_out: bool) -> str:
     text = table.pick(draw, held_out=held_out).format(q=quote)
-    return text if held_out else dressed(text, draw)
+    return text if held_out else dressed(text[:1].upper() + text[1:], draw)
 
 
 def rest_question(quote: str, draw: Random, *, held_out: bool = False) -> str:

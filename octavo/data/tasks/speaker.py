@@ -11,7 +11,7 @@ from random import Random
 
 from octavo.data.tasks import lists, names
 from octavo.data.tasks.chapter import roman, spelled
-from octavo.data.tasks.phrasing import dressed
+from octavo.data.tasks.frames import dressed
 from octavo.data.tasks.wordings import SPEAKER_QUESTIONS
 
 _CLEAN = re.compile(r"[\"“”_*#\[\]{}<>|`~^=\\]+")
@@ -28,6 +28,8 @@ _ROLES = [
     "{}",
     "{}",
 ]  # filled with a trade
+_GROUPS = ("All", "Both", "Chorus", "Lord", "Lords", "Servant", "Messenger", "Soldiers", "Citizens", "Another",
+"Prologue")
 _LONG_SPEECH = 450  # characters after which a speech in prose ends
 _SCENES = [
     "A room in {}.",
@@ -72,7 +74,7 @@ class Piece:
 def speaker_question(quote: str, draw: Random, *, held_out: bool = False) -> str:
     """Who says this?"""
     text = SPEAKER_QUESTIONS.pick(draw, held_out=held_out).format(q=quote)
-    return text if held_out else dressed(text, draw)
+    return text if held_out else dressed(text[:1].upper() + text[1:], draw)
 
 
 def layout(draw: Random) -> Layout:
@@ -107,7 +109,9 @@ def characters(draw: Random, count: int, *, capitals: bool) -> list[str]:
             name = names.coined(draw)
         elif how < 0.7:
             name = f"{draw.choice(lists.TITLES)} {draw.choice((draw.choice(lists.GIVEN), names.coined(draw)))}"
-        elif how < 0.85:
+        elif how < 0.74:
+            name = draw.choice(_GROUPS)
+        elif how < 0.87:
             name = _role(draw)
         else:
             name = names.person(draw)
@@ -143,8 +147,9 @@ class _Setter:
         self.draw = draw
         self.layout = layout(draw)
         self.cast = characters(draw, cast, capitals=self.layout.capitals)
-        self.width = draw.randint(34, 62)
-        self.mean_lines = draw.choice((1.5, 2.5, 3.5, 5.0))
+        self.width = draw.choice((draw.randint(34, 62), draw.randint(34, 62), draw.randint(22, 34)))
+        self.mean_lines = draw.choice((1.5, 2.5, 3.5, 5.0, 8.0, 12.0))
+        self.capital_lines = draw.random() < 0.6  # of verse; wrapped prose has none
         self.pieces: list[Piece] = []
         self.on_stage = self._some(2, 5)
         self.act, self.scene, self.speech = 1, 0, 0
@@ -248,7 +253,9 @@ def play(draw: Random, prose: str, *, cast: int) -> list[Piece]:
             if not setter.layout.verse and len(joined) > _LONG_SPEECH:
                 break
         if setter.layout.verse:
-            lines = [line[:1].upper() + line[1:] for line in lines[:wanted]]
+            lines = lines[:wanted]
+            if setter.capital_lines:
+                lines = [line[:1].upper() + line[1:] for line in lines]
         name = draw.choice([n for n in setter.on_stage if n != last] or setter.cast)
         last = name
         setter.say(name, lines)

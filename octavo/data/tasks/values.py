@@ -28,7 +28,13 @@ def number(draw: Random, *, held_out: bool = False) -> str:
 
 
 def _word(draw: Random, words: Words) -> str:
-    word = words() if draw.random() < 0.6 else draw.choice(draw.choice((lists.NOUNS, lists.THINGS, lists.ANIMALS)))
+    how = draw.random()
+    if how < 0.1:
+        word = names.coined(draw).lower()
+    elif how < 0.25:  # a form that is rarely read: the whole word must be copied, not its likeliest one
+        word = words() + draw.choice(("s", "ed", "est", "eth", "ing", "'d", "ness", "less", "er", "like", "ish"))
+    else:
+        word = words() if how < 0.65 else draw.choice(draw.choice((lists.NOUNS, lists.THINGS, lists.ANIMALS)))
     return word if word not in RESERVED else draw.choice(lists.NOUNS)
 
 

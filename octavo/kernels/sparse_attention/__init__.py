@@ -5,10 +5,11 @@ Contract (report, attention section):
 mass_every=0) -> (o [B, S, H, K], mass or None)`.
 Query s is token first + s. `window_rows` ends with the rows of the S query tokens (N >= S, older ones before them);
 query s sees the rows of tokens max(first + s - window + 1, first - (N - S)) .. first + s. `selection` chooses among
-`rows`: `Causal(ratio)` = all entries w < (first + s + 1) // ratio; `Picked(index [B, S, k])` = the listed entries,
-distinct per query, -1 ignored; `Masked(seen [B, S, C])` = the marked ones. One softmax runs over window, entries and
-the sink; the sink is not scaled and has no value. `mass` is the probability summed over heads, detached, of queries
-n - 1, 2n - 1, .. for `mass_every` = n (0: none): [B, S // n, C] for Causal and Masked, [B, S // n, k] for Picked.
+`rows`: `Causal(ratio, offset)` = all entries w < (first + s + 1) // ratio, with `offset` added to their logits;
+`Picked(index [B, S, k])` = the listed entries, distinct per query, -1 ignored; `Masked(seen [B, S, C])` = the marked
+ones. One softmax runs over window, entries and the sink; the sink is not scaled and has no value. `mass` is the
+probability summed over heads, detached, of queries n - 1, 2n - 1, .. for `mass_every` = n (0: none): [B, S // n, C] for
+Causal and Masked, [B, S // n, k] for Picked.
 Logits are products in q's dtype, the softmax keeps the row maximum exact. Memory is bounded by blocks of queries; rows
 are never repeated over heads. Not in place. S >= 1.
 """

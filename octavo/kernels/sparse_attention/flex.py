@@ -47,20 +47,22 @@ def flex_attention_of_rows(
     kv = window_rows if entries is None else torch.cat((window_rows, entries), dim=1)
     kv = kv.unsqueeze(1)
     mask = block_mask(S, kv.shape[2] - S, window, selection, q.device)
-    o, reach = _compiled()(q, kv, mask, scale) if q.is_cuda else _run(q, kv, mask, scale)
+    shift = _shift(S, selection, q.shape[0])
+    o, reach = _compiled()(q, kv, mask, scale, shift) if q.is_cuda else _run(q, kv, mask, scale, shift)
     out, total = _with_sink(o, reach, sink)
     if not mass_every or entries is None or selection is None:
         return out, None
     some = slice(mass_every - 1, None, mass_every)
     logits = torch.matmul(q.detach()[:, some].flatten(1, 2), entries.detach().transpose(1, 2))
-    logits = logits.unflatten(1, (-1, q.shape[2]))
+    logits = logits.unflatten(1, (-1, q.shape[2])) * scale
     if isinstance(selection, Masked):
         seen = selection.seen[:, some]
     else:
         assert isinstance(selection, Causal)
         visible = torch.arange(mass_every, S + 1, mass_every, device=q.device) // selection.ratio
         seen = torch.arange(logits.shape[-1], device=q.device) < visible.view(1, -1, 1)
-    return out, _shares(logits, total.detach()[:, some], seen, scale)
+        logits = selection.shifted(logits)
+    return out, _shares(logits, total.detach()[:, some], seen)
 
 
 @fusable
@@ -72,18 +74,37 @@ def _with_sink(o: Tensor, reach: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @fusable
-def _shares(logits: Tensor, total: Tensor, seen: Tensor, scale: float) -> Tensor:
+def _shares(logits: Tensor, total: Tensor, seen: Tensor) -> Tensor:
     """Probability of each entry summed over heads, [B, n, H, C] -> [B, n, C]."""
-    p = torch.exp(logits.float() * scale - total.unsqueeze(-1)).sum(2)
+    p = torch.exp(logits.float() - total.unsqueeze(-1)).sum(2)
     return torch.where(seen, p, 0.0)
 
 
-def _run(q: Tensor, kv: Tensor, mask: Any, scale: float) -> tuple[Tensor, Tensor]:
+def _shift(S: int, selection: Selection | None, rows: int) -> Any:
+    """FlexAttention's change of scores for entries with an offset, None without."""
+    if not isinstance(selection, Causal) or selection.offset is None:
+        return None
+    offset = selection.offset.float().expand(rows)
+
+    def shift(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return torch.where(j >= S, score + offset[b], score)
+
+    return shift
+
+
+def _run(q: Tensor, kv: Tensor, mask: Any, scale: float, shift: Any) -> tuple[Tensor, Tensor]:
     """Output [B, H, S, K] and log sums [B, H, S] of q [B, S, H, K] over kv [B, 1, N, K]."""
     from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     o, aux = flex_attention(
-        q.transpose(1, 2), kv, kv, block_mask=mask, scale=scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
+        q.transpose(1, 2),
+        kv,
+        kv,
+        score_mod=shift,
+        block_mask=mask,
+        scale=scale,
+        enable_gqa=True,
+        return_aux=AuxRequest(lse=True),
     )
     assert aux.lse is not None
     return o, aux.lse

@@ -27,6 +27,8 @@ def fits(q: Tensor, window_rows: Tensor, selection: Selection | None) -> bool:
     """Whether this body serves the call."""
     if q.shape[0] != 1 or window_rows.dtype != q.dtype:
         return False
+    if isinstance(selection, Causal) and selection.offset is not None:
+        return False
     return isinstance(selection, Picked) or (q.shape[1] == 1 and isinstance(selection, Causal | None))
 
 

@@ -42,6 +42,8 @@ def reference_attention(
             mask = (selection.index.unsqueeze(-1) == entry).any(dim=2)
         seen = torch.cat((seen, mask), dim=2)
     logits = torch.einsum("bshk,bnk->bshn", q, values) * scale
+    if isinstance(selection, Causal):
+        logits = torch.cat((logits[..., :N], selection.shifted(logits[..., N:])), dim=-1)
     logits = logits.masked_fill(~seen.unsqueeze(2), -torch.inf)
     column = sink.to(logits.dtype).view(1, 1, H, 1).expand(B, S, H, 1)
     p = torch.cat((logits, column), dim=-1).softmax(dim=-1)[..., :-1]

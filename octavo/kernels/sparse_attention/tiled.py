@@ -152,6 +152,8 @@ class _Piece:
             seen = seen.scatter(2, index.masked_fill(index < 0, last), True)[..., :last]
         values = rows.tile(0, last).to(q.dtype)
         logits = torch.matmul(q.reshape(B, S * H, K), values.transpose(1, 2)).view(B, S, H, -1)
+        if isinstance(selection, Causal):
+            logits = selection.shifted(logits)
         if not full:
             logits = logits.masked_fill(~seen.unsqueeze(2), -torch.inf)
         return logits, values, seen

@@ -1,61 +1,47 @@
-"""Grammars: draws, every wording has its fields once, no test wording comes out of training, dressing, frames."""
+"""Grammars: parsing, draws, lists, counting, and what a grammar covers."""
 
 from __future__ import annotations
 
 from random import Random
 
-from octavo.data.tasks import phrases_facts, phrases_quotes, wordings
-from octavo.data.tasks.phrasing import LEADS, TAILS, Phrasing, dressed, framed
-from octavo.data.tasks.relations import RELATIONS
-from octavo.data.tasks.wordings import Wordings
-from tests.support.phrases import bare
+import pytest
 
-TABLES = {name: table for name, table in vars(wordings).items() if isinstance(table, Wordings)}
+from octavo.data.tasks.phrasing import Phrasing
 
 
-def test_alternatives_are_drawn_and_listed() -> None:
-    made = Phrasing("[a|b] {x}[!|]", "c")
-    assert sorted(made.all()) == ["a {x}", "a {x}!", "b {x}", "b {x}!", "c"]
+def drawn(made: Phrasing, times: int = 400) -> set[str]:
     draw = Random(0)
-    assert {made.pick(draw) for _ in range(200)} == set(made.all())
+    return {made.pick(draw) for _ in range(times)}
+
+
+def test_alternatives_are_drawn_and_counted() -> None:
+    made = Phrasing("[a|b] {x}[!|]", "c")
+    assert drawn(made) == {"a {x}", "a {x}!", "b {x}", "b {x}!", "c"}
+    assert made.count() == 5
     assert [made.pick(Random(7)) for _ in range(3)] == [made.pick(Random(7))] * 3
 
 
-def test_no_test_wording_is_composed_of_lead_question_and_tail() -> None:
-    for name, table in TABLES.items():
-        if not name.endswith("QUESTIONS"):
-            continue
-        assert table.more is not None
-        cores = {bare(wording) for wording in [*table.more.all(), *table.train]}
-        for test in map(bare, table.test):
-            for lead in ("", *map(bare, LEADS)):
-                for tail in ("", *map(bare, TAILS)):
-                    if test.startswith(lead) and test.endswith(tail):
-                        assert test[len(lead) : len(test) - len(tail)].strip() not in cores
+def test_brackets_hold_brackets_and_lists_hold_lists() -> None:
+    made = Phrasing("<who> [ran [home|off]|sat]", who=("I", "<others>"), others=("you", "[they|we]"))
+    assert drawn(made) == {f"{who} {did}" for who in ("I", "you", "they", "we") for did in ("ran home", "ran off", "sat"
+    )}
+    assert made.count() == 12
 
 
-def test_dressing_keeps_the_question_and_its_first_letter_reads_on() -> None:
-    draw = Random(3)
-    seen = {dressed("What is it?", draw) for _ in range(3000)}
-    assert "What is it?" in seen
-    assert all("hat is it?" in text for text in seen)
-    assert "In the book, what is it?" in seen
-    assert not any("In the book, What" in text for text in seen)
-    quoted = {dressed("Alba, key?", draw) for _ in range(3000)}
-    assert "In the book, Alba, key?" in quoted
+def test_what_is_wrong_with_a_template_is_said() -> None:
+    with pytest.raises(ValueError, match="bracket"):
+        Phrasing("[a|b")
+    with pytest.raises(KeyError, match="verb"):
+        Phrasing("<verb> it")
 
 
-def test_frames_keep_fields_and_never_make_a_test_wording() -> None:
-    draw = Random(5)
-    for relation in RELATIONS:
-        tests = {bare(wording) for wording in relation.statements.test}
-        for wording in relation.statements.train:
-            for _ in range(60):
-                made = framed(wording, draw)
-                assert (made.count("{e}"), made.count("{v}")) == (1, 1)
-                assert bare(made) not in tests
+def test_a_bar_outside_of_brackets_is_text() -> None:
+    assert drawn(Phrasing("a | b")) == {"a | b"}
 
 
-def test_all_tables_have_a_grammar() -> None:
-    grammars = [v for m in (phrases_facts, phrases_quotes) for v in vars(m).values() if isinstance(v, Phrasing)]
-    assert len(grammars) == len(TABLES)
+def test_covers_is_blind_to_marks_only() -> None:
+    made = Phrasing('[Who|Which man] says "{q}"?', "It is <n>, isn't it", n=("{q}", "the word {q}"))
+    assert made.covers("who says {q}")
+    assert made.covers("it is the word {q} isn t it")
+    assert not made.covers("who said {q}")
+    assert not made.covers("who says {q} now")
