@@ -44,7 +44,8 @@ Progress = Callable[[int, int, int], None]
 """Called with (tokens done, tokens in all, bytes of cache) while a document is read."""
 
 SPARE_TOKENS = 65536  # room for questions and answers beside a document that fills the context
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+_EXACT = {"float64": RowFormat.FP64, "float32": RowFormat.FP32, "bfloat16": RowFormat.BF16}
 
 
 def load(
@@ -59,8 +60,8 @@ def load(
 ) -> LLM:
     """Load a model by shipped name, folder or hub id.
 
-    dtype: float32 or bfloat16, of weights and arithmetic. main, index: how cached entries and index keys are
-    stored (fp32, bf16, fp8; index also fp4); by default exactly, in FP32, or BF16 for a BF16 model. capacity_tokens:
+    dtype: float64, float32 or bfloat16, of weights and arithmetic. main, index: how cached entries and index keys are
+    stored (fp64, fp32, bf16, fp8; index also fp4); by default exactly, in the model's own dtype. capacity_tokens:
     tokens that one slab of cache holds; on CPU memory is taken only as it fills, so the default is the whole context.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
     """
@@ -77,7 +78,7 @@ def load(
         net = Transformer(config)
     load_weights(net, folder, _DTYPES[dtype])
     net = net.to(device).eval().requires_grad_(False)
-    exact = RowFormat.BF16 if dtype == "bfloat16" else RowFormat.FP32
+    exact = _EXACT[dtype]
     layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
     capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
     pool = PagePool(layout, capacity_tokens=capacity, device=device)
