@@ -22,7 +22,7 @@ from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
-from octavo.config.errors import CheckpointError, LimitError, UsageError
+from octavo.config.errors import CheckpointError, LimitError, TextError, UsageError
 from octavo.config.model import ModelConfig
 from octavo.engine.answer import Answer, Reply, Usage
 from octavo.engine.chat import answer_chat
@@ -37,7 +37,9 @@ from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.model.checkpoint import load_weights
 from octavo.model.transformer import Transformer
+from octavo.text.chat import ChatOptions, encode_chat
 from octavo.text.message import Message
+from octavo.text.plain import check_unicode
 from octavo.text.tokenizer import Tokenizer
 
 Progress = Callable[[int, int, int], None]
@@ -156,6 +158,19 @@ class LLM:
             raise LimitError(f"{given.size:,} ids are more than the context of this model: {self.runner.limit:,}")
         return given.astype(np.int64)
 
+    def question_ids(self, question: str, *, after: int = 0) -> list[int]:
+        """A question as it follows a document of `after` tokens: user mark, text, assistant mark, closed think block.
+
+        Raises TextError for an empty one or one that is no Unicode, LimitError when it does not fit into the context.
+        """
+        if not question.strip():
+            raise TextError("the question is empty")
+        check_unicode(question, name="the question")
+        asked: list[Message] = [{"role": "user", "content": question}]
+        ids = encode_chat(self.tokenizer, asked, options=ChatOptions(bos=False))
+        self.runner.check_room(len(ids), after, what="the question")
+        return ids
+
     # -- documents ---------------------------------------------------------------------------------------------------
 
     def read(
@@ -209,6 +224,7 @@ class LLM:
 
     def stream(self, prompt: str, *, controls: Controls | None = None, **request: Unpack[RequestFields]) -> Generation:
         """A completion of `prompt` in the making: iterate over it for pieces of text. All at once: `generate`."""
+        check_unicode(prompt, name="the prompt")
         ids = [self.tokenizer.special("BOS"), *self.tokenizer.encode(prompt)]
         return Generation(self.runner, self.tokenizer, self.new_state(), ids, Request(**request), controls=controls)
 

@@ -258,6 +258,25 @@ def test_bad_file_among_good_ones_names_itself_and_writes_nothing(llm: LLM, tmp_
     assert not output.exists()
 
 
+def test_the_context_of_a_million_tokens_is_reached_and_not_passed(tmp_path: Path) -> None:
+    """1,048,576 tokens, BOS among them, begin to be read; one more is refused before anything is written."""
+    llm = tiny_llm(tmp_path / "model", max_position_embeddings=1_048_576)
+    text = "zq" * 524_287 + "z"  # a token a letter
+    totals: list[int] = []
+
+    def stop(done: int, total: int, cache_bytes: int) -> None:
+        totals.append(total)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        llm.read(text, progress=stop)
+    assert totals == [1_048_576]
+    output = tmp_path / "book.octavo"
+    with pytest.raises(LimitError, match="1,048,577 tokens; the context of this model ends at 1,048,576"):
+        llm.read(text + "z", output=output, progress=stop)
+    assert not output.exists()
+
+
 def test_named_text_is_read_like_a_file(llm: LLM) -> None:
     with llm.read(Text(name="play", text=STORY)) as doc:
         assert [(entry.name, entry.chars) for entry in doc.texts.entries] == [("play", len(STORY))]
