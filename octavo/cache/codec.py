@@ -1,6 +1,6 @@
 """Rows of the cache as bytes: encode values for storage, decode them for use.
 
-Covers: the four row formats of `octavo.cache.layout` on uint8 tensors. Does not cover: their sizes (layout) or the
+Covers: the five row formats of `octavo.cache.layout` on uint8 tensors. Does not cover: their sizes (layout) or the
 number formats themselves (`octavo.kernels.quant`).
 """
 
@@ -12,15 +12,14 @@ from torch import Tensor
 from octavo.cache.layout import RowFormat
 from octavo.kernels import quant
 
-PLAIN = (RowFormat.FP32, RowFormat.BF16)  # formats whose bytes are the values themselves
+_TYPES = {RowFormat.FP64: torch.float64, RowFormat.FP32: torch.float32, RowFormat.BF16: torch.bfloat16}
+PLAIN = tuple(_TYPES)  # formats whose bytes are the values themselves
 
 
 def encode(values: Tensor, *, format: RowFormat, kind: str, rope_dims: int) -> Tensor:
     """[n, width] of any floating dtype -> [n, row_bytes] uint8."""
-    if format is RowFormat.FP32:
-        return values.float().contiguous().view(torch.uint8)
-    if format is RowFormat.BF16:
-        return values.to(torch.bfloat16).contiguous().view(torch.uint8)
+    if format in _TYPES:
+        return values.to(_TYPES[format]).contiguous().view(torch.uint8)
     if kind == "index":
         wide = values.float()
         return quant.encode_rows_fp4(wide) if format is RowFormat.FP4 else quant.encode_index_fp8(wide)
@@ -30,11 +29,9 @@ def encode(values: Tensor, *, format: RowFormat, kind: str, rope_dims: int) -> T
 
 
 def decode(rows: Tensor, *, format: RowFormat, kind: str, width: int, rope_dims: int) -> Tensor:
-    """[n, row_bytes] uint8 -> [n, width]; FP32 and BF16 are views of the same memory, FP8 and FP4 come out as FP32."""
-    if format is RowFormat.FP32:
-        return rows.view(torch.float32)
-    if format is RowFormat.BF16:
-        return rows.view(torch.bfloat16)
+    """[n, row_bytes] uint8 -> [n, width]; plain formats are views of the same memory, FP8 and FP4 come out as FP32."""
+    if format in _TYPES:
+        return rows.view(_TYPES[format])
     if kind == "index":
         return quant.decode_rows_fp4(rows, width) if format is RowFormat.FP4 else quant.decode_index_fp8(rows, width)
     return quant.decode_rows_fp8(rows, width, rope_dims)

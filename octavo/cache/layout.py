@@ -4,11 +4,14 @@ planner and file format are all computed from here. Not here: tensors, page tabl
 One row of width K with P rotary channels (main) or of width J (index), in bytes:
 
     format   main                                              512/64   index              128
+    fp64     8 K                                                 4096   8 J               1024
     fp32     4 K                                                 2048   4 J                512
     bf16     2 K                                                 1024   2 J                256
     fp8      (K-P) e4m3 | P bf16 | one e8m0 per 64 channels,      584   J e4m3 | f32 scale 132
              the scales padded to a multiple of 8 bytes
     fp4      none                                                       J/2 | e8m0 per 32   68
+
+FP64 is the exact form of a model that computes in FP64; its partial and convolution rows are FP64 too.
 
 A page covers 256 original tokens: 256 / ratio entries of every store.
 """
@@ -30,10 +33,14 @@ StoreKind = Literal["main", "index"]
 class RowFormat(StrEnum):
     """How one cached row is stored."""
 
+    FP64 = "fp64"
     FP32 = "fp32"
     BF16 = "bf16"
     FP8 = "fp8"
     FP4 = "fp4"
+
+
+_ELEMENT = {RowFormat.FP64: 8, RowFormat.FP32: 4, RowFormat.BF16: 2}  # formats whose rows are the values themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +62,20 @@ class StoreSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialSpec:
-    """FP32 value and score rows of a compressor whose group is not complete: two tensors [rows, width]."""
+    """Value and score rows of a compressor whose group is not complete: two tensors [rows, width] of `element` bytes a
+    value, FP64 beside an FP64 store and FP32 beside any other."""
 
     layer: int
     kind: StoreKind
     ratio: int
     rows: int
     width: int
+    element: int = 4
 
     @property
     def nbytes(self) -> int:
         """Bytes of both tensors."""
-        return 2 * self.rows * self.width * 4
+        return 2 * self.rows * self.width * self.element
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,7 @@ class CacheLayout:
         if isinstance(self.margin, bool) or not isinstance(self.margin, int) or self.margin < 0:
             raise ConfigError(f"margin is {self.margin!r}; it must be an integer from 0")
         if self.main is RowFormat.FP4:
-            raise ConfigError("main is fp4; entries can be stored as fp32, bf16 or fp8, only index keys as fp4")
+            raise ConfigError("main is fp4; entries can be stored as fp64, fp32, bf16 or fp8, only index keys as fp4")
         width = self.config.index_head_dim
         if self.index is RowFormat.FP4 and width % 32:
             raise ConfigError(f"index_head_dim is {width}; FP4 index keys need a multiple of 32")
@@ -171,7 +180,7 @@ class CacheLayout:
     def fixed_bytes(self) -> FixedBytes:
         """Window rows, partial rows and Engram rows."""
         config = self.config
-        element = 2 if self.main is RowFormat.BF16 else 4
+        element = {RowFormat.FP64: 8, RowFormat.BF16: 2}.get(self.main, 4)
         layers = len(config.engram.layers) if config.engram is not None else 0
         return FixedBytes(
             window=config.num_hidden_layers * self.window_rows * self.row_bytes("main"),
@@ -213,7 +222,9 @@ class CacheLayout:
         lines = [
             *_store_lines(self, self.pages(tokens)),
             CacheLine(name=f"window rows ({self.main})", nbytes=fixed.window, arithmetic=rows),
-            CacheLine(name="partial rows (fp32)", nbytes=fixed.partial, arithmetic=_partial_terms(self)),
+            CacheLine(
+                name=f"partial rows ({_partial_format(self)})", nbytes=fixed.partial, arithmetic=_partial_terms(self)
+            ),
         ]
         if config.engram is not None and fixed.engram:
             layers = len(config.engram.layers)
@@ -226,10 +237,8 @@ class CacheLayout:
 
 def main_row_bytes(format: RowFormat, *, width: int, rope: int) -> int:
     """Bytes of an entry or window row of `width` channels, the last `rope` of them rotary."""
-    if format is RowFormat.FP32:
-        return 4 * width
-    if format is RowFormat.BF16:
-        return 2 * width
+    if format in _ELEMENT:
+        return _ELEMENT[format] * width
     assert format is RowFormat.FP8, format
     scales = -(-(width - rope) // 64)
     return (width - rope) + 2 * rope + -(-scales // 8) * 8
@@ -237,10 +246,8 @@ def main_row_bytes(format: RowFormat, *, width: int, rope: int) -> int:
 
 def index_row_bytes(format: RowFormat, *, width: int) -> int:
     """Bytes of an index key of `width` channels."""
-    if format is RowFormat.FP32:
-        return 4 * width
-    if format is RowFormat.BF16:
-        return 2 * width
+    if format in _ELEMENT:
+        return _ELEMENT[format] * width
     return width // 2 + width // 32 if format is RowFormat.FP4 else width + 4
 
 
@@ -285,6 +292,7 @@ def _partials(layout: CacheLayout) -> tuple[PartialSpec, ...]:
             ratio=store.ratio,
             rows=layout.partial_rows(store.ratio),
             width=store.width * (2 if LayerKind.of(store.ratio) is LayerKind.CSA else 1),
+            element=8 if store.format is RowFormat.FP64 else 4,
         )
         for store in layout.stores
     )
@@ -307,8 +315,14 @@ def _store_lines(layout: CacheLayout, pages: int) -> list[CacheLine]:
     return lines
 
 
+def _partial_format(layout: CacheLayout) -> str:
+    """What the partial rows are in; both, where main entries and index keys are stored unalike."""
+    sizes = {partial.element for partial in layout.partials}
+    return "fp64" if sizes == {8} else "fp32" if 8 not in sizes else "fp64, fp32"
+
+
 def _partial_terms(layout: CacheLayout) -> str:
     """Arithmetic of the partial rows, equal compressors together."""
-    shapes = Counter((partial.rows, partial.width) for partial in layout.partials)
-    terms = [f"{count} x 2 x {rows} rows x {width} x 4 B" for (rows, width), count in shapes.items()]
+    shapes = Counter((partial.rows, partial.width, partial.element) for partial in layout.partials)
+    terms = [f"{count} x 2 x {rows} rows x {width} x {size} B" for (rows, width, size), count in shapes.items()]
     return " + ".join(terms) or "none"

@@ -14,11 +14,14 @@ from torch import Tensor
 from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.config.model import CSA_RATIO
 
+_CONV_TYPES = {RowFormat.FP64: torch.float64, RowFormat.BF16: torch.bfloat16}
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerTail:
     """The newest rows of one layer: window rows (stored form, [n, row_bytes]), raw compressor rows by store kind with
-    the token number of their first row ([n, 2w] FP32: values, then scores), Engram convolution rows."""
+    the token number of their first row ([n, 2w] FP32, or FP64 beside an FP64 store: values, then scores), Engram
+    convolution rows."""
 
     window: Tensor
     raw: dict[str, Tensor]
@@ -58,12 +61,20 @@ def empty_tails(layout: CacheLayout, device: torch.device | str = "cpu") -> tupl
     config = layout.config
     tails = []
     for layer, ratio in enumerate(config.layer_ratios):
-        widths = {spec.kind: spec.width for spec in layout.stores if spec.layer == layer}
         factor = 4 if ratio == CSA_RATIO else 2  # values and scores, twice as wide where groups overlap
-        raw = {kind: torch.empty(0, factor * width, device=device) for kind, width in widths.items()}
+        raw = {
+            spec.kind: torch.empty(
+                0,
+                factor * spec.width,
+                dtype=torch.float64 if spec.format is RowFormat.FP64 else torch.float32,
+                device=device,
+            )
+            for spec in layout.stores
+            if spec.layer == layer
+        }
         engram = config.engram
         has_conv = engram is not None and layer in engram.layers and engram.variant == "v1"
-        dtype = torch.bfloat16 if layout.main is RowFormat.BF16 else torch.float32
+        dtype = _CONV_TYPES.get(layout.main, torch.float32)
         lanes = config.hc_mult * config.hidden_size
         tails.append(
             LayerTail(

@@ -197,7 +197,7 @@ class StateRows:
 
     def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]:
         tail = self._state.tails[layer]
-        both, first = torch.cat((tail.raw[kind], rows[0])), tail.raw_first[kind]
+        both, first = torch.cat((tail.raw[kind], rows[0].to(tail.raw[kind].dtype))), tail.raw_first[kind]
         end = first + len(both)
         start = max(first, raw_start(self._layout, layer, end))  # a rollback may have cut older rows away
         self._raw[layer, kind] = (both[start - first :].clone(), start)
@@ -215,9 +215,9 @@ class StateRows:
     def conv(self, layer: int, rows: Tensor) -> Tensor:
         tail = self._state.tails[layer].conv
         assert tail is not None
-        both = torch.cat((tail.to(rows.dtype), rows[0]))
+        both = torch.cat((tail, rows[0].to(tail.dtype)))
         self._conv[layer] = both[-self._layout.conv_rows :].clone()
-        return both.unsqueeze(0)
+        return both.unsqueeze(0).to(rows.dtype)
 
     def ids_before(self, count: int) -> Tensor:
         past = self._state.tokens[max(0, self._state.length - count) :].astype(np.int64)

@@ -35,14 +35,18 @@ class Command:
         """Ask and print the answer."""
         import octavo
         from octavo.config.errors import UsageError
+        from octavo.engine.request import Request
 
         if len(self.line) < 2:
             raise UsageError("ask needs a file and a question: octavo ask FILE QUESTION")
         *files, question = self.line
         check_files(files)
+        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
+        Request(**options)  # a bad option is refused before a model is loaded,
         model = octavo.load(self.model)
+        model.question_ids(question)  # and a bad question before a text is read
         with open_or_read(model, files) as doc:
-            answer = doc.ask(question, max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
+            answer = doc.ask(question, **options)
             before = doc.usage
         usage = answer.to_dict()["usage"] | {"read_tokens": before.read_tokens, "read_seconds": before.seconds}
         if self.json:

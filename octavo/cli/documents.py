@@ -29,6 +29,17 @@ def is_document(file: str) -> bool:
         return opened.read(len(MAGIC)) == MAGIC
 
 
+def tokens_kept(file: str) -> int:
+    """Tokens that a document whose reading was interrupted holds, as its file says; 0 where it holds none."""
+    from octavo.cache.document import DocumentReader
+    from octavo.config.errors import DocumentError
+
+    try:
+        return DocumentReader.open(file).length
+    except DocumentError:
+        return 0
+
+
 def check_files(files: Sequence[str]) -> None:
     """Raise UsageError unless `files` are one document or one or more texts; called before a model is loaded."""
     folded = [file for file in files if is_document(file)]

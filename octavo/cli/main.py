@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -26,7 +27,11 @@ VERBS = {
 
 def main(args: list[str] | None = None) -> int:
     """Run one command line (`sys.argv[1:]` if `args` is None) and return the exit code."""
-    args = sys.argv[1:] if args is None else args
+    if args is None:
+        code = main(sys.argv[1:])
+        if code == 130:  # the process only ends now: a second Ctrl-C would fill the screen on the way out
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return code
     if not args or args[0] in ("-h", "--help", "help"):
         print(_help(), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
@@ -37,7 +42,10 @@ def main(args: list[str] | None = None) -> int:
         near = difflib.get_close_matches(args[0], VERBS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(VERBS)}"
         return _fail(f"unknown command {args[0]!r}: {hint}", code=2)
-    return _run(args[0], args[1:])
+    try:
+        return _run(args[0], args[1:])
+    except KeyboardInterrupt:  # at any time, while modules are still being imported too
+        return _fail("interrupted", code=130)
 
 
 def _run(verb: str, args: list[str]) -> int:
@@ -57,11 +65,11 @@ def _run(verb: str, args: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away: nothing is left to say, nor anywhere to say it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except UnicodeEncodeError as error:
+        return _fail(f"output: character {error.object[error.start]!a} cannot be written in {error.encoding}", code=1)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{place}", code=1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", code=130)
     except SystemExit as stop:  # tyro printed the help or what is wrong with the line
         return stop.code if isinstance(stop.code, int) else 2
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from octavo.cli.documents import tokens_kept
 from octavo.cli.output import put, put_json, size
 from octavo.cli.progress import Meter
 
@@ -71,6 +72,6 @@ class Command:
         if meter.total == 0:
             print("octavo: interrupted before anything was read", file=sys.stderr)
         else:
-            kept = f"octavo: interrupted; {self.output} keeps what was read, {meter.done:,} of {meter.total:,} tokens"
-            print(f"{kept}: the same command goes on from there", file=sys.stderr)
+            kept = f"{self.output} keeps what was read, {tokens_kept(self.output):,} of {meter.total:,} tokens"
+            print(f"octavo: interrupted; {kept}: the same command goes on from there", file=sys.stderr)
         return 130

@@ -56,7 +56,7 @@ def answer_chat(
     options = ChatOptions(thinking=thinking, effort=effort, profile=profile, bos=base == 0)
     prompt = encode_chat(llm.tokenizer, messages, options=options, tools=tools, response_format=response_format)
     kept = _common(state.tokens[base:], prompt)
-    llm.runner.check_room(len(prompt) - kept, state, forgotten=state.length - base - kept)
+    llm.runner.check_room(len(prompt) - kept, base + kept, what="the conversation")
     state.rollback(state.length - base - kept)
     made = Generation(
         llm.runner, llm.tokenizer, state, prompt[kept:], Request(**request), controls=controls, tally=tally

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
-from octavo.config.errors import TextError, UsageError
+from octavo.config.errors import UsageError
 from octavo.engine.answer import Answer, Prefix, Reply, Source, Usage
 from octavo.engine.attention import MassTally
 from octavo.engine.chat import answer_chat
@@ -24,7 +24,6 @@ from octavo.engine.generation import Generation
 from octavo.engine.request import Request, RequestFields
 from octavo.engine.sources import SourceRule, find_sources
 from octavo.engine.texts import Texts
-from octavo.text.chat import ChatOptions, encode_chat
 from octavo.text.message import Message
 
 if TYPE_CHECKING:
@@ -127,11 +126,8 @@ class Document:
         return replace(reply, sources=self.sources(tally, rule), usage=usage)
 
     def question_ids(self, question: str) -> list[int]:
-        """A question as it follows the document: user mark, text, assistant mark, closed think block."""
-        if not question.strip():
-            raise TextError("the question is empty")
-        options = ChatOptions(bos=False)
-        return encode_chat(self.llm.tokenizer, [{"role": "user", "content": question}], options=options)
+        """A question as it follows the document; see `LLM.question_ids`."""
+        return self.llm.question_ids(question, after=len(self))
 
     def tally(self, rule: SourceRule | None = None) -> MassTally:
         """An empty sum of attention over this document's tokens."""

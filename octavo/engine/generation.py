@@ -47,7 +47,7 @@ class Generation:
         if not prompt:
             raise UsageError("the prompt has no tokens; a generation needs at least one")
         self.prompt = np.array(prompt, dtype=np.int32)
-        runner.check_room(len(self.prompt), state)
+        runner.check_room(len(self.prompt), state.length, what="the prompt")
         controls = controls or Controls()
         self._controls = controls if tally is None else replace(controls, mass=True)
         self._runner, self.state, self.request, self.tally = runner, state, request, tally

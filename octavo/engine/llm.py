@@ -22,7 +22,7 @@ from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
-from octavo.config.errors import CheckpointError, LimitError, UsageError
+from octavo.config.errors import CheckpointError, LimitError, TextError, UsageError
 from octavo.config.model import ModelConfig
 from octavo.engine.answer import Answer, Reply, Usage
 from octavo.engine.chat import answer_chat
@@ -37,14 +37,17 @@ from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.model.checkpoint import load_weights
 from octavo.model.transformer import Transformer
+from octavo.text.chat import ChatOptions, encode_chat
 from octavo.text.message import Message
+from octavo.text.plain import check_unicode
 from octavo.text.tokenizer import Tokenizer
 
 Progress = Callable[[int, int, int], None]
 """Called with (tokens done, tokens in all, bytes of cache) while a document is read."""
 
 SPARE_TOKENS = 65536  # room for questions and answers beside a document that fills the context
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+_EXACT = {"float64": RowFormat.FP64, "float32": RowFormat.FP32, "bfloat16": RowFormat.BF16}
 
 
 def load(
@@ -59,8 +62,8 @@ def load(
 ) -> LLM:
     """Load a model by shipped name, folder or hub id.
 
-    dtype: float32 or bfloat16, of weights and arithmetic. main, index: how cached entries and index keys are
-    stored (fp32, bf16, fp8; index also fp4); by default exactly, in FP32, or BF16 for a BF16 model. capacity_tokens:
+    dtype: float64, float32 or bfloat16, of weights and arithmetic. main, index: how cached entries and index keys are
+    stored (fp64, fp32, bf16, fp8; index also fp4); by default exactly, in the model's own dtype. capacity_tokens:
     tokens that one slab of cache holds; on CPU memory is taken only as it fills, so the default is the whole context.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
     """
@@ -77,7 +80,7 @@ def load(
         net = Transformer(config)
     load_weights(net, folder, _DTYPES[dtype])
     net = net.to(device).eval().requires_grad_(False)
-    exact = RowFormat.BF16 if dtype == "bfloat16" else RowFormat.FP32
+    exact = _EXACT[dtype]
     layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
     capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
     pool = PagePool(layout, capacity_tokens=capacity, device=device)
@@ -155,6 +158,19 @@ class LLM:
             raise LimitError(f"{given.size:,} ids are more than the context of this model: {self.runner.limit:,}")
         return given.astype(np.int64)
 
+    def question_ids(self, question: str, *, after: int = 0) -> list[int]:
+        """A question as it follows a document of `after` tokens: user mark, text, assistant mark, closed think block.
+
+        Raises TextError for an empty one or one that is no Unicode, LimitError when it does not fit into the context.
+        """
+        if not question.strip():
+            raise TextError("the question is empty")
+        check_unicode(question, name="the question")
+        asked: list[Message] = [{"role": "user", "content": question}]
+        ids = encode_chat(self.tokenizer, asked, options=ChatOptions(bos=False))
+        self.runner.check_room(len(ids), after, what="the question")
+        return ids
+
     # -- documents ---------------------------------------------------------------------------------------------------
 
     def read(
@@ -208,6 +224,7 @@ class LLM:
 
     def stream(self, prompt: str, *, controls: Controls | None = None, **request: Unpack[RequestFields]) -> Generation:
         """A completion of `prompt` in the making: iterate over it for pieces of text. All at once: `generate`."""
+        check_unicode(prompt, name="the prompt")
         ids = [self.tokenizer.special("BOS"), *self.tokenizer.encode(prompt)]
         return Generation(self.runner, self.tokenizer, self.new_state(), ids, Request(**request), controls=controls)
 

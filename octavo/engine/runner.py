@@ -55,7 +55,7 @@ class Runner:
 
         Raises LimitError, and leaves the state alone, when the sequence would pass the model's context.
         """
-        self.check_room(len(ids), state)
+        self.check_room(len(ids), state.length)
         tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
         view = View.step([state], [len(ids)], controls=controls)
         output = self.model(tokens, view)
@@ -72,7 +72,7 @@ class Runner:
         after: Callable[[SequenceState], None] | None = None,
     ) -> None:
         """Read ids [T] in chunks that end at multiples of the chunk size; `after` gets the state after each."""
-        self.check_room(len(ids), state)
+        self.check_room(len(ids), state.length)
         for part in self._chunks(ids, state.length):
             self._advance(part, state, controls)
             if after is not None:
@@ -89,7 +89,7 @@ class Runner:
     def read_last(self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None) -> StepOutput:
         """Read ids [T] (T >= 1) in chunks; logits [1, V] and reports of the pass that held the last row."""
         *before, last = self._chunks(ids, state.length)
-        self.check_room(len(ids), state)
+        self.check_room(len(ids), state.length)
         for part in before:
             self._advance(part, state, None if controls is None else _quiet(controls))
         return self.step(last, state, controls=controls)
@@ -107,12 +107,13 @@ class Runner:
         view = View.packed([0, len(ids)], device=self.pool.device)
         return self.model.logits(self.model(tokens, view).streams)
 
-    def check_room(self, count: int, state: SequenceState, *, forgotten: int = 0) -> None:
-        """Raise LimitError unless `count` more tokens fit into the model's context once `forgotten` ones are gone."""
-        before = state.length - forgotten
+    def check_room(self, count: int, before: int, *, what: str | None = None) -> None:
+        """Raise LimitError, naming `what` they are, unless `count` tokens after `before` fit into the model's context.
+        """
         if before + count > self.limit:
+            named = "" if what is None else f"{what}: "
             raise LimitError(
-                f"{count:,} tokens after {before:,} make {before + count:,}; "
+                f"{named}{count:,} tokens after {before:,} make {before + count:,}; "
                 f"the context of this model ends at {self.limit:,}"
             )
 

@@ -66,7 +66,7 @@ def gather_texts(sources: str | Path | Text | Sequence[str | Path | Text], *, na
     """What `LLM.read` was given as texts: a `str` is text itself, a `Path` is a file.
 
     Raises UsageError for a `str` that names an existing file (it would be read as a text of one line) and for anything
-    else; TextError for what cannot be read.
+    else; TextError for what cannot be read, and for a name that is not UTF-8, which no document could keep.
     """
     if isinstance(sources, str | Path | Text):
         sources = [sources]
@@ -83,6 +83,7 @@ def gather_texts(sources: str | Path | Text | Sequence[str | Path | Text], *, na
         else:
             raise UsageError(f"read: {source!r} is neither a text nor a pathlib.Path")
     for text in texts:
+        check_unicode(text.name, name=f"the name {text.name!a}")
         if not text.text:
             raise TextError(f"{text.name}: the text is empty")
         check_unicode(text.text, name=text.name)

@@ -85,9 +85,9 @@ def train_step(
     ranks = ranks or Ranks()
     optimizer.zero_grad()
     n = len(batches) * ranks.count
-    total_weight = torch.stack([b.weight[:, 1:].sum() for b in batches]).sum()
-    ranks.add([total_weight])
-    parts = [_backward(model, b, plan, weights, total_weight, n) for b in batches]
+    total_weight, total_after_next = (torch.stack([b.weight[:, k:].sum() for b in batches]).sum() for k in (1, 2))
+    ranks.add([total_weight, total_after_next])
+    parts = [_backward(model, b, plan, weights, total_weight, total_after_next, n) for b in batches]
     sums = {key: torch.stack([p[key] for p in parts]).sum(0) for key in parts[0]}
     params = [p for p in optimizer.parameters.values() if p.grad is not None]
     grads: list[Tensor] = [p.grad for p in params if p.grad is not None]
@@ -117,7 +117,13 @@ def train_step(
 
 
 def _backward(
-    model: Transformer, batch: Batch, plan: StepPlan, weights: LossWeights, total_weight: Tensor, count: int
+    model: Transformer,
+    batch: Batch,
+    plan: StepPlan,
+    weights: LossWeights,
+    total_weight: Tensor,
+    total_after_next: Tensor,
+    count: int,
 ) -> dict[str, Tensor]:
     B, S = batch.tokens.shape
     tokens = batch.tokens.flatten()
@@ -141,7 +147,8 @@ def _backward(
     index, balance, counts = _side_losses(out.reports)
     total = loss + (weights.index * index + weights.balance * balance) / count
     if hasattr(model, "mtp"):
-        total = total + weights.mtp * _mtp_loss(model, out.streams, batch, view) / total_weight
+        own = total_after_next.clamp_min(1e-30)  # it is 0, as the loss is, where only a row's second token weighs
+        total = total + weights.mtp * _mtp_loss(model, out.streams, batch, view) / own
     total.backward()
     answer = weight >= 1.0
     with torch.no_grad():
@@ -199,7 +206,8 @@ def _side_losses(reports: tuple[BlockReport, ...]) -> tuple[Tensor, Tensor, Tens
 
 
 def _mtp_loss(model: Transformer, streams: Tensor, batch: Batch, view: View) -> Tensor:
-    """Cross entropy of the token after next, the first stage only; rows' last two tokens have no target."""
+    """Cross entropy of the token after next, as a weighted sum, the first stage only; rows' last two tokens have no
+    target."""
     following, target, weight = _shift(batch.tokens, 1), _shift(batch.tokens, 2), _shift(batch.weight, 2)
     embedded = model.embed(following).to(streams.dtype)
     stage = model.mtp[0]

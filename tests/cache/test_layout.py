@@ -19,7 +19,13 @@ V32_BYTES = 61 * 788
 
 @pytest.mark.parametrize(
     ("format", "main", "index"),
-    [(RowFormat.FP32, 2048, 512), (RowFormat.BF16, 1024, 256), (RowFormat.FP8, 584, 132), (RowFormat.FP4, None, 68)],
+    [
+        (RowFormat.FP64, 4096, 1024),
+        (RowFormat.FP32, 2048, 512),
+        (RowFormat.BF16, 1024, 256),
+        (RowFormat.FP8, 584, 132),
+        (RowFormat.FP4, None, 68),
+    ],
 )
 def test_rows_of_the_official_widths(format: RowFormat, main: int | None, index: int) -> None:
     assert index_row_bytes(format, width=128) == index
@@ -84,7 +90,7 @@ def test_fixed_bytes_by_hand() -> None:
     assert layout.fixed_bytes.total == layout.fixed_bytes.window + layout.fixed_bytes.partial
 
 
-@pytest.mark.parametrize(("main", "size"), [("fp32", 4), ("bf16", 2), ("fp8", 4)])
+@pytest.mark.parametrize(("main", "size"), [("fp64", 8), ("fp32", 4), ("bf16", 2), ("fp8", 4)])
 def test_engram_rows_of_the_convolution(main: Any, size: int) -> None:
     engram = s().engram
     assert engram is not None
@@ -95,7 +101,9 @@ def test_engram_rows_of_the_convolution(main: Any, size: int) -> None:
 
 
 @given(
-    tokens=st.integers(0, 3 * MILLION), main=st.sampled_from(["fp32", "bf16", "fp8"]), index=st.sampled_from(RowFormat)
+    tokens=st.integers(0, 3 * MILLION),
+    main=st.sampled_from(["fp64", "fp32", "bf16", "fp8"]),
+    index=st.sampled_from(RowFormat),
 )
 def test_sums_agree_at_every_length(tokens: int, main: Any, index: RowFormat) -> None:
     layout = CacheLayout(xs(), main=main, index=index)
@@ -107,8 +115,19 @@ def test_sums_agree_at_every_length(tokens: int, main: Any, index: RowFormat) ->
         assert layout.entry_bytes(tokens) == layout.paged_bytes(tokens) == layout.bytes_per_token * tokens
 
 
-def test_arithmetic_is_what_it_says() -> None:
-    for line in CacheLayout(flash(), RowFormat.FP8, RowFormat.FP4).lines(MILLION):
+@pytest.mark.parametrize(("main", "index", "name"), [
+    ("fp64", "fp64", "fp64"), ("fp32", "fp32", "fp32"), ("fp64", "fp8", "fp64, fp32"), ("fp8", "fp4", "fp32"),
+])  # fmt: skip
+def test_partial_rows_are_as_wide_as_their_store_needs(main: Any, index: Any, name: str) -> None:
+    layout = CacheLayout(xs(), main=main, index=index)
+    size = {"main": 8 if main == "fp64" else 4, "index": 8 if index == "fp64" else 4}
+    assert all(partial.element == size[partial.kind] for partial in layout.partials)
+    assert f"partial rows ({name})" in [line.name for line in layout.lines(1)]
+
+
+@pytest.mark.parametrize(("main", "index"), [("fp8", "fp4"), ("fp64", "fp8")])
+def test_arithmetic_is_what_it_says(main: Any, index: Any) -> None:
+    for line in CacheLayout(flash(), main, index).lines(MILLION):
         terms = line.arithmetic.split("+")
         assert sum(prod(int(word) for word in term.split() if word.isdigit()) for term in terms) == line.nbytes, line
 
@@ -116,8 +135,8 @@ def test_arithmetic_is_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"main": "int8"}, "main is 'int8'; it must be one of fp32, bf16, fp8, fp4"),
-        ({"main": "fp4"}, "main is fp4; entries can be stored as fp32, bf16 or fp8"),
+        ({"main": "int8"}, "main is 'int8'; it must be one of fp64, fp32, bf16, fp8, fp4"),
+        ({"main": "fp4"}, "main is fp4; entries can be stored as fp64, fp32, bf16 or fp8"),
         ({"index": 3}, "index is 3; it must be one of"),
         ({"margin": -1}, "margin is -1; it must be an integer from 0"),
         ({"margin": 1.5}, "margin is 1.5"),

@@ -46,6 +46,15 @@ def test_empty_tails_have_no_rows_but_their_widths() -> None:
     assert all(tail.nbytes == 0 and tail.conv is None for tail in (window, csa, hca))
 
 
+def test_rows_beside_fp64_stores_are_fp64() -> None:
+    config = small_config(engram=tiny_engram("v1", layers=(1,)))
+    _, csa, hca = empty_tails(CacheLayout(config, main=RowFormat.FP64, index=RowFormat.FP8))
+    assert {kind: rows.dtype for kind, rows in csa.raw.items()} == {"main": torch.float64, "index": torch.float32}
+    assert hca.raw["main"].dtype == torch.float64
+    assert csa.conv is not None
+    assert csa.conv.dtype == torch.float64
+
+
 def test_only_layers_with_a_convolution_have_its_rows() -> None:
     config = small_config(engram=tiny_engram("v1", layers=(1,)))
     tails = empty_tails(CacheLayout(config, main=RowFormat.BF16))

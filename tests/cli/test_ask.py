@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 import octavo
 from octavo.cli import main
+from tests.support.checkpoints import official_tensors, stored_config, write_folder
+from tests.support.tiny_tokenizer import tiny_tokenizer
 
 QUESTION = "Which word is the secret one?"
 
@@ -108,11 +111,31 @@ def test_text_longer_than_the_context_is_refused_before_it_is_read(
     assert "4,096" in err
 
 
-def test_question_longer_than_the_context_is_refused(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ask", story.name, "why " * 10_000]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("octavo: error: ")
-    assert "4,096" in err
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ("why " * 10_000, r"the question: [\d,]+ tokens after 0 make [\d,]+; the context of this model ends at 4,096"),
+        ("  ", "the question is empty"),
+        ("a\udcff", "the question: character 1 is the lone surrogate U\\+DCFF, which has no UTF-8 form"),
+    ],
+)
+def test_bad_question_is_refused_before_a_text_is_read(
+    story: Path, question: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("octavo.engine.llm.LLM.read")
+    assert main(["ask", story.name, question]) == 1
+    assert re.fullmatch(f"octavo: error: {message}\n", capsys.readouterr().err)
+
+
+def test_question_that_does_not_fit_behind_its_text_is_refused(
+    story: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story.write_text("word " * 2_000, encoding="utf-8")
+    assert main(["ask", story.name, "why " * 1_200]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    message = r"the question: [\d,]+ tokens after [\d,]+ make [\d,]+; the context of this model ends at 4,096"
+    assert re.fullmatch(f"octavo: error: {message}\n", err)
 
 
 @pytest.mark.parametrize("line", [[], ["story.txt"], ["a.octavo", "story.txt", "Who?"]])
@@ -121,9 +144,38 @@ def test_bad_usage_is_2_and_loads_nothing(line: list[str], story: Path, capsys: 
     assert capsys.readouterr().err.startswith("octavo: error: ")
 
 
-def test_empty_question_is_refused(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ask", story.name, "  "]) == 1
-    assert capsys.readouterr().err == "octavo: error: the question is empty\n"
+@pytest.mark.parametrize(("flag", "value"), [("--max-tokens", "0"), ("--temperature", "nan"), ("--seed", "-1")])
+def test_bad_option_is_refused_before_a_model_is_loaded(
+    story: Path, flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", story.name, QUESTION, "--model", "no-such-model", flag, value]) == 1
+    name = flag.removeprefix("--").replace("-", "_")
+    assert capsys.readouterr().err.startswith(f"octavo: error: {name} is {value}; it must be ")
+
+
+def test_checkpoint_with_a_missing_or_a_cut_shard_is_refused(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = stored_config(vocab_size=400)
+    folder = write_folder(story.with_name("model"), config, official_tensors(config), shards=2)
+    tiny_tokenizer(folder, vocab_size=400)
+    assert ask([story.name, QUESTION, "--max-tokens", "1", "--model", folder.name], capsys)["usage"]
+    lost = folder / "model-00002-of-00002.safetensors"
+    with open(lost, "r+b") as file:
+        file.truncate(lost.stat().st_size - 1)
+    cut = refused(["ask", story.name, QUESTION, "--model", folder.name], capsys)
+    assert re.search(rf"{lost.name}: truncated, tensor '.*' ends at byte \d+ of \d+", cut)
+    lost.unlink()
+    for line in (["ask", story.name, QUESTION, "--model", folder.name], ["inspect", "./model"]):
+        assert re.search(rf"missing shard model/{lost.name}, which should hold tensor '.*'", refused(line, capsys))
+
+
+def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of an error of a command that must fail with 1."""
+    assert main(line) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("octavo: error: ")
+    assert err.count("\n") == 1
+    return err
 
 
 def test_whole_command_in_a_process_of_its_own(story: Path, capsys: pytest.CaptureFixture[str]) -> None:

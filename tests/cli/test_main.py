@@ -88,6 +88,7 @@ def test_flags_are_frozen(verb: str) -> None:
         (UsageError("two inputs"), 2, "two inputs"),
         (FileNotFoundError(2, "No such file or directory", "a.txt"), 1, "No such file or directory: a.txt"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (UnicodeEncodeError("ascii", "so…", 2, 3, ""), 1, "output: character '\\u2026' cannot be written in ascii"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -100,6 +101,20 @@ def test_failure_is_one_line_and_a_code(
     monkeypatch.setattr("octavo.cli.plan.Command.run", fail)
     assert main(["plan", "flash"]) == code
     assert capsys.readouterr() == ("", f"octavo: error: {line}\n")
+
+
+def test_interrupt_while_importing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "tyro":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "tyro")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main(["plan", "flash"]) == 130
+    assert capsys.readouterr() == ("", "octavo: error: interrupted\n")
 
 
 def test_module_runs_as_the_script_does() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import resource
 import signal
 import subprocess
@@ -131,11 +133,86 @@ def test_altered_byte_and_other_files_are_refused(story: Path, capsys: pytest.Ca
     assert "missing.octavo" in refused(["ask", "missing.octavo", QUESTION], capsys)
 
 
-@pytest.mark.parametrize("data", [b"", b"a\x00b", b"\xff\xfe"])
-def test_bad_text_leaves_no_document(story: Path, data: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def outcome(file: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Code, output and error of a question to a document; an error is one line that names the file."""
+    code = main(["ask", file, QUESTION, "--max-tokens", "2", "--json"])
+    out, err = capsys.readouterr()
+    if code:
+        assert code == 1
+        assert out == ""
+        assert err.startswith(f"octavo: error: {file}: ")
+    assert err.count("\n") == (1 if err else 0)
+    return code, out, err
+
+
+def test_altered_document_answers_as_it_was_or_not_at_all(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_json(["read", story.name, "-o", "book.octavo"], capsys)
+    data = Path("book.octavo").read_bytes()
+    expected = json.loads(outcome("book.octavo", capsys)[1])
+    failures = 0
+    for place in [3, 70, *range(500, len(data), len(data) // 25), len(data) - 60]:
+        altered = bytearray(data)
+        altered[place] ^= 0x10
+        Path("altered.octavo").write_bytes(altered)
+        code, out, _ = outcome("altered.octavo", capsys)
+        failures += code
+        if not code:
+            found = json.loads(out)
+            assert (found["answer"], found["sources"]) == (expected["answer"], expected["sources"])
+    assert failures > 10
+
+
+def test_truncated_document_says_what_is_left_of_it(
+    long: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = whole.read_bytes()
+    seen = set()
+    for size in [0, 5, 64, 3000, *range(60_000, len(data), len(data) // 6), len(data) - 1]:
+        Path("cut.octavo").write_bytes(data[:size])
+        code = main(["ask", "cut.octavo", QUESTION, "--max-tokens", "1", "--model", "octavo-long"])
+        out, err = capsys.readouterr()
+        assert err.count("\n") <= 1
+        if code:
+            assert (code, out) == (1, "")
+            assert err.startswith("octavo: error: cut.octavo: ")
+            seen.add(err.split(": ")[3].split(" ")[0])
+        elif err:  # what is left is the document's beginning
+            assert err.startswith("octavo: note: cut.octavo: holds ")
+            seen.add("note")
+        else:  # only the index at the end is lost
+            seen.add("whole")
+    assert seen == {"the", "ends", "holds", "note", "whole"}
+    goes_on(whole, capsys, output="cut.octavo", cut=data[: len(data) * 3 // 4])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"a\x00b", "byte 1 is NUL, so this looks like a binary file; only UTF-8 text can be read"),
+        (b"\xff\xfe", "not UTF-8 text: byte 0 is 0xff"),
+    ],
+)
+def test_bad_text_leaves_no_document(
+    story: Path, data: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("bad.txt").write_bytes(data)
-    assert "bad.txt" in refused(["read", story.name, "bad.txt", "-o", "book.octavo"], capsys)
+    for line in (["read", story.name, "bad.txt", "-o", "book.octavo"], ["chat", "--doc", "bad.txt"]):
+        assert refused(line, capsys).startswith(f"octavo: error: bad.txt: {message}")
     assert not Path("book.octavo").exists()
+
+
+def test_name_that_no_document_can_keep_is_refused(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    story.rename("st\udcffory.txt")
+    for line in (["read", "st\udcffory.txt", "-o", "book.octavo"], ["ask", "st\udcffory.txt", QUESTION]):
+        assert "has no UTF-8 form" in refused(line, capsys)
+    assert not Path("book.octavo").exists()
+
+
+@pytest.mark.parametrize("output", ["/dev/null", "/dev/full", "pipe"])
+def test_what_is_no_regular_file_is_not_written(story: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe")
+    assert f"{output}: is no regular file" in refused(["read", story.name, "-o", output], capsys)
 
 
 @pytest.mark.parametrize("line", [["-o", "a.octavo"], ["story.txt"]])
@@ -180,12 +257,16 @@ def wait_for_pages(run: subprocess.Popen[str]) -> None:
     raise AssertionError("nothing was written within a minute")
 
 
-def goes_on(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def goes_on(
+    whole: Path, capsys: pytest.CaptureFixture[str], *, output: str = "long.octavo", cut: bytes | None = None
+) -> None:
     """The same command reads the rest only, and the document answers as one that was never stopped."""
-    found = run_json(["read", "long.txt", "-o", "long.octavo", "--model", "octavo-long"], capsys)
+    if cut is not None:
+        Path(output).write_bytes(cut)
+    found = run_json(["read", "long.txt", "-o", output, "--model", "octavo-long"], capsys)
     assert 0 < found["usage"]["reused_tokens"] < found["tokens"]
-    assert found["usage"]["read_tokens"] < found["tokens"]
-    answer = asked("long.octavo", capsys, "--model", "octavo-long")
+    assert found["usage"]["read_tokens"] == found["tokens"] - found["usage"]["reused_tokens"]
+    answer = asked(output, capsys, "--model", "octavo-long")
     assert answer == asked(str(whole), capsys, "--model", "octavo-long")
 
 
@@ -198,10 +279,27 @@ def test_interrupt_keeps_what_was_read_and_says_how_to_go_on(
         out, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert out == ""
-    assert err.startswith("octavo: interrupted; long.octavo keeps ")
-    assert err.rstrip().endswith("the same command goes on from there")
-    assert err.count("\n") == 1
+    said = re.fullmatch(
+        r"octavo: interrupted; long\.octavo keeps what was read, ([\d,]+) of ([\d,]+) tokens: "
+        r"the same command goes on from there\n",
+        err,
+    )
+    assert said
+    looked = run_json(["inspect", "long.octavo"], capsys)
+    assert [f"{looked[name]:,}" for name in ("tokens", "planned_tokens")] == list(said.groups())
     goes_on(whole, capsys)
+
+
+def test_interrupt_before_reading_leaves_no_document(
+    story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("octavo.load", stop)
+    assert main(["read", story.name, "-o", "book.octavo"]) == 130
+    assert capsys.readouterr() == ("", "octavo: interrupted before anything was read\n")
+    assert not Path("book.octavo").exists()
 
 
 def test_kill_keeps_what_was_read(long: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,7 +331,9 @@ def test_full_disk_is_one_line_and_keeps_what_was_read(
     )
     assert run.returncode == 1
     assert run.stdout == ""
-    assert run.stderr.startswith("octavo: error: ")
-    assert "long.octavo" in run.stderr
-    assert run.stderr.count("\n") == 1
+    assert re.fullmatch(
+        r"octavo: error: long\.octavo: no room for the [\d,]+ bytes of tokens [\d,]+ to [\d,]+ \([\d,]+ bytes are free,"
+        r" .*\); [\d,]+ tokens are kept; make room and read the same text again to go on\n",
+        run.stderr,
+    )
     goes_on(whole, capsys)

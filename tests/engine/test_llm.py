@@ -11,7 +11,7 @@ import torch
 
 import octavo
 from octavo.cache.layout import RowFormat
-from octavo.config.errors import CheckpointError, LimitError, TextError, UsageError
+from octavo.config.errors import CheckpointError, DocumentError, LimitError, TextError, UsageError
 from octavo.engine.answer import Finish
 from octavo.engine.llm import LLM, load
 from octavo.engine.texts import Text
@@ -57,6 +57,49 @@ def test_bfloat16_computes_nearly_the_same(tmp_path: Path) -> None:
     assert not torch.allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("engram", [None, "v1", "v41"])
+def test_float64_is_exact_from_end_to_end(tmp_path: Path, engram: str | None) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(engram=engram and tiny_engram(engram)), 1)
+    wide, exact = load(folder), load(folder, "float64")
+    assert (exact.pool.layout.main, exact.pool.layout.index) == (RowFormat.FP64, RowFormat.FP64)
+    whole = exact.logits(IDS)
+    assert whole.dtype == torch.float64
+    assert torch.allclose(wide.logits(IDS).double(), whole, rtol=0, atol=1e-3)
+    for chunk in (31, 129):
+        assert torch.allclose(exact.logits(IDS, chunk=chunk), whole, rtol=0, atol=1e-9)
+    state = exact.new_state()
+    stepped = torch.cat([exact.step(part, state) for part in IDS.split(100)])
+    assert torch.allclose(stepped, whole, rtol=0, atol=1e-9)
+    assert state.nbytes <= exact.pool.layout.total_bytes(len(IDS))
+
+
+def test_float64_documents_answer_and_open_only_in_float64(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model", tiny_config(), 1)
+    exact = load(folder, "float64")
+    with exact.read(STORY) as doc:
+        expected = doc.ask("Who?", max_tokens=4)
+        assert expected.sources
+        doc.save(tmp_path / "story.octavo")
+    with exact.open(tmp_path / "story.octavo") as doc:
+        found = doc.ask("Who?", max_tokens=4)
+    assert (found.token_ids, found.sources) == (expected.token_ids, expected.sources)
+    with pytest.raises(DocumentError, match="another model"):
+        load(folder).open(tmp_path / "story.octavo")
+
+
+@pytest.mark.parametrize(("main", "index"), [("fp8", "fp4"), ("fp32", "bf16"), (None, "fp8")])
+def test_float64_reads_rows_stored_shorter(tmp_path: Path, main: str | None, index: str) -> None:
+    config = tiny_config(engram=tiny_engram("v1"))
+    exact = load(write_tiny_model(tmp_path, config, 1), "float64", main=main, index=index)
+    few, many = exact.logits(IDS, chunk=200), exact.logits(IDS, chunk=31)
+    assert torch.allclose(few, many, rtol=0, atol=1e-9)
+    state = exact.new_state()
+    exact.step(IDS, state)
+    layout = exact.pool.layout
+    assert state.nbytes <= layout.total_bytes(len(IDS))
+    assert sum(tail.conv.nbytes for tail in state.tails if tail.conv is not None) == layout.fixed_bytes.engram
+
+
 def test_row_formats_of_the_cache_are_a_choice(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path, tiny_config(), 1)
     small = load(folder, main="fp8", index="fp4")
@@ -78,7 +121,7 @@ def test_cache_bytes_are_those_of_the_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "float64"}, "dtype is 'float64'"),
+        ({"dtype": "float16"}, "dtype is 'float16'; it must be one of float64, float32, bfloat16"),
         ({"dtype": "int8"}, "dtype is 'int8'"),
         ({"main": "fp2"}, "row format is 'fp2'"),
     ],
@@ -212,6 +255,25 @@ def test_bad_file_among_good_ones_names_itself_and_writes_nothing(llm: LLM, tmp_
     bad.write_bytes(data)
     with pytest.raises(TextError, match=r"bad\.txt"):
         llm.read([good, bad], output=output)
+    assert not output.exists()
+
+
+def test_the_context_of_a_million_tokens_is_reached_and_not_passed(tmp_path: Path) -> None:
+    """1,048,576 tokens, BOS among them, begin to be read; one more is refused before anything is written."""
+    llm = tiny_llm(tmp_path / "model", max_position_embeddings=1_048_576)
+    text = "zq" * 524_287 + "z"  # a token a letter
+    totals: list[int] = []
+
+    def stop(done: int, total: int, cache_bytes: int) -> None:
+        totals.append(total)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        llm.read(text, progress=stop)
+    assert totals == [1_048_576]
+    output = tmp_path / "book.octavo"
+    with pytest.raises(LimitError, match="1,048,577 tokens; the context of this model ends at 1,048,576"):
+        llm.read(text + "z", output=output, progress=stop)
     assert not output.exists()
 
 

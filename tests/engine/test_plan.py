@@ -125,7 +125,7 @@ def test_unreadable_contexts(text: Any) -> None:
         ({"context": "2M"}, LimitError, "context is 2097152 tokens"),
         ({"model": "huge"}, ConfigError, "unknown preset"),
         ({"hardware": "abacus"}, ConfigError, "unknown hardware"),
-        ({"main": "int3"}, ConfigError, "main is 'int3'; it must be one of fp32, bf16, fp8, fp4"),
+        ({"main": "int3"}, ConfigError, "main is 'int3'; it must be one of fp64, fp32, bf16, fp8, fp4"),
         ({"main": "fp4"}, ConfigError, "main is fp4"),
         ({"weights": "int3"}, ConfigError, "weights is 'int3'; it must be one of stored, fp32, bf16"),
     ],

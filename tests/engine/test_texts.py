@@ -83,6 +83,8 @@ def test_empty_string_and_lone_surrogate_are_refused() -> None:
         gather_texts("")
     with pytest.raises(TextError, match=r"text 2: character 1 is the lone surrogate"):
         gather_texts(["fine", "a\ud800"])
+    with pytest.raises(TextError, match=r"the name 'a\\udcff\.txt': character 1 is the lone surrogate"):
+        gather_texts(Text(name="a\udcff.txt", text="fine"))
 
 
 def test_order_of_a_document(tokenizer: Tokenizer) -> None:

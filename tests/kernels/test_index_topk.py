@@ -139,6 +139,19 @@ def test_scores_are_at_least_single_precision(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(("queries", "stored"), [
+    (torch.float64, torch.float32), (torch.float64, torch.bfloat16), (torch.float32, torch.float64),
+])  # fmt: skip
+def test_keys_may_be_stored_in_another_precision(queries: torch.dtype, stored: torch.dtype) -> None:
+    q, w, keys = draw(1, 60, 15)
+    expected = expected_picks(q, w, keys, first=0, ratio=4, k=4)
+    q, w, keys = q.to(queries), w.to(queries), keys.to(stored)
+    assert index_scores(q, w, keys).dtype == queries
+    assert gathered_scores(q, w, DenseRows(keys).gather(torch.zeros(1, 60, 2, dtype=torch.int64))).dtype == queries
+    assert as_sets(index_topk(q, w, DenseRows(keys), first=0, ratio=4, k=4)) == expected
+
+
+@pytest.mark.usefixtures("small_tiles")
 def test_keys_in_pages_give_the_same_picks() -> None:
     pool = PagePool(CacheLayout(tiny_config()), capacity_tokens=256)
     key = (1, "index")

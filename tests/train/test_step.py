@@ -4,6 +4,7 @@ gate."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from octavo.cache.view import View
 from octavo.model.block import Block
 from octavo.model.transformer import Transformer
 from octavo.train.optim import OptimConfig
+from octavo.train.parallel import Ranks
 from octavo.train.step import Batch, LossWeights, recompute_layers, train_step
 from tests.support.training import ROW, fresh, plan_of, random_batch, small_config
 
@@ -127,10 +129,63 @@ def test_predictor_loss_is_the_token_after_next() -> None:
         hidden, _ = model.mtp[0].predict(streams, model.embed(following), following, view, model.rotary)
         logits = (hidden @ model.head.weight.T).view(rows, ROW, -1)[:, :-2]
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.tokens[:, 2:], reduction="none")
-        expected = (losses * batch.weight[:, 2:]).sum() / batch.weight[:, 1:].sum()
+        expected = (losses * batch.weight[:, 2:]).sum() / batch.weight[:, 2:].sum()
     without = train_step_total(model, batch, LossWeights(mtp=0.0, index=0.0, balance=0.0))
     with_it = train_step_total(model, batch, LossWeights(mtp=0.5, index=0.0, balance=0.0))
     torch.testing.assert_close(with_it - without, 0.5 * expected, rtol=1e-4, atol=1e-5)
+
+
+def weighed(batch: Batch, second: float) -> Batch:
+    """The batch with this weight on every row's second token, which the predictor of the token after next never has as
+    a target."""
+    batch.weight[:, 1] = second
+    return batch
+
+
+@pytest.mark.parametrize("second", [0.0, 0.1, 20.0])
+def test_predictor_loss_is_a_mean_over_its_own_targets(second: float) -> None:
+    """What only the next-token loss sees must not change the predictor's share."""
+    model, _ = warmed(num_nextn_predict_layers=1)
+    batch = weighed(random_batch(seed=3), second)
+    found = [train_step_total(model, batch, LossWeights(mtp=m, index=0.0, balance=0.0)) for m in (0.0, 1.0)]
+    plain = weighed(random_batch(seed=3), 0.0)
+    expected = [train_step_total(model, plain, LossWeights(mtp=m, index=0.0, balance=0.0)) for m in (0.0, 1.0)]
+    torch.testing.assert_close(found[1] - found[0], expected[1] - expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_predictor_without_targets_adds_nothing() -> None:
+    model, optimizer = warmed(num_nextn_predict_layers=1)
+    batch = random_batch(seed=3)
+    batch.weight[:] = 0.0
+    report = train_step(model, optimizer, [weighed(batch, 1.0)], plan_of(), LossWeights())
+    assert int(report.skipped) == 0
+    assert bool(report.grad_norm.isfinite())
+
+
+class Twins(Ranks):
+    """Two ranks that bring the same batches: every sum is twice this rank's part."""
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            tensor.mul_(2)
+
+
+def test_predictor_loss_is_one_mean_over_batches_and_ranks() -> None:
+    whole_model, whole_optimizer = warmed(num_nextn_predict_layers=1)
+    model, optimizer = warmed(num_nextn_predict_layers=1)
+    parts = [weighed(random_batch(2, seed=9), 20.0), random_batch(2, seed=10)]
+    parts[1].weight[:] *= 0.1  # the parts weigh differently, so that a mean of means would show
+    joined = Batch(
+        tokens=torch.cat([p.tokens for p in parts]),
+        weight=torch.cat([p.weight for p in parts]),
+        positions=torch.cat([p.positions for p in parts]),
+    )
+    free = LossWeights(clip=math.inf, balance=0.0, index=0.0)
+    train_step(whole_model, whole_optimizer, [joined], plan_of(), free)
+    train_step(model, optimizer, parts, plan_of(), free, ranks=Twins(count=2))
+    found = gradients(model)
+    for name, grad in gradients(whole_model).items():
+        torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=2e-6, msg=name)
 
 
 def train_step_total(model: Transformer, batch: Batch, weights: LossWeights) -> Tensor:

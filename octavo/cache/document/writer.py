@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,11 @@ class DocumentWriter:
         path, head = Path(path), header.to_bytes()
         file = _open_locked(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            _write_all(file, [head])
-        except OSError as error:
+            _write_head(path, file, head)
+        except BaseException:
             os.close(file)
             path.unlink()
-            raise _failure(path, error, len(head), 0) from error
+            raise
         return cls(path, file, header, Catalog(len(head), path))
 
     @classmethod
@@ -73,7 +74,7 @@ class DocumentWriter:
         try:
             size = os.fstat(file).st_size
             if size < len(head) and os.pread(file, size, 0) == head[:size]:  # creating it was interrupted
-                _write_all(file, [head])
+                _write_head(path, file, head)
                 return cls(path, file, header, Catalog(len(head), path))
             data, found, catalog = load_file(path)
             found.require(header, path)
@@ -242,10 +243,14 @@ def _open_locked(path: Path, flags: int) -> int:
     except OSError as error:
         raise DocumentError(f"{path}: cannot be opened for writing: {error.strerror or error}") from error
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise DocumentError(f"{path}: is no regular file; a document can be written to none other")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BaseException as error:
         os.close(file)
-        raise DocumentError(f"{path}: another process is writing it") from error
+        if isinstance(error, OSError):
+            raise DocumentError(f"{path}: another process is writing it") from error
+        raise
     return file
 
 
@@ -254,6 +259,13 @@ def _write_all(file: int, pieces: Sequence[bytes | memoryview]) -> None:
         view = memoryview(piece)
         while len(view):
             view = view[os.write(file, view) :]
+
+
+def _write_head(path: Path, file: int, head: bytes) -> None:
+    try:
+        _write_all(file, [head])
+    except OSError as error:
+        raise _failure(path, error, len(head), 0) from error
 
 
 def _failure(path: Path, error: OSError, size: int, length: int, what: str = "the head") -> DocumentError:

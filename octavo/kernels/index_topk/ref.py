@@ -10,8 +10,9 @@ from octavo.kernels.dispatch import fusable
 from octavo.kernels.rows import Rows
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+def _wide(x: Tensor, q: Tensor) -> Tensor:
+    """`x` in FP64 for queries in FP64, else in FP32: keys come as the cache stores them."""
+    return x.double() if q.dtype == torch.float64 else x.float()
 
 
 def index_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
@@ -20,8 +21,8 @@ def index_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
     n = keys.shape[1]
     if dispatch.trains_on_gpu(q):
         return _scores_by_head(q, w, keys)
-    dots = torch.matmul(_wide(q).reshape(B, S * I, J), _wide(keys).transpose(1, 2)).relu()
-    return torch.matmul(_wide(w).reshape(B * S, 1, I), dots.view(B * S, I, n)).view(B, S, n)
+    dots = torch.matmul(_wide(q, q).reshape(B, S * I, J), _wide(keys, q).transpose(1, 2)).relu()
+    return torch.matmul(_wide(w, q).reshape(B * S, 1, I), dots.view(B * S, I, n)).view(B, S, n)
 
 
 @fusable
@@ -29,15 +30,15 @@ def _scores_by_head(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
     """One head after the other, so that no product of all heads is kept."""
     total = torch.zeros((), dtype=torch.float32, device=q.device)
     for i in range(q.shape[2]):
-        dots = torch.matmul(_wide(q[:, :, i]), _wide(keys).transpose(1, 2)).relu()
-        total = total + _wide(w[:, :, i : i + 1]) * dots
+        dots = torch.matmul(_wide(q[:, :, i], q), _wide(keys, q).transpose(1, 2)).relu()
+        total = total + _wide(w[:, :, i : i + 1], q) * dots
     return total
 
 
 def gathered_scores(q: Tensor, w: Tensor, keys: Tensor) -> Tensor:
     """The same for keys [B, S, k, J] chosen per query, [B, S, k]."""
-    dots = torch.matmul(_wide(q), _wide(keys).transpose(2, 3)).relu()
-    return torch.matmul(_wide(w).unsqueeze(2), dots).squeeze(2)
+    dots = torch.matmul(_wide(q, q), _wide(keys, q).transpose(2, 3)).relu()
+    return torch.matmul(_wide(w, q).unsqueeze(2), dots).squeeze(2)
 
 
 def visible_counts(first: int, S: int, ratio: int, device: torch.device) -> Tensor:

@@ -214,6 +214,12 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         DocumentWriter.create(tmp_path / "none" / "a.octavo", header())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_what_is_no_regular_file_is_refused() -> None:
+    with pytest.raises(DocumentError, match="/dev/full: is no regular file"):
+        DocumentWriter.resume("/dev/full", header())
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.octavo"
     with DocumentWriter.create(path, header()) as writer:
@@ -308,6 +314,15 @@ def test_a_full_disk_keeps_what_was_read(tmp_path: Path, room: int) -> None:
         assert_whole(path, tokens)
     else:
         assert room == 300
+
+
+def test_a_disk_still_full_is_named_when_a_head_is_completed(tmp_path: Path) -> None:
+    path, head = tmp_path / "a.octavo", header().to_bytes()
+    path.write_bytes(head[:100])
+    with room_for(200), pytest.raises(DocumentError, match=r"a\.octavo: no room for the [\d,]+ bytes of the head"):
+        DocumentWriter.resume(path, header())
+    go_on(path, 300)
+    assert_whole(path, 300)
 
 
 def test_a_full_disk_leaves_the_writer_usable(tmp_path: Path) -> None:
