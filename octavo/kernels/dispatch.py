@@ -58,9 +58,9 @@ def loops_on_cpu(x: Tensor, *, tokens: int = 0) -> bool:
     One loop passes once over what torch passes over with every operation, and is one call where torch makes ten.
     `tokens` is given by operations whose products torch does better for many tokens.
     """
-    if tokens > _FEW or not x.numel() or torch.is_grad_enabled():
+    if tokens > _FEW or torch.is_grad_enabled() or x.dtype != torch.float32 or not x.is_cpu:
         return False
-    return x.device.type == "cpu" and x.dtype == torch.float32 and body() is Body.FAST
+    return x.numel() > 0 and _BODY.get() is Body.FAST
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from octavo.cache.view import Controls, Group, View
 from octavo.config.model import LayerKind, ModelConfig
+from octavo.kernels.linear import grouped_linear
 from octavo.kernels.rope import norm_rotate, rotate
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Picked, Selection
@@ -120,10 +121,7 @@ class Attention(nn.Module):
 
     def _project_out(self, o: Tensor) -> Tensor:
         """Grouped low-rank output: [T, H, K] -> [T, D]."""
-        grouped = o.reshape(o.shape[0], self.groups, -1).transpose(0, 1)
-        weight = self.wo_a.weight.to(o.dtype).view(self.groups, self.rank, -1)
-        latent = torch.bmm(grouped, weight.transpose(1, 2)).transpose(0, 1).flatten(1)
-        return self.wo_b(latent)
+        return self.wo_b(grouped_linear(o.reshape(o.shape[0], self.groups, -1), self.wo_a.weight))
 
 
 def _rows(packed: Tensor, group: Group) -> Tensor:

@@ -57,9 +57,13 @@ class Block(nn.Module):
             streams = self.engram(streams, tokens, view, compressed)
         key = ("rotary", self.ratio > 0, streams.dtype)
         table = view.once(key, lambda: rotary.table(view.positions, self.ratio, streams.dtype))
-        pre, post, comb = hyper.mix(streams, self.hc_attn_fn, self.hc_attn_base, self.hc_attn_scale, **self._hyper)
-        attended = self.attn(self.attn_norm(hyper.read(streams, pre)), view, rotary, table)
+        x, post, comb = hyper.enter(
+            streams, self.hc_attn_fn, self.hc_attn_base, self.hc_attn_scale, self.attn_norm.weight, **self._hyper
+        )
+        attended = self.attn(x, view, rotary, table)
         streams = hyper.write(streams, attended.out, post, comb)
-        pre, post, comb = hyper.mix(streams, self.hc_ffn_fn, self.hc_ffn_base, self.hc_ffn_scale, **self._hyper)
-        out, load = self.ffn(self.ffn_norm(hyper.read(streams, pre)), tokens, load=view.controls.load)
+        x, post, comb = hyper.enter(
+            streams, self.hc_ffn_fn, self.hc_ffn_base, self.hc_ffn_scale, self.ffn_norm.weight, **self._hyper
+        )
+        out, load = self.ffn(x, tokens, load=view.controls.load)
         return hyper.write(streams, out, post, comb), BlockReport(attended.index_loss, attended.mass, load)

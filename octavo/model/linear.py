@@ -7,9 +7,9 @@ not cover: quantised storage (`checkpoint`).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from octavo.kernels.linear import linear
 from octavo.kernels.quant import simulate_fp8
 
 ACTIVATION_GROUP = 128  # channels that share one power-of-two scale in the simulated FP8 input
@@ -25,7 +25,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        return F.linear(round_input(x, self.simulate), self.weight.to(x.dtype))
+        return linear(round_input(x, self.simulate), self.weight)
 
 
 def round_input(x: Tensor, simulate: bool) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.config.model import ModelConfig
-from octavo.kernels.experts import experts, swiglu
+from octavo.kernels.experts import experts, mlp
 from octavo.kernels.experts.ref import keep
 from octavo.kernels.quant import simulate_fp8
 from octavo.kernels.route import Routing, route
@@ -68,11 +68,18 @@ class SharedExpert(nn.Module):
         self.w1 = Linear(D, F, simulate=sim)
         self.w3 = Linear(D, F, simulate=sim)
         self.w2 = Linear(F, D, simulate=sim)
-        self.limit = config.swiglu_limit
+        self.limit, self.simulate = config.swiglu_limit, sim
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, D] -> [T, D]."""
-        return self.w2(swiglu(self.w1(x), self.w3(x), self.limit))
+        return mlp(
+            round_input(x, self.simulate),
+            self.w1.weight,
+            self.w3.weight,
+            self.w2.weight,
+            limit=self.limit,
+            round_hidden=_round_hidden if self.simulate else keep,
+        )
 
 
 class MoE(nn.Module):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octavo.cache.view import View
 from octavo.config.model import DraftKind, ModelConfig
 from octavo.kernels import hyper
+from octavo.kernels.linear import linear
 from octavo.model.block import Block, BlockReport
 from octavo.model.embed import Embedding
 from octavo.model.linear import Linear
@@ -81,5 +81,4 @@ class Transformer(nn.Module):
     def logits(self, streams: Tensor) -> Tensor:
         """Streams [R, M, D] -> logits [R, V], at least FP32."""
         hidden = self.merge(streams)
-        wide = hidden if hidden.dtype == torch.float64 else hidden.float()
-        return F.linear(wide, self.head.weight.to(wide.dtype))
+        return linear(hidden if hidden.dtype == torch.float64 else hidden.float(), self.head.weight)

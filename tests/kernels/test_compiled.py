@@ -12,7 +12,8 @@ from torch import Tensor
 from octavo.kernels import dispatch, hyper
 from octavo.kernels.compiled import in_halves
 from octavo.kernels.dispatch import Body, use
-from octavo.kernels.experts import experts
+from octavo.kernels.experts import experts, mlp
+from octavo.kernels.hadamard import hadamard
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.rope import norm_rotate, rope_table, rotate
 from octavo.kernels.route import route
@@ -42,6 +43,9 @@ def test_stream_mixing(T: int) -> None:
     streams, y = torch.randn(T, 4, 32), torch.randn(T, 32)
     fn, base, scale = torch.randn(24, 128) * 0.1, torch.randn(24), torch.rand(3) + 0.5
     both(lambda: hyper.mix(streams, fn, base, scale, **HYPER))
+    gain = torch.rand(32)
+    both(lambda: hyper.enter(streams, fn, base, scale, gain, **HYPER))
+    both(lambda: hyper.enter(y.unsqueeze(1).expand(-1, 4, -1), fn, base, scale, gain, **HYPER))
     pre, post, comb = torch.rand(T, 4), torch.rand(T, 4), torch.rand(T, 4, 4)
     both(lambda: hyper.read(streams, pre))
     both(lambda: hyper.write(streams, y, post, comb))
@@ -60,6 +64,13 @@ def test_norm_and_rotation(T: int) -> None:
     both(lambda: rotate(x[:, 0].unsqueeze(0), cos.unsqueeze(0), sin.unsqueeze(0)))
     both(lambda: rotate(torch.stack((x[:, 0], x[:, 1])), cos.unsqueeze(0), sin.unsqueeze(0)))  # no run of rows: plain
     both(lambda: norm_rotate(x, None, *wide, eps=1e-6))
+    both(lambda: norm_rotate(x, weight, *wide, eps=1e-6))
+
+
+@pytest.mark.parametrize("width", [1, 2, 64])
+def test_hadamard(T: int, width: int) -> None:
+    x = torch.randn(T, 3, width)
+    both(lambda: hadamard(x))
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -78,6 +89,7 @@ def test_chosen_experts(T: int, limit: float | None) -> None:
     x, w1, w3, w2 = torch.randn(T, 8), torch.randn(5, 12, 8), torch.randn(5, 12, 8), torch.randn(5, 8, 12)
     chosen, weights = torch.randint(0, 5, (T, 2)), torch.rand(T, 2)
     both(lambda: experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit))
+    both(lambda: mlp(x, w1[0], w3[0], w2[0], limit=limit))
 
 
 @pytest.mark.parametrize("kind", ["window", "all", "listed", "listed apart"])

@@ -12,7 +12,7 @@ from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagedRows, PagePool
 from octavo.kernels import dispatch
 from octavo.kernels.dispatch import Body, use
-from octavo.kernels.index_topk import gathered_scores, index_scores, index_topk, ref, select_topk, streaming
+from octavo.kernels.index_topk import gathered_scores, index_scores, index_topk, loops, ref, select_topk, streaming
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Masked, Picked
 from tests.support.tiny import tiny_config
@@ -203,3 +203,30 @@ def test_selection_is_listed_here_and_marked_while_training_on_a_gpu(monkeypatch
     for s in range(40):
         index = listed.index[0, s]
         assert marked.seen[0, s].nonzero().flatten().tolist() == sorted(index[index >= 0].tolist())
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 8, 9, 40, 60])
+@pytest.mark.parametrize(("first", "S"), [(0, 1), (3, 2), (50, 1), (0, 90), (3, 90), (50, 90)])
+def test_loops_on_ties_and_borders(first: int, S: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_QUERIES", 12), ("_TILE", 4)):
+        monkeypatch.setattr(loops, name, value)
+    q, w, keys = draw(1, S, max((first + S) // 4, 1), seed=k)
+    with torch.no_grad():
+        assert loops.fits(q, DenseRows(keys))
+        picks = index_topk(q, w, DenseRows(keys), first=first, ratio=4, k=k)
+        apart = index_topk(q, w, DenseRows(keys.double()), first=first, ratio=4, k=k)
+    assert as_sets(picks) == as_sets(apart) == expected_picks(q, w, keys, first=first, ratio=4, k=k)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-30, 1.0, 1e30, 3e38])
+@pytest.mark.parametrize("S", [1, 40])
+def test_loops_on_scores_of_any_size(spread: float, S: int) -> None:
+    """Bins of no width, of all widths, and one score far from all others."""
+    values = torch.randn(1, 3000, 1) * spread
+    values[0, 17] = 3e38
+    q, w = torch.ones(1, S, 2, 1), torch.tensor([0.5, -0.5]).expand(1, S, 2)
+    q[:, :, 1] = -1  # relu(v) - relu(-v): the key itself, halved
+    with torch.no_grad():
+        picks = index_topk(q, w, DenseRows(values), first=12000, ratio=4, k=50)
+    ranked = (values[0, :, 0] * 0.5).sort(descending=True, stable=True).indices[:50]
+    assert as_sets(picks) == [[set(ranked.tolist())] * S]

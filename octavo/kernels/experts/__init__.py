@@ -5,7 +5,9 @@ round_hidden) -> [T, D]`, at least FP32: the sum over a, with e = chosen[t, a], 
 x, limit)) * clamp(w3_e x, -limit, limit)). A repeated expert counts each time. `limit` None means no clamp.
 `round_hidden` is applied to the input of w2 (the FP8 simulation; default: unchanged; `dense` rounds the parts of a
 repeated expert as one). Matrix products run in x's dtype, the sum over experts in FP32 (in `dense`: inside the
-product). `swiglu(gate, up, limit)` is the activation alone. T = 0 gives an empty result. Not in place.
+product). `swiglu(gate, up, limit)` is the activation alone; `mlp(x [T, D], w1 [F, D], w3 [F, D], w2 [D, F], *, limit,
+round_hidden) -> [T, D]` in x's dtype is one expert that every token passes with weight 1. T = 0 gives an empty result.
+Not in place.
 
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;
 `gathered` collects the chosen experts' weights when tokens are few, `loops` reads them in place (CPU); `dense` computes
@@ -14,10 +16,11 @@ every expert and masks, which is faster on a GPU while all experts together are 
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.experts import fast, ref
+from octavo.kernels.experts import fast, loops, ref
 from octavo.kernels.experts.ref import Rounding, keep, swiglu
 
 _DENSE_WIDTH = 4096  # experts x width up to which computing all of them beats sorting on a GPU
@@ -41,12 +44,20 @@ def experts(
     if x.is_cuda and w1.shape[0] * w1.shape[1] <= _DENSE_WIDTH:
         return fast.dense(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     if dispatch.loops_on_cpu(x, tokens=x.shape[0]) and w1.dtype == x.dtype and round_hidden is keep:
-        from octavo.kernels.experts import loops
-
         return loops.chosen_only(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit)
     if x.shape[0] <= _FEW_TOKENS:
         return fast.gathered(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     return fast.grouped(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
 
 
-__all__ = ["experts", "swiglu"]
+def mlp(
+    x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None, round_hidden: Rounding = keep
+) -> Tensor:
+    """See the package docstring for the contract."""
+    if dispatch.loops_on_cpu(x, tokens=x.shape[0]) and w1.dtype == x.dtype and round_hidden is keep:
+        return loops.mlp(x, w1, w3, w2, limit=limit)
+    hidden = swiglu(F.linear(x, w1.to(x.dtype)), F.linear(x, w3.to(x.dtype)), limit)
+    return F.linear(round_hidden(hidden), w2.to(x.dtype))
+
+
+__all__ = ["experts", "mlp", "swiglu"]

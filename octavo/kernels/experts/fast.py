@@ -24,23 +24,21 @@ def grouped(
     limit: float | None,
     round_hidden: Rounding = keep,
 ) -> Tensor:
-    """Tokens sorted by expert; one set of products per expert that any token chose."""
+    """Tokens sorted by expert; one set of products per expert that any token chose, all else over all tokens at once."""
     T, A = chosen.shape
+    if T == 0:
+        return torch.zeros(0, x.shape[1], dtype=_wide(x.dtype), device=x.device)
     order = chosen.flatten().argsort(stable=True)
-    token = order // A
     counts = torch.bincount(chosen.flatten(), minlength=w1.shape[0]).tolist()
-    scaled = weights.flatten().index_select(0, order).to(x.dtype).unsqueeze(1)
-    out = torch.zeros(T, x.shape[1], dtype=_wide(x.dtype), device=x.device)
-    start = 0
-    for e, count in enumerate(counts):
-        if count == 0:
-            continue
-        rows = token[start : start + count]
-        xe = x.index_select(0, rows)
-        hidden = swiglu(xe @ w1[e].to(x.dtype).T, xe @ w3[e].to(x.dtype).T, limit) * scaled[start : start + count]
-        out = out.index_add(0, rows, (round_hidden(hidden) @ w2[e].to(x.dtype).T).to(out.dtype))
-        start += count
-    return out
+    hit = [e for e, count in enumerate(counts) if count]
+    cuts = [counts[e] for e in hit]
+    parts = list(zip(hit, x.index_select(0, order // A).split(cuts), strict=True))
+    gate = torch.cat([part @ w1[e].to(x.dtype).T for e, part in parts])
+    up = torch.cat([part @ w3[e].to(x.dtype).T for e, part in parts])
+    hidden = swiglu(gate, up, limit) * weights.flatten().index_select(0, order).to(x.dtype).unsqueeze(1)
+    hiddens = round_hidden(hidden).split(cuts)
+    out = torch.cat([part @ w2[e].to(x.dtype).T for e, part in zip(hit, hiddens, strict=True)])
+    return out.index_select(0, order.argsort()).to(_wide(x.dtype)).view(T, A, -1).sum(1)
 
 
 def gathered(

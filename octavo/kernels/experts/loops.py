@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.compiled import loop
+from octavo.kernels.linear.loops import dot
 
 
 def chosen_only(
@@ -23,23 +24,35 @@ def chosen_only(
     return torch.from_numpy(out)
 
 
+def mlp(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None) -> Tensor:
+    """See the package docstring for the contract; nothing is rounded on the way."""
+    out = np.zeros(tuple(x.shape), dtype=np.float32)
+    bound = np.float32(math.inf if limit is None else limit)
+    _everyone(x.contiguous().numpy(), w1.numpy(), w3.numpy(), w2.numpy(), bound, out)
+    return torch.from_numpy(out)
+
+
+@loop
+def _expert(x, w1, w3, w2, weight, limit, hidden, out):
+    """Add one expert's output for one token."""
+    for f in range(len(w1)):
+        gate, up = min(dot(w1[f], x), limit), max(min(dot(w3[f], x), limit), -limit)
+        hidden[f] = gate / (np.float32(1.0) + np.float32(math.exp(-gate))) * up * weight
+    for d in range(len(w2)):
+        out[d] += dot(w2[d], hidden)
+
+
 @loop
 def _experts(x, w1, w3, w2, chosen, weights, limit, out):
-    T, D = x.shape
-    F = w1.shape[1]
-    hidden = np.empty(F, dtype=np.float32)
-    for t in range(T):
+    hidden = np.empty(w1.shape[1], dtype=np.float32)
+    for t in range(len(x)):
         for a in range(chosen.shape[1]):
             e = chosen[t, a]
-            for f in range(F):
-                gate, up = np.float32(0.0), np.float32(0.0)
-                for d in range(D):
-                    gate += w1[e, f, d] * x[t, d]
-                    up += w3[e, f, d] * x[t, d]
-                gate, up = min(gate, limit), max(min(up, limit), -limit)
-                hidden[f] = gate / (np.float32(1.0) + np.float32(math.exp(-gate))) * up * weights[t, a]
-            for d in range(D):
-                total = np.float32(0.0)
-                for f in range(F):
-                    total += w2[e, d, f] * hidden[f]
-                out[t, d] += total
+            _expert(x[t], w1[e], w3[e], w2[e], weights[t, a], limit, hidden, out[t])
+
+
+@loop
+def _everyone(x, w1, w3, w2, limit, out):
+    hidden = np.empty(len(w1), dtype=np.float32)
+    for t in range(len(x)):
+        _expert(x[t], w1, w3, w2, np.float32(1.0), limit, hidden, out[t])

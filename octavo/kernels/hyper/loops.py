@@ -1,14 +1,20 @@
-"""Hyper-connection mixing as loops over tokens: FP32, no gradient."""
+"""Hyper-connection mixing as loops over tokens, on the CPU: FP32, no gradient.
+
+Covers: the coefficients from the raw product (`gates`), `read`, `write`, and all that begins a sublayer for a handful
+of tokens (`enter`). Does not cover: the raw product of many tokens, which torch does better.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.linear.loops import dot
 
 
 def gates(
@@ -17,40 +23,54 @@ def gates(
     """pre [T, M], post [T, M] and comb [T, M, M] from the raw product of the streams with `fn`."""
     T, M, _ = streams.shape
     pre, post, comb = (np.empty(shape, dtype=np.float32) for shape in ((T, M), (T, M), (T, M, M)))
-    _gates(
-        streams.reshape(T, -1).numpy(), raw.numpy(), base.numpy(), scale.numpy(), iters, np.float32(eps),
+    run = partial(
+        _gates, streams.reshape(T, -1).numpy(), raw.numpy(), base.numpy(), scale.numpy(), iters, np.float32(eps),
         np.float32(norm_eps), pre, post, comb,
     )  # fmt: skip
+    in_halves(run, T)
     return torch.from_numpy(pre), torch.from_numpy(post), torch.from_numpy(comb)
+
+
+def enter(
+    streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor, *, iters: int, eps: float, norm_eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [T, D], post [T, M] and comb [T, M, M] of a handful of tokens."""
+    T, M, D = streams.shape
+    x, post, comb = (np.empty(shape, dtype=np.float32) for shape in ((T, D), (T, M), (T, M, M)))
+    _enter(
+        streams.contiguous().numpy(), fn.numpy(), base.numpy(), scale.numpy(), gain.numpy(), iters, np.float32(eps),
+        np.float32(norm_eps), x, post, comb,
+    )  # fmt: skip
+    return torch.from_numpy(x), torch.from_numpy(post), torch.from_numpy(comb)
 
 
 def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     """post (x) y + comb^T streams, [T, M, D]."""
     out = np.empty(tuple(streams.shape), dtype=np.float32)
-    _write(streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy(), out)
+    given = streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy()
+    in_halves(partial(_write, *given, out), len(out))
     return torch.from_numpy(out)
 
 
 def read(streams: Tensor, pre: Tensor) -> Tensor:
     """Weighted sum of the streams, [T, D]."""
     out = np.empty((streams.shape[0], streams.shape[2]), dtype=np.float32)
-    _read(streams.contiguous().numpy(), pre.numpy(), out)
+    in_halves(partial(_read, streams.contiguous().numpy(), pre.numpy(), out), len(out))
     return torch.from_numpy(out)
 
 
 @loop
-def _gates(streams, raw, base, scale, iters, eps, norm_eps, pre, post, comb):
-    T, M = pre.shape
-    one = np.float32(1.0)
-    for t in range(T):
-        square = np.float32(0.0)
-        for d in range(streams.shape[1]):
-            square += streams[t, d] * streams[t, d]
+def _gates(streams, raw, base, scale, iters, eps, norm_eps, pre, post, comb, start, stop):
+    M = pre.shape[1]
+    one, two = np.float32(1.0), np.float32(2.0)
+    by_row, by_column = np.empty(M, dtype=np.float32), np.empty(M, dtype=np.float32)
+    for t in range(start, stop):
+        square = dot(streams[t], streams[t])
         rho = one / np.float32(math.sqrt(square / np.float32(streams.shape[1]) + norm_eps))
         for j in range(M):
-            pre[t, j] = one / (one + np.float32(math.exp(-(raw[t, j] * rho * scale[0] + base[j])))) + eps
             at = M + j
-            post[t, j] = np.float32(2.0) / (one + np.float32(math.exp(-(raw[t, at] * rho * scale[1] + base[at]))))
+            pre[t, j] = one / (one + np.float32(math.exp(-(raw[t, j] * rho * scale[0] + base[j])))) + eps
+            post[t, j] = two / (one + np.float32(math.exp(-(raw[t, at] * rho * scale[1] + base[at]))))
         c = comb[t]
         for i in range(M):
             top = np.float32(-np.inf)
@@ -64,26 +84,51 @@ def _gates(streams, raw, base, scale, iters, eps, norm_eps, pre, post, comb):
                 total += c[i, j]
             for j in range(M):
                 c[i, j] = c[i, j] / total + eps
-        for step in range(iters):
-            if step:
-                for i in range(M):
-                    total = eps
-                    for j in range(M):
-                        total += c[i, j]
-                    for j in range(M):
-                        c[i, j] /= total
-            for j in range(M):
-                total = eps
-                for i in range(M):
-                    total += c[i, j]
-                for i in range(M):
-                    c[i, j] /= total
+        _sinkhorn(c, iters, eps, by_row, by_column)
 
 
 @loop
-def _write(streams, y, post, comb, out):
+def _sinkhorn(c, iters, eps, by_row, by_column):
+    """Column steps with row steps between. What they leave of c[i, j] is by_row[i] c[i, j] by_column[j]."""
+    M = len(c)
+    by_row[:], by_column[:] = np.float32(1.0), np.float32(1.0)
+    for step in range(iters):
+        if step:
+            for i in range(M):
+                total = np.float32(0.0)
+                for j in range(M):
+                    total += c[i, j] * by_column[j]
+                by_row[i] /= by_row[i] * total + eps
+        for j in range(M):
+            total = np.float32(0.0)
+            for i in range(M):
+                total += c[i, j] * by_row[i]
+            by_column[j] /= by_column[j] * total + eps
+    for i in range(M):
+        for j in range(M):
+            c[i, j] *= by_row[i] * by_column[j]
+
+
+@loop
+def _enter(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
     T, M, D = streams.shape
+    flat = streams.reshape(T, M * D)
+    raw, pre = np.empty((T, len(fn)), dtype=np.float32), np.empty((T, M), dtype=np.float32)
+    for o in range(len(fn)):
+        for t in range(T):
+            raw[t, o] = dot(fn[o], flat[t])
+    _gates(flat, raw, base, scale, iters, eps, norm_eps, pre, post, comb, 0, T)
+    _read(streams, pre, x, 0, T)
     for t in range(T):
+        rms = np.float32(1.0) / np.float32(math.sqrt(dot(x[t], x[t]) / np.float32(D) + norm_eps))
+        for d in range(D):
+            x[t, d] *= rms * gain[d]
+
+
+@loop
+def _write(streams, y, post, comb, out, start, stop):
+    M, D = out.shape[1:]
+    for t in range(start, stop):
         for k in range(M):
             for d in range(D):
                 out[t, k, d] = post[t, k] * y[t, d]
@@ -94,9 +139,9 @@ def _write(streams, y, post, comb, out):
 
 
 @loop
-def _read(streams, pre, out):
-    T, M, D = streams.shape
-    for t in range(T):
+def _read(streams, pre, out, start, stop):
+    M, D = streams.shape[1:]
+    for t in range(start, stop):
         for d in range(D):
             out[t, d] = pre[t, 0] * streams[t, 0, d]
         for j in range(1, M):

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.dispatch import fusable
+from octavo.kernels.hyper import loops
+from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.wide_linear import wide_linear
 
 
@@ -38,8 +40,6 @@ def mix(
     """See the package docstring for the contract."""
     raw = wide_linear(streams.flatten(1), fn)
     if dispatch.loops_on_cpu(streams):
-        from octavo.kernels.hyper import loops
-
         return loops.gates(streams, raw, base, scale, iters=iters, eps=eps, norm_eps=norm_eps)
     pre, post, logits = _gates(streams, raw, base, scale, eps, norm_eps)
     return pre, post, _normalised(logits, iters=iters, eps=eps)
@@ -72,8 +72,6 @@ def read(streams: Tensor, pre: Tensor) -> Tensor:
     if dispatch.trains_on_gpu(streams):
         return _read_by_stream(streams, pre)
     if dispatch.loops_on_cpu(streams):
-        from octavo.kernels.hyper import loops
-
         return loops.read(streams, pre)
     out = torch.bmm(pre.unsqueeze(1), _wide(streams)).squeeze(1)
     return out.to(streams.dtype)
@@ -84,11 +82,19 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     if dispatch.trains_on_gpu(streams):
         return _write_by_stream(streams, y, post, comb)
     if dispatch.loops_on_cpu(streams) and y.dtype == torch.float32:
-        from octavo.kernels.hyper import loops
-
         return loops.write(streams, y, post, comb)
     kept = torch.bmm(comb.transpose(1, 2), _wide(streams))
     return (kept + post.unsqueeze(-1) * _wide(y).unsqueeze(1)).to(streams.dtype)
+
+
+def enter(
+    streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor, *, iters: int, eps: float, norm_eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalised input of a sublayer, and the coefficients of the write behind it."""
+    if dispatch.loops_on_cpu(streams, tokens=streams.shape[0]) and fn.dtype == gain.dtype == streams.dtype:
+        return loops.enter(streams, fn, base, scale, gain, iters=iters, eps=eps, norm_eps=norm_eps)
+    pre, post, comb = mix(streams, fn, base, scale, iters=iters, eps=eps, norm_eps=norm_eps)
+    return rmsnorm(read(streams, pre), gain, norm_eps), post, comb
 
 
 def merge(streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, *, eps: float, norm_eps: float) -> Tensor:

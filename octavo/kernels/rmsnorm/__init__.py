@@ -10,15 +10,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.rmsnorm import ref
+from octavo.kernels.rmsnorm import loops, ref
 
 
 def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """See the package docstring for the contract."""
     plain = weight is None or (weight.dim() == 1 and weight.dtype == x.dtype)
     if plain and dispatch.loops_on_cpu(x):
-        from octavo.kernels.rmsnorm import loops
-
         return loops.rmsnorm(x, weight, eps)
     return ref.rmsnorm(x, weight, eps)
 

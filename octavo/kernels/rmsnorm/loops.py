@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import in_halves, loop
 
 _NO_WEIGHT = np.empty(0, dtype=np.float32)
 
@@ -16,15 +17,15 @@ _NO_WEIGHT = np.empty(0, dtype=np.float32)
 def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """See the package docstring for the contract."""
     flat = x.reshape(-1, x.shape[-1]).numpy()
-    out = np.empty_like(flat)
-    _norm(flat, _NO_WEIGHT if weight is None else weight.numpy(), np.float32(eps), out)
+    out = np.empty(flat.shape, dtype=np.float32)
+    in_halves(partial(_norm, flat, _NO_WEIGHT if weight is None else weight.numpy(), np.float32(eps), out), len(out))
     return torch.from_numpy(out).view(x.shape)
 
 
 @loop
-def _norm(x, weight, eps, out):
+def _norm(x, weight, eps, out, start, stop):
     N = x.shape[1]
-    for r in range(x.shape[0]):
+    for r in range(start, stop):
         square = np.float32(0.0)
         for n in range(N):
             square += x[r, n] * x[r, n]

@@ -16,22 +16,21 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.rmsnorm import rmsnorm
-from octavo.kernels.rope import ref
+from octavo.kernels.rope import loops, ref
 from octavo.kernels.rope.ref import inverse_frequencies, rope_table
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool = False) -> Tensor:
     """See the package docstring for the contract."""
-    if dispatch.loops_on_cpu(x):
-        from octavo.kernels.rope import loops
-
-        if loops.fits(x, cos):
-            return loops.rotate(x, cos, sin, inverse=inverse)
+    if dispatch.loops_on_cpu(x) and loops.fits(x, cos):
+        return loops.rotate(x, cos, sin, inverse=inverse)
     return ref.rotate(x, cos, sin, inverse=inverse)
 
 
 def norm_rotate(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, *, eps: float) -> Tensor:
     """See the package docstring for the contract."""
+    if dispatch.loops_on_cpu(x) and loops.fits(x, cos) and (weight is None or weight.dtype == x.dtype):
+        return loops.norm_rotate(x, weight, cos, sin, eps=eps)
     if dispatch.trains_on_gpu(x):
         return ref.norm_rotate(x, weight, cos, sin, eps=eps)
     return rotate(rmsnorm(x, weight, eps), cos, sin)

@@ -1,12 +1,18 @@
-"""Rotation as a loop: FP32, no gradient, one row of cos and sin for a run of rows of x."""
+"""Rotation as a loop: FP32, no gradient, one row of cos and sin for a run of rows of x; with the RMS norm before it."""
 
 from __future__ import annotations
+
+import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.linear.loops import dot
+
+_NO_WEIGHT = np.empty(0, dtype=np.float32)
 
 
 def fits(x: Tensor, cos: Tensor) -> bool:
@@ -23,26 +29,45 @@ def fits(x: Tensor, cos: Tensor) -> bool:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool) -> Tensor:
     """See the package docstring for the contract."""
+    return _run(x, cos, sin, np.float32(-1.0 if inverse else 1.0), _NO_WEIGHT, np.float32(-1.0))
+
+
+def norm_rotate(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, *, eps: float) -> Tensor:
+    """See the package docstring for the contract."""
+    return _run(x, cos, sin, np.float32(1.0), _NO_WEIGHT if weight is None else weight.numpy(), np.float32(eps))
+
+
+def _run(x: Tensor, cos: Tensor, sin: Tensor, sign: np.float32, weight: np.ndarray, eps: np.float32) -> Tensor:
+    """`eps` below 0: no norm."""
     pairs = cos.shape[-1]
     rows = cos.numel() // pairs
     given = x.reshape(rows, -1, x.shape[-1]).numpy()
-    out = np.empty_like(given)
-    sign = np.float32(-1.0 if inverse else 1.0)
-    _rotate(given, cos.reshape(rows, pairs).numpy(), sin.reshape(rows, pairs).numpy(), sign, out)
+    out = np.empty(given.shape, dtype=np.float32)
+    table = cos.reshape(rows, pairs).numpy(), sin.reshape(rows, pairs).numpy()
+    in_halves(partial(_rotate, given, *table, sign, weight, eps, out), rows)
     return torch.from_numpy(out).view(x.shape)
 
 
 @loop
-def _rotate(x, cos, sin, sign, out):
-    T, R, N = x.shape
+def _rotate(x, cos, sin, sign, weight, eps, out, start, stop):
+    R, N = x.shape[1:]
     P = cos.shape[1]
     first = N - 2 * P
-    for t in range(T):
+    for t in range(start, stop):
         for r in range(R):
-            for n in range(first):
-                out[t, r, n] = x[t, r, n]
+            given, row = x[t, r], out[t, r]
+            if eps >= 0:
+                scale = np.float32(1.0) / np.float32(math.sqrt(dot(given, given) / np.float32(N) + eps))
+                for n in range(N):
+                    row[n] = given[n] * scale
+                if len(weight):
+                    for n in range(N):
+                        row[n] *= weight[n]
+            else:
+                for n in range(N):
+                    row[n] = given[n]
             for p in range(P):
-                even, odd = x[t, r, first + 2 * p], x[t, r, first + 2 * p + 1]
+                even, odd = row[first + 2 * p], row[first + 2 * p + 1]
                 s = sign * sin[t, p]
-                out[t, r, first + 2 * p] = even * cos[t, p] - odd * s
-                out[t, r, first + 2 * p + 1] = even * s + odd * cos[t, p]
+                row[first + 2 * p] = even * cos[t, p] - odd * s
+                row[first + 2 * p + 1] = even * s + odd * cos[t, p]

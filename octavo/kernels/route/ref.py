@@ -10,6 +10,7 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.dispatch import fusable
+from octavo.kernels.route import loops
 from octavo.kernels.wide_linear import wide_linear
 
 _TINY = 1e-38  # below this the square root's slope is infinite in FP32 and its gradient NaN
@@ -43,8 +44,6 @@ def route(
     """See the package docstring for the contract."""
     raw = wide_linear(x, gate)
     if dispatch.loops_on_cpu(raw):
-        from octavo.kernels.route import loops
-
         chosen = loops.choose(raw, top=top, scale=scale, normalise=normalise, bias=bias, table_rows=table_rows)
         return Routing(*chosen)
     scores = _scores(raw)

@@ -18,6 +18,7 @@ from torch import Tensor
 from octavo.kernels.compiled import in_halves, loop
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Picked, Selection
+from octavo.kernels.sparse_attention.heads import add_rows, logits_of
 
 _GATHERED = 512  # queries whose entries are gathered together
 _NO_ROWS = np.empty((0, 1), dtype=np.float32)
@@ -86,48 +87,34 @@ def _entries(
 @loop
 def _attend(q, near, entries, index, mass, sink, past, window, scale, begin, out, start, stop):
     """Queries begin + start .. begin + stop; index and mass begin with query `begin`."""
-    H, K = q.shape[1:]
-    logits = np.empty(window + index.shape[1], dtype=np.float32)
+    H, n_listed = q.shape[1], index.shape[1]
+    logits = np.empty((H, window + n_listed), dtype=np.float32)
+    beside, listed, place = np.empty(window, np.int64), np.empty(n_listed, np.int64), np.empty(n_listed, np.int64)
     for r in range(start, stop):
         s = begin + r
         lo, hi = max(0, past + s - window + 1), past + s + 1
-        n = hi - lo
+        n, far = hi - lo, 0
+        for i in range(n):
+            beside[i] = lo + i
+        for i in range(n_listed):
+            if index[r, i] >= 0:
+                listed[far], place[far] = index[r, i], i
+                far += 1
+        by_window, by_entry = logits[:, :n], logits[:, n : n + far]
+        logits_of(q[s], near, beside[:n], scale, by_window)
+        logits_of(q[s], entries, listed[:far], scale, by_entry)
         for h in range(H):
-            top = sink[h]
-            for i in range(n):
-                dot = np.float32(0.0)
-                for k in range(K):
-                    dot += q[s, h, k] * near[lo + i, k]
-                logits[i] = dot * scale
-                top = max(top, logits[i])
-            for i in range(index.shape[1]):
-                e = index[r, i]
-                if e < 0:
-                    continue
-                dot = np.float32(0.0)
-                for k in range(K):
-                    dot += q[s, h, k] * entries[e, k]
-                logits[n + i] = dot * scale
-                top = max(top, logits[n + i])
+            row, top = logits[h, : n + far], sink[h]
+            for i in range(n + far):
+                top = max(top, row[i])
             total = np.float32(math.exp(sink[h] - top))
-            for k in range(K):
-                out[s, h, k] = np.float32(0.0)
-            for i in range(n):
-                p = np.float32(math.exp(logits[i] - top))
-                total += p
-                for k in range(K):
-                    out[s, h, k] += p * near[lo + i, k]
-            for i in range(index.shape[1]):
-                e = index[r, i]
-                if e < 0:
-                    continue
-                p = np.float32(math.exp(logits[n + i] - top))
-                logits[n + i] = p
-                total += p
-                for k in range(K):
-                    out[s, h, k] += p * entries[e, k]
-            for k in range(K):
-                out[s, h, k] /= total
-            for i in range(index.shape[1]):
-                if index[r, i] >= 0:
-                    mass[r, i] += logits[n + i] / total
+            for i in range(n + far):
+                row[i] = np.float32(math.exp(row[i] - top))
+                total += row[i]
+            for i in range(n + far):
+                row[i] /= total
+            for i in range(far):
+                mass[r, place[i]] += row[n + i]
+            out[s, h, :] = np.float32(0.0)
+        add_rows(by_window, near, beside[:n], out[s])
+        add_rows(by_entry, entries, listed[:far], out[s])

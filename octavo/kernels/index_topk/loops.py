@@ -1,0 +1,184 @@
+"""Exact top-k in one pass over the entries, on the CPU: FP32, no gradient.
+
+Covers: one sequence, any number of queries and entries. Of a tile of entries a query keeps those that beat its k-th
+best so far, in ascending order; when there are more than 2 k the best k stay. Of equal scores the lower entry thus
+stays. Products of a handful of queries are formed here, those of many by torch, a tile at a time.
+Does not cover: several sequences in one call, scores that are NaN.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.kernels import dispatch
+from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.linear.loops import dot
+from octavo.kernels.rows import Rows
+
+_QUERIES = 64  # queries scored together: with a tile of keys their products stay in the second-level cache
+_TILE = 1024
+_BINS = 256
+_FEW = 8  # queries up to which the products are formed in the loop
+
+
+def fits(q: Tensor, keys: Rows) -> bool:
+    """Whether this body serves the call."""
+    return dispatch.loops_on_cpu(q) and q.shape[0] == 1 and keys.length > 0
+
+
+def loop_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:
+    """See the package docstring for the contract."""
+    S = q.shape[1]
+    picks = np.full((1, S, k), -1, dtype=np.int64)
+    shares = w[0].float().contiguous().numpy()
+    for start in range(0, S, _QUERIES):
+        stop = min(start + _QUERIES, S)
+        seen = np.minimum(np.arange(first + start + 1, first + stop + 1) // ratio, keys.length)
+        _block(q[0, start:stop], shares[start:stop], keys, seen, picks[0, start:stop])
+    return torch.from_numpy(picks)
+
+
+def _block(q: Tensor, shares: np.ndarray, keys: Rows, seen: np.ndarray, picks: np.ndarray) -> None:
+    """Fill `picks` [S, k] of some queries [S, I, J], of which query s sees the entries below seen[s]."""
+    S, I, J = q.shape
+    k, end = picks.shape[1], int(seen[-1])
+    level, count = np.full(S, -np.inf, dtype=np.float32), np.zeros(S, dtype=np.int64)
+    tile = max(1, end if S <= _FEW and keys.together else min(end, _TILE * (_QUERIES // S)))
+    room = 2 * k + tile
+    best, entry = np.empty((S, room), dtype=np.float32), np.empty((S, room), dtype=np.int64)
+    held = best, entry, level, count
+    flat = q.reshape(S * I, J)
+    for lo in range(0, end, tile):
+        some = keys.tile(lo, min(lo + tile, end))[0].float()
+        if S <= _FEW:
+            _score(flat.numpy(), shares, some.contiguous().numpy(), lo, seen, *held, k)
+        else:
+            dots = (flat @ some.T).numpy().reshape(S, I, -1)
+            in_halves(partial(_weigh, dots, shares, lo, seen, *held, k), S)
+    _finish(best, entry, count, picks)
+
+
+@loop
+def _score(q, shares, keys, lo, seen, best, entry, level, count, k):
+    S, I = shares.shape
+    score = np.empty(len(keys), dtype=np.float32)
+    for s in range(S):
+        n = min(len(keys), seen[s] - lo)
+        for e in range(n):
+            total = np.float32(0.0)
+            for i in range(I):
+                total += shares[s, i] * max(dot(q[s * I + i], keys[e]), np.float32(0.0))
+            score[e] = total
+        _take(score, n, lo, s, best[s], entry[s], level, count, k)
+
+
+@loop
+def _weigh(dots, shares, lo, seen, best, entry, level, count, k, start, stop):
+    I, none = shares.shape[1], np.float32(0.0)
+    score = np.empty(dots.shape[2], dtype=np.float32)
+    for s in range(start, stop):
+        n = min(dots.shape[2], seen[s] - lo)
+        for i in range(I):
+            row, share = dots[s, i], shares[s, i]
+            if i == 0:
+                for e in range(n):
+                    score[e] = share * row[e] if row[e] > 0 else none
+            else:
+                for e in range(n):
+                    score[e] += share * row[e] if row[e] > 0 else none
+        _take(score, n, lo, s, best[s], entry[s], level, count, k)
+
+
+@loop
+def _take(score, n, lo, s, best, entry, level, count, k):
+    """Offer the entries lo .. lo + n - 1 to query s."""
+    held, bar = count[s], level[s]
+    for e in range(n):  # written always, kept only when it beats the bar
+        best[held], entry[held] = score[e], lo + e
+        held += score[e] > bar
+    if held > 2 * k:
+        bar = _keep_best(best, entry, held, k)
+        held = k
+    count[s], level[s] = held, bar
+
+
+@loop
+def _keep_best(best, entry, held, k):
+    """Move the k best of the first `held` to the front, order kept, lower entries first among equals; their least."""
+    bar, room = _kth(best[:held], k), k
+    for e in range(held):
+        room -= best[e] > bar
+    at = 0
+    for e in range(held):
+        tied = best[e] == bar and room > 0
+        best[at], entry[at] = best[e], entry[e]
+        at += best[e] > bar or tied
+        room -= tied
+    return bar
+
+
+@loop
+def _kth(values, k):
+    """The k-th largest: values are counted into bins of equal width, and only one bin is searched."""
+    least, most = values[0], values[0]
+    for v in values:
+        least, most = min(least, v), max(most, v)
+    if most == least:
+        return least
+    scale = np.float32(_BINS - 1) / (most - least)
+    if not np.float32(0.0) < scale < np.float32(1e30):  # the range has no end, or no width to speak of
+        return _select(values.copy(), k - 1)
+    bins, counts = np.empty(len(values), dtype=np.int32), np.zeros(_BINS, dtype=np.int32)
+    for e in range(len(values)):
+        bins[e] = np.int32((values[e] - least) * scale)
+        counts[bins[e]] += 1
+    at, above = _BINS - 1, 0
+    while above + counts[at] < k:
+        above += counts[at]
+        at -= 1
+    work, n = np.empty(counts[at] + 1, dtype=np.float32), 0
+    for e in range(len(values)):
+        work[n] = values[e]
+        n += bins[e] == at
+    return _select(work[:n], k - 1 - above)
+
+
+@loop
+def _select(work, rank):
+    """The value that `rank` others come before in descending order (Hoare's selection; `work` is reordered)."""
+    lo, hi = 0, len(work) - 1
+    while lo < hi:
+        pivot = work[(lo + hi) // 2]
+        i, j = lo, hi
+        while i <= j:
+            while work[i] > pivot:
+                i += 1
+            while work[j] < pivot:
+                j -= 1
+            if i <= j:
+                work[i], work[j] = work[j], work[i]
+                i += 1
+                j -= 1
+        if rank <= j:
+            hi = j
+        elif rank >= i:
+            lo = i
+        else:
+            break
+    return work[rank]
+
+
+@loop
+def _finish(best, entry, count, picks):
+    k = picks.shape[1]
+    for s in range(len(picks)):
+        held = count[s]
+        if held > k:
+            _keep_best(best[s], entry[s], held, k)
+            held = k
+        for e in range(held):
+            picks[s, e] = entry[s, e]

@@ -1,0 +1,35 @@
+"""Linear maps without bias.
+
+Contract: `linear(x [..., N], weight [O, N]) -> [..., O]`: x W^T in x's dtype (the weight is cast to it).
+`grouped_linear(x [T, G, N], weight [G * R, N]) -> [T, G * R]`: rows g R .. g R + R - 1 of the weight read group g.
+Differentiable. Empty leading dimensions give an empty result. Not in place.
+
+Bodies: torch's products; `loops` for a handful of rows on the CPU, where a product is one pass over the weight and
+torch's general one reads it at half the speed.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octavo.kernels.linear import loops
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """See the package docstring for the contract."""
+    if loops.fits(x, weight):
+        return loops.linear(x, weight)
+    return F.linear(x, weight.to(x.dtype))
+
+
+def grouped_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """See the package docstring for the contract."""
+    if loops.fits(x, weight, tokens=x.shape[0]):
+        return loops.grouped(x, weight)
+    split = weight.to(x.dtype).view(x.shape[1], -1, x.shape[-1])
+    return torch.bmm(x.transpose(0, 1), split.transpose(1, 2)).transpose(0, 1).flatten(1)
+
+
+__all__ = ["grouped_linear", "linear"]

@@ -1,0 +1,80 @@
+"""Products of a handful of rows with a weight as one pass over the weight: FP32, no gradient."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.kernels import dispatch
+from octavo.kernels.compiled import in_halves, loop
+
+_LARGE = 1 << 19  # numbers in a weight from which it pays to read it on several threads
+
+
+def fits(x: Tensor, *weights: Tensor, tokens: int | None = None) -> bool:
+    """Whether this body serves the call; `tokens` defaults to the rows of x."""
+    if not dispatch.loops_on_cpu(x, tokens=x.numel() // x.shape[-1] if tokens is None else tokens):
+        return False
+    return all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in weights)
+
+
+def linear(x: Tensor, *weights: Tensor) -> Tensor:
+    """Results of all weights side by side, [..., sum O_i]."""
+    lead = x.shape[:-1]
+    given = x.reshape(-1, x.shape[-1]).numpy()
+    arrays = tuple([weight.numpy() for weight in weights])
+    out = np.empty((given.shape[0], sum([len(array) for array in arrays])), dtype=np.float32)
+    if len(arrays) == 1 and arrays[0].size >= _LARGE:
+        in_halves(partial(_one, given, arrays[0], out), out.shape[1])
+    elif len(arrays) == 1:
+        _one(given, arrays[0], out, 0, out.shape[1])
+    else:
+        _several(given, arrays, out)
+    made = torch.from_numpy(out)
+    return made if len(lead) == 1 else made.view(*lead, -1)
+
+
+def grouped(x: Tensor, weight: Tensor) -> Tensor:
+    """See the package docstring for the contract."""
+    T, G, N = x.shape
+    out = np.empty((T, weight.shape[0]), dtype=np.float32)
+    _grouped(x.contiguous().numpy(), weight.numpy().reshape(G, -1, N), out)
+    return torch.from_numpy(out)
+
+
+@loop
+def dot(a, b):
+    """Sum of products of two rows."""
+    total = np.float32(0.0)
+    for n in range(len(a)):
+        total += a[n] * b[n]
+    return total
+
+
+@loop
+def _one(x, weight, out, start, stop):
+    for o in range(start, stop):
+        for t in range(len(x)):
+            out[t, o] = dot(weight[o], x[t])
+
+
+@loop
+def _several(x, weights, out):
+    at = 0
+    for weight in weights:
+        for o in range(len(weight)):
+            for t in range(len(x)):
+                out[t, at + o] = dot(weight[o], x[t])
+        at += len(weight)
+
+
+@loop
+def _grouped(x, weight, out):
+    R = weight.shape[1]
+    for g in range(len(weight)):
+        for r in range(R):
+            for t in range(len(x)):
+                out[t, g * R + r] = dot(weight[g, r], x[t, g])
