@@ -27,7 +27,7 @@ def loop(function: _Function) -> _Function:
 
 def in_halves(part: Callable[[int, int], None], steps: int) -> None:
     """Run `part(start, stop)` over 0 .. steps in equal parts, one a thread; parts must not depend on each other."""
-    count = min(torch.get_num_threads(), steps // _WORTH)
+    count = min(torch.get_num_threads(), steps // _WORTH) if steps >= 2 * _WORTH else 1
     if count < 2:
         part(0, steps)
         return

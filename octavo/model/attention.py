@@ -94,7 +94,7 @@ class Attention(nn.Module):
                     losses.append(
                         self.indexer.loss(asked, keys, selection, mass, group, self._mass_every(view.controls))
                     )
-        o = rotate(torch.cat(outs), cos, sin, inverse=True)
+        o = rotate(outs[0] if len(outs) == 1 else torch.cat(outs), cos, sin, inverse=True)
         loss = IndexLoss(*(torch.stack(v).sum() for v in zip(*losses, strict=True))) if losses else None
         return AttentionOutput(self._project_out(o), loss, tuple(masses) if view.controls.mass else ())
 
@@ -126,4 +126,6 @@ class Attention(nn.Module):
 
 def _rows(packed: Tensor, group: Group) -> Tensor:
     """The group's part of a packed tensor, [T, ...] -> [B, S, ...]."""
+    if group.rows == 1 and group.length == packed.shape[0]:
+        return packed.unsqueeze(0)
     return packed[group.start : group.stop].unflatten(0, (group.rows, group.length))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octavo.cache.view import Group
 from octavo.config.model import CSA_RATIO, ModelConfig
-from octavo.kernels.compress import pool
+from octavo.kernels.compress import place, pool
 from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
 from octavo.kernels.rope import rotate
@@ -45,12 +44,7 @@ class Compressor(nn.Module):
     def entries(self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype) -> Rows:
         """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far."""
         B, S, both = projected.shape
-        shift = group.first % self.ratio
-        bias = self.ape.to(projected.dtype)[shift : shift + S]
-        if len(bias) < S:  # repeated, not indexed: its gradient is a plain sum
-            bias = self.ape.to(projected.dtype).repeat(-(-(shift + S) // self.ratio), 1)[shift : shift + S]
-        bias = F.pad(bias, (both // 2, 0))  # on the scores, not the values
-        rows, row0 = group.past.raw(self.layer, self.kind, projected + bias)
+        rows, row0 = group.past.raw(self.layer, self.kind, place(projected, self.ape, first=group.first))
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
         if stop == start:
             return group.past.entries(self.layer, self.kind, start, rows.new_zeros(B, 0, self.width, dtype=dtype))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from octavo.kernels.compress import pool
+from octavo.kernels.compress import place, pool
 
 
 def by_hand(values: Tensor, scores: Tensor, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
@@ -73,3 +73,15 @@ def test_gradient(overlap: bool, has_previous: bool) -> None:
     assert torch.autograd.gradcheck(
         lambda v, s: pool(v, s, ratio=2, overlap=overlap, has_previous=has_previous), (values, scores)
     )
+
+
+@pytest.mark.parametrize("first", [0, 3, 8])
+@pytest.mark.parametrize("S", [0, 1, 2, 21])
+@pytest.mark.parametrize("grad", [True, False])
+def test_the_bias_follows_the_place_in_the_group(S: int, first: int, grad: bool) -> None:
+    projected, bias = torch.randn(2, S, 10), torch.randn(4, 5)
+    expected = projected.clone()
+    for s in range(S):
+        expected[:, s, 5:] += bias[(first + s) % 4]
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(place(projected, bias, first=first), expected)

@@ -6,8 +6,10 @@ softmax running over the tokens separately for each channel. With overlap w = 2K
 NEXT group's entry, channels K..2K-1 its own; when `has_previous` the first `ratio` rows are the group before the first
 new one (n = (g + 1) * ratio), otherwise the first entry has no previous half (value 0, score -inf). g = 0 gives an
 empty result. Not in place.
+`place(projected [B, S, 2w], bias [ratio, w], *, first) -> [B, S, 2w]`: row (first + s) % ratio of the bias added to the
+scores of token first + s, which stand behind its values.
 """
 
-from octavo.kernels.compress.ref import pool
+from octavo.kernels.compress.ref import place, pool
 
-__all__ = ["pool"]
+__all__ = ["place", "pool"]

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.kernels import dispatch
+from octavo.kernels.compress import loops
 from octavo.kernels.dispatch import fusable
+
+
+def place(projected: Tensor, bias: Tensor, *, first: int) -> Tensor:
+    """See the package docstring for the contract."""
+    if dispatch.loops_on_cpu(projected) and bias.dtype == projected.dtype:
+        return loops.place(projected, bias, first=first)
+    S, ratio = projected.shape[1], bias.shape[0]
+    bias, shift = bias.to(projected.dtype), first % ratio
+    rows = bias[shift : shift + S]
+    if len(rows) < S:  # repeated, not indexed: its gradient is a plain sum
+        rows = bias.repeat(-(-(shift + S) // ratio), 1)[shift : shift + S]
+    return projected + F.pad(rows, (projected.shape[2] - bias.shape[1], 0))
 
 
 @fusable

@@ -24,7 +24,7 @@ def grouped(
     limit: float | None,
     round_hidden: Rounding = keep,
 ) -> Tensor:
-    """Tokens sorted by expert; one set of products per expert that a token chose, all else over all tokens at once."""
+    """Tokens sorted by expert; one set of products per expert that was hit, the rest over all tokens at once."""
     T, A = chosen.shape
     if T == 0:
         return torch.zeros(0, x.shape[1], dtype=_wide(x.dtype), device=x.device)

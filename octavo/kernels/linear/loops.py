@@ -23,18 +23,17 @@ def fits(x: Tensor, *weights: Tensor, tokens: int | None = None) -> bool:
 
 def linear(x: Tensor, *weights: Tensor) -> Tensor:
     """Results of all weights side by side, [..., sum O_i]."""
-    lead = x.shape[:-1]
     given = x.reshape(-1, x.shape[-1]).numpy()
-    arrays = tuple([weight.numpy() for weight in weights])
+    arrays = [weight.numpy() for weight in weights]
     out = np.empty((given.shape[0], sum([len(array) for array in arrays])), dtype=np.float32)
-    if len(arrays) == 1 and arrays[0].size >= _LARGE:
-        in_halves(partial(_one, given, arrays[0], out), out.shape[1])
-    elif len(arrays) == 1:
+    if len(arrays) > 1:
+        _several(given, tuple(arrays), out)
+    elif arrays[0].size < _LARGE:
         _one(given, arrays[0], out, 0, out.shape[1])
     else:
-        _several(given, arrays, out)
+        in_halves(partial(_one, given, arrays[0], out), out.shape[1])
     made = torch.from_numpy(out)
-    return made if len(lead) == 1 else made.view(*lead, -1)
+    return made if x.dim() == 2 else made.view(*x.shape[:-1], -1)
 
 
 def grouped(x: Tensor, weight: Tensor) -> Tensor:
