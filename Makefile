@@ -22,6 +22,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.vs_transformers
+	$(BIN)/python -m benchmarks.read_lengths
 
 docs: setup
 	$(BIN)/python docs/build.py

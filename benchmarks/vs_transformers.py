@@ -14,20 +14,16 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.surroundings import RESULTS, surroundings
 from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
@@ -38,7 +34,6 @@ from octavo.config.presets import xs
 from octavo.model.transformer import Transformer
 from tests.support.tiny import build_model, hf_model, random_tensors
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 CHUNK = 1024
 EXPERTS = ("eager", "grouped_mm")
 
@@ -191,27 +186,6 @@ def summary(seconds: Seconds, tokens: int) -> dict[str, Any]:
     }
 
 
-def surroundings() -> dict[str, Any]:
-    """Date, commit, device and versions of this run."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": git.stdout.strip() or None,
-        "device": f"CPU {cpu}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_before": os.getloadavg()[0],
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "transformers", "octavo")},
-        "config": shared_config().to_dict(),
-        "dtype": "float32",
-    }
-
-
 def main() -> None:
     """Parse, run, print the ratios, write `docs/results/vs_transformers.json`."""
     parser = argparse.ArgumentParser(description="Prefill and decode speed against transformers.")
@@ -224,7 +198,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    record = surroundings() | compare(arguments)
+    where = surroundings(("torch", "transformers", "octavo"))
+    record = where | {"config": shared_config().to_dict(), "dtype": "float32"} | compare(arguments)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for part in ("prefill", "decode"):
