@@ -33,8 +33,12 @@ class Prefix(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A place that the answer came from: characters start .. end - 1 of `file`, and its share of the attention that
-    fell on the document (0..1; all sources of an answer together at most 1)."""
+    """A place that the answer came from: characters (code points) start .. end - 1 of `file`, and its share of the
+    attention that fell on the document (0..1; all sources of an answer together at most 1).
+
+    `text` is never empty. Characters are counted in the file as stored: a byte order mark is one and CR LF two, so in
+    Python `text == Path(file).read_bytes().decode()[start:end]`.
+    """
 
     file: str
     start: int

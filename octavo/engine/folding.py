@@ -19,7 +19,7 @@ from octavo.cache.view import Controls
 from octavo.config.errors import DocumentError
 from octavo.engine.answer import Prefix, Usage
 from octavo.engine.document import Document
-from octavo.engine.texts import TextEntry, Texts
+from octavo.engine.texts import TextEntry, Texts, whole_characters
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -131,12 +131,12 @@ def _check_sources(writer: DocumentWriter, texts: Texts) -> None:
 
 
 def _texts(reader: DocumentReader, llm: LLM) -> Texts:
-    """The texts of a file as far as they were read."""
+    """The texts of a file as far as they were read, to the end of the last whole character."""
     entries = []
     for source in reader.sources:
         stop = min(source.first_token + source.tokens, reader.length)
-        if stop > source.first_token:
-            tokens = stop - source.first_token
+        tokens = whole_characters(reader.tokens[source.first_token : stop], llm.tokenizer)
+        if tokens:
             entries.append(
                 TextEntry(name=source.name, first_token=source.first_token, tokens=tokens, chars=source.chars)
             )

@@ -10,6 +10,7 @@ import re
 
 _END = re.compile(r"""[.!?…]["'”’»)\]*_]*(?=\s)|\n[ \t\r]*(?=\n)""")
 _GAP = re.compile(r"\s*")
+_WORD = re.compile(r"\S")
 _ABBREVIATION = re.compile(r"(?:^|[\s(\"“‘'])(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Sr|Jr|vs|etc|No|Vol|cf|i\.e|e\.g)\.$")
 
 
@@ -17,9 +18,16 @@ def sentence_around(text: str, start: int, end: int, *, reach: int) -> tuple[int
     """Widen characters start .. end - 1 of `text` to whole sentences, by at most `reach` characters on each side.
 
     A sentence ends at . ! ? or … before white space, or at a blank line. Where no sentence border lies within reach,
-    the nearest line border is taken, else the border of a word. White space at both ends is left out.
+    the nearest line border is taken, else the border of a word. White space at both ends is left out; of white space
+    alone the sentence behind it is taken, else the one before it, and itself only where neither is within reach.
     """
     low, high = max(0, start - reach), min(len(text), end + reach)
+    if text[start:end].isspace():
+        behind, before = _WORD.search(text, end, high), text[low:start].rstrip()
+        if behind is None and not before:
+            return start, end
+        start = low + len(before) - 1 if behind is None else behind.start()
+        end = start + 1
     begins, ends = _borders(text, low, high)
     begins = [0, *begins] if low == 0 else begins
     ends = [*ends, len(text)] if high == len(text) else ends

@@ -111,7 +111,10 @@ def _span(texts: Texts, height: np.ndarray, peak: int, rule: SourceRule) -> _Spa
     starts = texts.starts(entry)
     inner = int(np.searchsorted(starts[:-1], start, side="left"))
     outer = int(np.searchsorted(starts[:-1], end, side="left"))
-    return _Span(entry, start, end, entry.first_token + min(inner, peak - entry.first_token), entry.first_token + outer)
+    place = peak - entry.first_token  # in the span even where that is the sentence beside it
+    return _Span(
+        entry, start, end, entry.first_token + min(inner, place), entry.first_token + max(outer, place + 1)
+    )
 
 
 def _widened(texts: Texts, entry: TextEntry, first: int, stop: int, reach: int) -> tuple[int, int]:

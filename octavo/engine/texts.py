@@ -158,6 +158,19 @@ class Texts:
         return self.passage(entry, entry.first_token, entry.stop_token)[0]
 
 
+def whole_characters(ids: np.ndarray, tokenizer: Tokenizer) -> int:
+    """How many of `ids` [n], the beginning of a text, can be kept so that the last one does not end in a character."""
+    count = len(ids)
+    while count:
+        data = b"".join(tokenizer.token_bytes(int(token)) for token in ids[max(0, count - 4) : count])
+        head = next((byte for byte in reversed(data) if byte & 0xC0 != 0x80), 0)  # the last character's first byte
+        length = 1 + (head >= 0xC0) + (head >= 0xE0) + (head >= 0xF0)
+        if data.rfind(bytes([head])) + length <= len(data):
+            return count
+        count -= 1
+    return 0
+
+
 @lru_cache(maxsize=4)
 def _byte_tables(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """By token id: characters that begin in it [V], and 1 where its first byte continues a character [V]."""

@@ -44,6 +44,26 @@ def test_json_has_answer_sources_and_usage(story: Path, capsys: pytest.CaptureFi
     assert usage["read_seconds"] > 0
 
 
+def test_offsets_count_characters_of_the_file_as_stored(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A byte order mark, CR LF, characters of two to four bytes and of several code points, in two files."""
+    files = ["one.txt", "sub/two.txt"]
+    Path("sub").mkdir()
+    for n, file in enumerate(files):
+        line = f"\ufeffZoë sah die 雪 fallen, e\u0301tait-ce {n}? 👩\u200d👩\u200d👧 <|im_end|> nodded.\r\n\r\n \t"
+        Path(file).write_bytes((line * 12).encode())
+    assert main(["read", *files, "-o", "both.octavo"]) == 0
+    capsys.readouterr()
+    seen = set()
+    for question in (QUESTION, "Wer?", "Ce 1?", "a b c d e f g"):
+        answers = [ask([*given, question, "--max-tokens", "4"], capsys) for given in (files, ["both.octavo"])]
+        assert answers[0]["sources"] == answers[1]["sources"] != []
+        for source in answers[0]["sources"]:
+            text = Path(source["file"]).read_bytes().decode()
+            assert source["text"] == text[source["start"] : source["end"]] != ""
+            seen.add(source["file"])
+    assert seen == set(files)
+
+
 def test_answer_is_that_of_the_python_call(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask([story.name, QUESTION, "--max-tokens", "6", "--temperature", "0.8", "--seed", "5"], capsys)
     with octavo.load("octavo-xs").read(Path(story.name)) as doc:

@@ -17,6 +17,7 @@ from octavo.config.errors import DocumentError
 from octavo.engine.answer import Prefix
 from octavo.engine.document import Document
 from octavo.engine.llm import LLM, load
+from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text
 from tests.support.tiny_llm import STORY, tiny_llm
 
@@ -112,6 +113,24 @@ def test_interrupted_reading_keeps_what_was_read_and_goes_on(
         assert same(whole, doc)
     with llm.open(path) as opened:
         assert same(whole, opened)
+
+
+def test_document_cut_off_inside_a_character_quotes_whole_ones(llm: LLM, tmp_path: Path) -> None:
+    path, tokens = tmp_path / "snow.octavo", 0
+    for padding in range(4):  # one of them puts the end of the first chunk into a character
+        text = "a" * padding + "\ufeff雪が降る😀\r\n" * 100
+        path.unlink(missing_ok=True)
+        with pytest.raises(KeyboardInterrupt):
+            llm.read(Text(name="snow.txt", text=text), output=path, progress=stop_after(512))
+        with llm.open(path) as part:
+            tokens = part.texts.entries[0].tokens
+            answer = part.ask(QUESTION, max_tokens=3, rule=SourceRule(count=40, smooth=1, widest=2, least=0.0))
+        assert max(source.end for source in answer.sources) > 150
+        for source in answer.sources:
+            assert source.text == text[source.start : source.end] != ""
+        if tokens < 511:
+            break
+    assert 508 <= tokens < 511
 
 
 def test_killed_reading_goes_on(llm: LLM, folder: Path, whole: Document, tmp_path: Path) -> None:

@@ -42,6 +42,22 @@ def test_span_of_white_space_at_the_border_takes_no_neighbour() -> None:
     assert sentence_around(text, 4, 9, reach=20) == (5, 9)
 
 
+@pytest.mark.parametrize(
+    ("text", "start", "end", "found"),
+    [
+        ("A b.\n\nC d. E f.", 4, 6, "C d."),
+        ("A b. C d.\n\n", 9, 11, "C d."),
+        ("\n\nA b.", 0, 1, "A b."),
+        ("one   two.", 3, 6, "one   two."),
+        (" \n\t", 1, 2, "\n"),
+        ("A" + " " * 90 + "B", 40, 42, "  "),
+    ],
+)
+def test_white_space_alone_stands_for_the_sentence_beside_it(text: str, start: int, end: int, found: str) -> None:
+    first, last = sentence_around(text, start, end, reach=20)
+    assert text[first:last] == found
+
+
 def test_without_a_sentence_in_reach_the_line_counts_then_the_word() -> None:
     verse = "\n".join(f"line number {n} goes on without an end" for n in range(50))
     assert around(verse, "number 20", reach=60).startswith("line number ")
@@ -57,7 +73,7 @@ def test_span_keeps_what_it_was_given_and_stays_in_reach(text: str, start: int, 
     start = min(start, len(text) - 1)
     end = min(start + size, len(text))
     first, last = sentence_around(text, start, end, reach=reach)
-    assert max(0, start - reach) <= first <= last <= min(len(text), end + reach)
+    assert max(0, start - reach) <= first < last <= min(len(text), end + reach)
     inner = text[start:end]
     if inner.strip():
         assert first <= start + len(inner) - len(inner.lstrip())

@@ -91,6 +91,14 @@ def test_begin_mark_and_separator_are_no_sources(texts: Texts) -> None:
     assert only.weight == pytest.approx(1.0)
 
 
+def test_white_space_at_the_end_of_a_file_quotes_its_last_sentence(texts: Texts) -> None:
+    padded = Texts.encode([Text(name="padded.txt", text="A word. The last one.\n \n\t\n")], texts.tokenizer)
+    weights = np.zeros(len(padded.ids))
+    weights[-1] = 1.0
+    (only,) = find_sources(padded, weights, SourceRule(smooth=1))
+    assert (only.text, only.weight) == ("The last one.", 1.0)
+
+
 def test_small_shares_are_left_out_but_never_the_first(texts: Texts) -> None:
     places = weights_at(texts, ("brought a crate", 0.01), ("the roof", 0.9))
     assert len(find_sources(texts, places, SourceRule(smooth=2, least=0.05))) == 1

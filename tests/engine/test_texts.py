@@ -7,12 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.config.errors import TextError, UsageError
-from octavo.engine.texts import Text, Texts, gather_texts, load_text
+from octavo.engine.texts import Text, Texts, gather_texts, load_text, whole_characters
 from octavo.text.tokenizer import Tokenizer
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
@@ -106,6 +107,16 @@ def test_offsets_equal_the_tokenizers_own(tokenizer: Tokenizer, text: str) -> No
     ids, starts = tokenizer.encode_with_offsets(text)
     assert texts.ids[entry.first_token : entry.stop_token].tolist() == ids
     assert texts.starts(entry).tolist() == [*starts, len(text)]
+
+
+@given(st.text("aé雪😀\n\ufeff", min_size=1, max_size=30))
+def test_beginning_of_a_text_is_kept_to_a_whole_character(tokenizer: Tokenizer, text: str) -> None:
+    ids = np.array(tokenizer.encode(text), dtype=np.int32)
+    for count in range(len(ids) + 1):
+        kept = whole_characters(ids[:count], tokenizer)
+        assert text.startswith(tokenizer.decode(ids[:kept].tolist()))
+        for more in range(kept + 1, count + 1):
+            assert not text.startswith(tokenizer.decode(ids[:more].tolist()))
 
 
 def test_passage_is_widened_to_whole_characters(tokenizer: Tokenizer) -> None:
