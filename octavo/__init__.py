@@ -3,8 +3,12 @@
 Covers the public names only, each resolved on first use, so that `import octavo` loads neither torch nor the model:
 `load(path_or_name, dtype="float32") -> LLM`, `plan(config, context, hardware) -> Plan`, `ModelConfig`, `__version__`.
 Everything else is imported from the package it lives in.
+
+It also sets how long OpenMP's idle threads spin, unless the environment says so: read when torch loads, and with the
+default a busy neighbour on two cores can make reading tens of times slower (docs/decisions/0009-spinning.md).
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
     from octavo.engine.llm import load
     from octavo.engine.plan import plan
     from octavo.version import __version__
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __all__ = ["ModelConfig", "__version__", "load", "plan"]
 

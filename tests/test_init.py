@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -45,3 +48,13 @@ def test_constraints_pin_every_dependency_within_the_declared_range() -> None:
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_idle_threads_spin_briefly_unless_the_environment_says_so() -> None:
+    code = "import os, octavo; print(os.environ.get('GOMP_SPINCOUNT'))"
+    plain = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    cases: dict[str, dict[str, str]] = {"3000": {}, "7": {"GOMP_SPINCOUNT": "7"}, "None": {"OMP_WAIT_POLICY": "active"}}
+    for expected, given in cases.items():
+        command = [sys.executable, "-c", code]
+        ran = subprocess.run(command, env=plain | given, capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == expected
