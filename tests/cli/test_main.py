@@ -23,7 +23,7 @@ FLAGS = {
     "plan": "model context hardware main index weights json",
     "inspect": "path verify json",
     "eval": "task kinds text lengths count controls index_topk model out json",
-    "train": "recipe pack tokenizer out minutes device workers micro_batches json",
+    "train": "recipe pack tokenizer out start minutes device workers micro_batches json",
 }
 
 
