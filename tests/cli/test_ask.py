@@ -14,6 +14,7 @@ import pytest
 import octavo
 from octavo.cli import main
 from tests.support.checkpoints import official_tensors, stored_config, write_folder
+from tests.support.commands import refused
 from tests.support.tiny_tokenizer import tiny_tokenizer
 
 QUESTION = "Which word is the secret one?"
@@ -186,16 +187,6 @@ def test_checkpoint_with_a_missing_or_a_cut_shard_is_refused(story: Path, capsys
     lost.unlink()
     for line in (["ask", story.name, QUESTION, "--model", folder.name], ["inspect", "./model"]):
         assert re.search(rf"missing shard model/{lost.name}, which should hold tensor '.*'", refused(line, capsys))
-
-
-def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of an error of a command that must fail with 1."""
-    assert main(line) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("octavo: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def test_whole_command_in_a_process_of_its_own(story: Path, capsys: pytest.CaptureFixture[str]) -> None:

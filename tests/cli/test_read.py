@@ -19,6 +19,7 @@ from octavo.cache.document import DocumentReader
 from octavo.cli import main
 from octavo.config.errors import DocumentError
 from octavo.engine.texts import Text
+from tests.support.commands import refused
 from tests.support.tiny_llm import STORY
 
 QUESTION = "Which word is the secret one?"
@@ -91,16 +92,6 @@ def test_chat_over_a_document(story: Path, monkeypatch: pytest.MonkeyPatch, caps
         turn = run_json(["chat", "--doc", doc, "--max-tokens", "5"], capsys)
         answers.append((turn["answer"], turn["sources"]))
     assert answers[0] == answers[1]
-
-
-def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of an error of a command that must fail with 1."""
-    assert main(line) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("octavo: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def test_document_of_another_model_is_refused_and_kept(story: Path, capsys: pytest.CaptureFixture[str]) -> None:

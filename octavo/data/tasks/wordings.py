@@ -26,13 +26,10 @@ class Wordings:
     test: tuple[str, ...]
     more: Phrasing | None = None
 
-    def _kept(self) -> frozenset[str]:
-        return _bare_all(self.test)
-
     def pick(self, draw: Random, *, held_out: bool = False, plain: bool = False) -> str:
         """One wording of the wanted half; `plain`: without the grammar, as test cells show known wordings."""
         if not (held_out or plain) and self.more is not None and draw.random() < _GRAMMAR_SHARE:
-            while bare(wording := self.more.pick(draw)) in self._kept():
+            while bare(wording := self.more.pick(draw)) in _bare_all(self.test):
                 pass  # a grammar as wide as these can say what is kept for tests
             return wording
         return draw.choice(self.test if held_out else self.train)
