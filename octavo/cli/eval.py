@@ -12,6 +12,8 @@ from tyro.conf import Positional
 from octavo.cli.output import put
 from octavo.cli.progress import Steps
 
+_ROOM = 65_536  # tokens of cache beyond the longest document: its length is met within 2 %, questions come on top
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
@@ -33,6 +35,10 @@ class Command:
     """Compressed rows picked for each token; left out: what the model was trained for."""
     model: str = "octavo-xs"
     """Shipped model, folder or hub id."""
+    device: str = "cpu"
+    """cpu (arithmetic in float32) or cuda (in bfloat16)."""
+    chunk: int | None = None
+    """Tokens read at a time; left out: 512. A GPU reads faster in larger pieces."""
     out: str | None = None
     """A folder for recall.json, with every answer, and recall.md."""
     json: bool = False
@@ -52,9 +58,14 @@ class Command:
             controls=tuple(CONTROLS) if self.controls else (),
             index_topk=self.index_topk,
         )
-        model: Any = octavo.load(self.model)  # the evals take anything that reads and answers, by keyword options
+        chunk = {} if self.chunk is None else {"chunk": self.chunk}
+        room = None if self.device == "cpu" else max(plan.lengths) + _ROOM
+        # The evals take anything that reads and answers, by keyword options.
+        dtype = "float32" if self.device == "cpu" else "bfloat16"
+        model: Any = octavo.load(self.model, dtype, device=self.device, capacity_tokens=room, **chunk)
         about = {"model": self.model, "fingerprint": model.fingerprint, "octavo": octavo.__version__}
         about |= {"index_topk": self.index_topk, "machine": platform.machine(), "python": platform.python_version()}
+        about |= {"device": self.device, "dtype": dtype}
         results = []
         with Steps() as steps:
             for result in run_recall(model, model.tokenizer, plan, progress=steps):

@@ -22,7 +22,9 @@ class Command:
     """Folder of the tokenizer that packed them."""
     out: str
     """Folder for the log and the checkpoint."""
-    start: str | None = None
+    weights: str | None = None
+    """Folder for the weights and the tokenizer when the run stops, as `octavo read` takes them."""
+    init_from: str | None = None
     """Folder of weights to start from; left out: random ones."""
     minutes: float | None = None
     """Stop, saved, after this long; left out: at the end of the schedule."""
@@ -46,7 +48,8 @@ class Command:
             max_seconds=seconds,
             device=self.device,
             micro_batches=self.micro_batches,
-            start=None if self.start is None else Path(self.start),
+            start=None if self.init_from is None else Path(self.init_from),
+            weights=None if self.weights is None else Path(self.weights),
         )
         ended = run(
             self.recipe, pack=Path(self.pack), tokenizer=Path(self.tokenizer), options=options, workers=self.workers

@@ -19,6 +19,7 @@ from octavo.data.tasks import chapter, definition, fact, keyvalue, quotation, sp
 QUESTION_TOKENS = {"fact": 30, "quotation": 46, "speaker": 32, "chapter": 36, "definition": 30, "key_value": 26}
 STATEMENT_TOKENS = 20
 _ASKED = (0,) * 5 + (1,) * 11 + (2,) * 4  # how often one statement is asked
+_SPLICED = 1 / 8  # share of drawn words that are made of two
 _ASKED_MEAN = sum(_ASKED) / len(_ASKED)
 
 
@@ -112,7 +113,7 @@ class Planner:
         self.draw = draw
         self.ground = ground
         self.mix = mix
-        self.words = lambda: ground.source.word(draw)
+        self.words = self._word
         self.counts = self._counts(length)
         load = sum(QUESTION_TOKENS[kind] * n for kind, n in self.counts.items())
         load += int((self.counts.get("fact", 0) + self.counts.get("definition", 0)) / _ASKED_MEAN * STATEMENT_TOKENS)
@@ -122,6 +123,14 @@ class Planner:
         self.taken = np.zeros(len(ground.tokens) + 1, dtype=bool)  # inside of a quoted range: nothing may be put in
         self.inner = self._below(ground.scan.places(paragraphs=False))
         self.outer = self._below(ground.paragraphs())
+
+    def _word(self) -> str:
+        """A word of the text; one in eight is the halves of two, which only copying can spell."""
+        word = self.ground.source.word(self.draw)
+        if self.draw.random() < _SPLICED:
+            other = self.ground.source.word(self.draw)
+            word = word[: (len(word) + 1) // 2] + other[len(other) // 2 :]
+        return word
 
     def _below(self, places: np.ndarray) -> np.ndarray:
         return places[places <= self.plan.used]

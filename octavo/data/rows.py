@@ -111,7 +111,8 @@ def _parts(
 def _fitted(draw: Random, plan: Plan, parts: list[_Part], length: int) -> tuple[list[_Part], int]:
     """The parts that fit and the number of ground tokens that fill the row with them.
 
-    Questions are dropped, drawn at random, until a quarter of the row is ground, and where their source was cut off.
+    Questions are dropped, drawn at random, until a quarter of the row is ground, and where their source was cut off;
+    so is what would stand behind the cut.
     """
     total = sum(len(part.tokens) for part in parts)
     most = int(0.75 * length) - 1
@@ -129,7 +130,8 @@ def _fitted(draw: Random, plan: Plan, parts: list[_Part], length: int) -> tuple[
                 total -= len(part.tokens)
     while True:
         used = length - 1 - total
-        late = [i for i, p in enumerate(parts) if i not in dropped and p.ask is not None and p.ask.need > used]
+        late = {i for i, p in enumerate(parts) if i not in dropped and (p.ask.need if p.ask else p.at) > used}
+        late |= {i for i, p in enumerate(parts) if i not in dropped and p.ask is not None and p.ask.insert in late}
         if not late:
             break
         dropped.update(late)

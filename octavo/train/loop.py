@@ -36,8 +36,8 @@ Feed = Callable[[int], Iterator[dict[str, np.ndarray]]]
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints,
-    device, micro-batches a step (more than 1 saves memory), and a folder of weights to start from instead of random
-    ones (the optimiser starts anew)."""
+    device, micro-batches a step (more than 1 saves memory), a folder of weights to start from instead of random ones
+    (the optimiser starts anew), and a folder that gets the weights in the release format when the run stops."""
 
     out: Path
     max_seconds: float | None = None
@@ -46,6 +46,7 @@ class RunOptions:
     micro_batches: int = 1
     resume: bool = True
     start: Path | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

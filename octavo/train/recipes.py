@@ -64,13 +64,34 @@ def octavo_xs() -> Recipe:
 
 
 def octavo_xs_longer() -> Recipe:
-    """Goes on from the weights of `octavo-xs` (`--start`): rows of 64K and of 16K, one step of each in turn by lot."""
+    """Goes on from the weights of `octavo-xs` (`--init-from`): rows of 64K and of 16K, one of the two a step."""
     base = octavo_xs()
     last = Stage(
         name="longer", steps=420, row_lengths=(65536, 16384), topk=(64, 128), shares=(0.5, 0.5), skips=0.6, dilute=0.6,
         rate=0.35, final_rate=0.02, warmup=15,
     )  # fmt: skip
     return replace(base, name="octavo-xs-longer", schedule=Schedule(stages=(last,), seed=1), seed=base.seed + 1)
+
+
+def octavo_xs_wider() -> Recipe:
+    """Goes on from the weights of `octavo-xs-longer` (`--init-from`) once there were many more wordings and relations:
+    short rows at a high rate to learn them."""
+    base = octavo_xs()
+    stage = Stage(
+        name="wider", steps=2800, row_lengths=(4096,), topk=(64, 128), skips=0.6, dilute=0.5, rate=0.8, final_rate=0.4,
+        warmup=40,
+    )  # fmt: skip
+    return replace(base, name="octavo-xs-wider", schedule=Schedule(stages=(stage,), seed=2), seed=base.seed + 2)
+
+
+def octavo_xs_mixed() -> Recipe:
+    """Goes on from the weights of `octavo-xs-wider`: rows of 4K, 16K and 64K by lot, while the rate falls to its end."""
+    base = octavo_xs()
+    stage = Stage(
+        name="mixed", steps=960, row_lengths=(65536, 16384, 4096), shares=(0.3, 0.35, 0.35), topk=(64, 128), skips=0.6,
+        dilute=0.6, rate=0.45, final_rate=0.015, warmup=25,
+    )  # fmt: skip
+    return replace(base, name="octavo-xs-mixed", schedule=Schedule(stages=(stage,), seed=3), seed=base.seed + 3)
 
 
 def tiny() -> Recipe:
@@ -87,7 +108,10 @@ def tiny() -> Recipe:
     return replace(base, name="tiny", model=small, schedule=Schedule(stages=stages), tokens_per_step=1024)
 
 
-RECIPES = {"octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "tiny": tiny}
+RECIPES = {
+    "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
+    "octavo-xs-mixed": octavo_xs_mixed, "tiny": tiny,
+}  # fmt: skip
 
 
 def recipe(name: str) -> Recipe:

@@ -1,10 +1,11 @@
 """From a recipe's name to a run: data, tokenizer, Engram's vocabulary map, loop.
 
-Covers: what `octavo train` calls. Does not cover: the loop itself, export.
+Covers: what `octavo train` calls, and the weights it leaves in the release format. Does not cover: the loop itself.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 
 from octavo.config.errors import UsageError
 from octavo.data.loader import Loader, RowPlan
+from octavo.model.checkpoint import WritePlan, save_checkpoint
+from octavo.model.transformer import Transformer
 from octavo.text.compress_map import compress_map
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.loop import RunOptions, RunResult, train
@@ -45,8 +48,17 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
                 yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind", "dilution")}
 
     result = train(chosen, feed, replace(options, device=str(device)), engram_map=small, ranks=ranks)
+    if ranks.first and options.weights is not None:
+        release(result.model, tokenizer, options.weights)
     ranks.leave()
     return result
+
+
+def release(model: Transformer, tokenizer: Path, folder: Path) -> None:
+    """Write `model` in the formats that its configuration names, with the tokenizer's files beside it."""
+    save_checkpoint(model, model.config, folder, WritePlan.of(model.config))
+    for path in tokenizer.glob("tokenizer*.json"):
+        shutil.copyfile(path, folder / path.name)
 
 
 def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:

@@ -46,6 +46,13 @@ def test_page_controls_and_report(prose: str, tmp_path: Path, capsys: pytest.Cap
     assert saved["about"]["index_topk"] == 4
 
 
+def test_device_arithmetic_and_chunk_are_told(prose: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["eval", "recall", "--lengths", "1K", "--kinds", "fact", "--count", "1", "--text", prose, "--json"]
+    assert main([*line, "--device", "cpu", "--chunk", "300"]) == 0
+    about = json.loads(capsys.readouterr().out)["about"]
+    assert (about["device"], about["dtype"]) == ("cpu", "float32")
+
+
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [

@@ -22,8 +22,8 @@ FLAGS = {
     "generate": "prompt model max_tokens temperature top_p top_k min_p seed stop json",
     "plan": "model context hardware main index weights json",
     "inspect": "path verify json",
-    "eval": "task kinds text lengths count controls index_topk model out json",
-    "train": "recipe pack tokenizer out start minutes device workers micro_batches json",
+    "eval": "task kinds text lengths count controls index_topk model device chunk out json",
+    "train": "recipe pack tokenizer out weights init_from minutes device workers micro_batches json",
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+import octavo
 from octavo.cli import main
 from octavo.data.mix import Chosen
 from octavo.data.pack import write_pack
@@ -46,6 +47,13 @@ def test_run_stops_in_time_and_the_same_line_goes_on(
     assert (second["steps"], second["finished"]) == (steps, True)
     assert second["last"]["loss"] > 0
     assert (tmp_path / "run" / "log.jsonl").is_file()
+
+
+def test_weights_are_written_as_reading_takes_them(pack: Path, tmp_path: Path) -> None:
+    assert train(pack, tmp_path / "run", "--minutes", "0", "--weights", str(tmp_path / "weights")) == 0
+    model = octavo.load(tmp_path / "weights")
+    assert model.logits([3, 4, 5]).shape == (3, 4096)
+    assert (tmp_path / "weights" / "tokenizer.json").read_bytes() == (TOKENIZER / "tokenizer.json").read_bytes()
 
 
 def test_page_for_people(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

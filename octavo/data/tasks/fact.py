@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from random import Random
 
 from octavo.data.tasks import attributes, names, wordings
+from octavo.data.tasks.authored.relations import AUTHORED
 from octavo.data.tasks.frames import dressed, framed
 from octavo.data.tasks.relations import RELATIONS, Relation
 from octavo.data.tasks.values import Words, value
 from octavo.data.tasks.verbs import VERBS
 
-_VERBS = 0.25  # share of training facts made of a verb and frames, of those that no relation of the tests tells
+_RELATIONS = (0.2, 0.15, 0.3)  # shares of training facts told by relations of the tests, by verbs, by authored ones
+_TEST_RELATIONS = 0.25  # share of a test cell's facts told by relations
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,13 @@ class FactBook:
 
     def _fresh(self) -> tuple[names.Entity, str | Relation]:
         draw = self._draw
-        if draw.random() < 0.25:
-            relation = draw.choice(RELATIONS)
-            return names.entity(draw, relation.entity), relation
-        if not self._held_out and draw.random() < _VERBS:
-            relation = draw.choice(VERBS)
-            return names.entity(draw, relation.entity), relation
+        shares = (_TEST_RELATIONS,) if self._held_out else _RELATIONS
+        chance = draw.random()
+        for share, table in zip(shares, (RELATIONS, VERBS, AUTHORED), strict=False):
+            if chance < share:
+                relation = draw.choice(table)
+                return names.entity(draw, relation.entity), relation
+            chance -= share
         return names.entity(draw), draw.choice(attributes.NAMES)
 
     def _near(self) -> tuple[names.Entity, str | Relation]:

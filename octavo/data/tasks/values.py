@@ -90,6 +90,7 @@ _SORTS: dict[str, Callable[[Random, Words], str]] = {
     "thing": _two_words,
     "food": lambda draw, words: draw.choice(lists.FOODS).strip() if draw.random() < 0.6 else _two_words(draw, words),
     "trade": lambda draw, words: draw.choice(lists.TRADES),
+    "animal": lambda draw, words: draw.choice(lists.ANIMALS),
     "quantity": lambda draw, words: (
         f"{draw.randint(2, 990)} {draw.choice(lists.UNITS)}" if draw.random() < 0.7 else str(draw.randint(2, 999))
     ),

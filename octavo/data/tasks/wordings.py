@@ -12,27 +12,44 @@ from functools import cache
 from random import Random
 
 from octavo.data.tasks import phrases_facts, phrases_quotes
+from octavo.data.tasks.authored.lines import lines
 from octavo.data.tasks.phrasing import Phrasing
 
-_GRAMMAR_SHARE = 0.8
+_LISTED = 0.15  # share of training wordings from the short lists; the others come from grammars and authored files
+_AUTHORED = 0.6  # of those, where there are both
+_SHORT = 5  # words; shorter wordings with one word left out say nothing any more
 
 
 @dataclass(frozen=True, slots=True)
 class Wordings:
-    """Wordings for training and for testing; no wording is in both. `more` is a grammar that training draws from too:
-    four times in five where there is one."""
+    """Wordings for training and for testing; no wording is in both.
+
+    more: a grammar that training draws from too. authored: templates written one by one, likewise.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
     more: Phrasing | None = None
+    authored: Phrasing | None = None
 
     def pick(self, draw: Random, *, held_out: bool = False, plain: bool = False) -> str:
-        """One wording of the wanted half; `plain`: without the grammar, as test cells show known wordings."""
-        if not (held_out or plain) and self.more is not None and draw.random() < _GRAMMAR_SHARE:
-            while bare(wording := self.more.pick(draw)) in _bare_all(self.test):
-                pass  # a grammar as wide as these can say what is kept for tests
-            return wording
-        return draw.choice(self.test if held_out else self.train)
+        """One wording of the wanted half; `plain`: from the short list, as test cells show known wordings."""
+        if held_out:
+            return draw.choice(self.test)
+        source = None if plain else self._source(draw)
+        if source is None:
+            return draw.choice(self.train)
+        while near(wording := source.pick(draw), self.test):
+            pass  # a grammar as wide as these can say what is kept for tests
+        return wording
+
+    def _source(self, draw: Random) -> Phrasing | None:
+        """Where a training wording comes from; None: the short list."""
+        if self.train and draw.random() < _LISTED:
+            return None
+        if self.more is not None and self.authored is not None:
+            return self.authored if draw.random() < _AUTHORED else self.more
+        return self.authored or self.more
 
 
 def bare(text: str) -> str:
@@ -40,9 +57,21 @@ def bare(text: str) -> str:
     return re.sub(r"[^a-z{}]+", " ", text.lower()).strip()
 
 
+def near(wording: str, others: tuple[str, ...]) -> bool:
+    """Whether `wording` is one of `others` but for one word (of four or fewer words: exactly)."""
+    return not _variants(wording).isdisjoint(_all_variants(others))
+
+
+def _variants(wording: str) -> frozenset[tuple[str, ...]]:
+    """The bare words, and those left when any one is taken out."""
+    words = tuple(bare(wording).split())
+    short = len(words) < _SHORT
+    return frozenset({words} if short else {words, *(words[:i] + words[i + 1 :] for i in range(len(words)))})
+
+
 @cache
-def _bare_all(wordings: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(bare, wordings))
+def _all_variants(wordings: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    return frozenset().union(*map(_variants, wordings))
 
 
 FACT_STATEMENTS = Wordings(
@@ -62,8 +91,10 @@ FACT_STATEMENTS = Wordings(
     (
         "Let it be written here that the {a} of {e} is {v}.", "One thing is certain: {e}'s {a} is {v}.",
         "The clerk noted {v} as the {a} of {e}.",
+        *lines("test_fact_statements"),
     ),
     phrases_facts.FACT_STATEMENTS,
+    Phrasing(*lines("train_fact_statements")),
 )  # fmt: skip
 FACT_QUESTIONS = Wordings(
     (
@@ -80,13 +111,16 @@ FACT_QUESTIONS = Wordings(
         "Kindly remind me of the {a} of {e}.", "I need to know {e}'s {a}; what does it say?",
         "Which {a} is given for {e}?",
         "Say what the {a} of {e} is.", "Can you recall what the {a} of {e} is?",
+        *lines("test_fact_questions"),
     ),
     phrases_facts.FACT_QUESTIONS,
+    Phrasing(*lines("train_fact_questions")),
 )  # fmt: skip
 WHO_QUESTIONS = Wordings(
     ("Who is the {a} of {e}?", "Who is {e}'s {a}?", "Who was the {a} of {e}?", "Who is named as the {a} of {e}?"),
-    ("Do you remember who the {a} of {e} is?", "By name, who is the {a} of {e}?"),
+    ("Do you remember who the {a} of {e} is?", "By name, who is the {a} of {e}?", *lines("test_who_questions")),
     phrases_facts.WHO,
+    Phrasing(*lines("train_who_questions")),
 )
 QUOTE_QUESTIONS = Wordings(
     (
@@ -103,16 +137,22 @@ QUOTE_QUESTIONS = Wordings(
     (
         'Please carry on from "{q}".', 'What words stand next after "{q}"?', 'How is "{q}" continued?',
         'Go on with the line "{q}".', 'With which words does "{q}" proceed?',
+        *lines("test_quote_questions"),
     ),
     phrases_quotes.QUOTE,
+    Phrasing(*lines("train_quote_questions")),
 )  # fmt: skip
 NEXT_LINE_QUESTIONS = Wordings(
     (
         'What line comes after "{q}"?', 'What is the next line after "{q}"?', 'Which line follows "{q}"?',
         'After the line "{q}", what comes?', 'Give the line after "{q}".', 'What is the line that follows "{q}"?',
     ),
-    ('Recite the line just below "{q}".', 'The line "{q}" is followed by which line?'),
+    (
+        'Recite the line just below "{q}".', 'The line "{q}" is followed by which line?',
+        *lines("test_next_line_questions"),
+    ),
     phrases_quotes.NEXT_LINE,
+    Phrasing(*lines("train_next_line_questions")),
 )  # fmt: skip
 SPEAKER_QUESTIONS = Wordings(
     (
@@ -126,8 +166,10 @@ SPEAKER_QUESTIONS = Wordings(
     (
         'Who utters "{q}"?', 'Which speaker has the line "{q}"?', 'To whom does the line "{q}" belong?',
         'From whose mouth comes "{q}"?', 'Find out who it is that says "{q}".',
+        *lines("test_speaker_questions"),
     ),
     phrases_quotes.SPEAKER,
+    Phrasing(*lines("train_speaker_questions")),
 )  # fmt: skip
 CHAPTER_QUESTIONS = Wordings(
     (

@@ -1,0 +1,60 @@
+"""Files of authored wordings: every line has its fields, training and test wordings are apart."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from random import Random
+
+import pytest
+
+from octavo.data.tasks import authored
+from octavo.data.tasks.authored.lines import lines
+from octavo.data.tasks.phrasing import Phrasing
+from octavo.data.tasks.wordings import near
+
+FIELDS = {
+    "fact_statements": "aev", "fact_questions": "ae", "who_questions": "ae", "quote_questions": "q",
+    "next_line_questions": "q", "speaker_questions": "q",
+}  # fmt: skip
+TEMPLATES = [(name, line) for name in FIELDS for line in lines(f"train_{name}")]
+
+
+def fields(wording: str) -> str:
+    return "".join(sorted(name for name in "aevqkw" for _ in range(wording.count(f"{{{name}}}"))))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_wordings_have_their_fields_once_whatever_is_drawn(name: str) -> None:
+    draw = Random(0)
+    for line in lines(f"train_{name}"):
+        made = Phrasing(line)
+        assert {fields(made.pick(draw)) for _ in range(30)} == {FIELDS[name]}, line
+    for line in lines(f"test_{name}"):
+        assert fields(line) == FIELDS[name], line
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_there_are_many_and_none_comes_twice(name: str) -> None:
+    for half, least in (("train", 40), ("test", 5)):
+        found = lines(f"{half}_{name}")
+        assert len(found) == len(set(found)) >= least
+
+
+def test_no_file_is_forgotten_or_blank() -> None:
+    names = {path.name for path in files(authored).iterdir() if path.name.endswith(".txt")}
+    assert names == {f"{half}_{name}.txt" for half in ("train", "test") for name in FIELDS} | {"train_relations.txt"}
+    assert all(line.strip() == line != "" for name in names for line in lines(name[:-4]))
+
+
+def test_most_draws_are_far_from_the_tests() -> None:
+    """A draw near a test wording is drawn again (`Wordings.pick`); that must stay rare, or training would hang."""
+    draw = Random(1)
+    for name in FIELDS:
+        made = Phrasing(*lines(f"train_{name}"))
+        close = sum(near(made.pick(draw), lines(f"test_{name}")) for _ in range(300))
+        assert close < 30, name
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        lines("train_nothing")
