@@ -58,7 +58,7 @@ class Command:
             controls=tuple(CONTROLS) if self.controls else (),
             index_topk=self.index_topk,
         )
-        chunk = {} if self.chunk is None else {"chunk": self.chunk}
+        chunk: dict[str, Any] = {} if self.chunk is None else {"chunk": self.chunk}
         room = None if self.device == "cpu" else max(plan.lengths) + _ROOM
         # The evals take anything that reads and answers, by keyword options.
         dtype = "float32" if self.device == "cpu" else "bfloat16"

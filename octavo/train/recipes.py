@@ -85,7 +85,7 @@ def octavo_xs_wider() -> Recipe:
 
 
 def octavo_xs_mixed() -> Recipe:
-    """Goes on from the weights of `octavo-xs-wider`: rows of 4K, 16K and 64K by lot, while the rate falls to its end."""
+    """Goes on from the weights of `octavo-xs-wider`: rows of 4K, 16K and 64K by lot, while the rate falls."""
     base = octavo_xs()
     stage = Stage(
         name="mixed", steps=960, row_lengths=(65536, 16384, 4096), shares=(0.3, 0.35, 0.35), topk=(64, 128), skips=0.6,

@@ -15,4 +15,4 @@ from importlib.resources import files
 @cache
 def lines(name: str) -> tuple[str, ...]:
     """The wordings in `<name>.txt`. Raises FileNotFoundError for a name without a file."""
-    return tuple(files(__package__).joinpath(f"{name}.txt").read_text("utf-8").splitlines())
+    return tuple(files("octavo.data.tasks.authored").joinpath(f"{name}.txt").read_text("utf-8").splitlines())
