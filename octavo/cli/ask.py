@@ -28,6 +28,8 @@ class Command:
     """0 takes the likeliest token each time; above it draws."""
     seed: int | None = None
     """Repeats a drawn answer; left out: a new one each time."""
+    quote: bool | None = None
+    """Answer in the document's own words only, or in any; left out: as the model was made for."""
     json: bool = False
     """Print one JSON object: answer, sources, usage."""
 
@@ -46,7 +48,7 @@ class Command:
         model = octavo.load(self.model)
         model.question_ids(question)  # and a bad question before a text is read
         with open_or_read(model, files) as doc:
-            answer = doc.ask(question, **options)
+            answer = doc.ask(question, quote=self.quote, **options)
             before = doc.usage
         usage = answer.to_dict()["usage"] | {"read_tokens": before.read_tokens, "read_seconds": before.seconds}
         if self.json:

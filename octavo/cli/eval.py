@@ -30,7 +30,7 @@ class Command:
     count: int = 64
     """Questions in each document."""
     controls: bool = False
-    """Also ask with random picks and with the dense compressed layers off, up to 32K tokens."""
+    """Also ask with random picks, with the dense compressed layers off, and in any words, up to 32K tokens."""
     index_topk: int | None = None
     """Compressed rows picked for each token; left out: what the model was trained for."""
     model: str = "octavo-xs"

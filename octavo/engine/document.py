@@ -21,6 +21,7 @@ from octavo.engine.attention import MassTally
 from octavo.engine.chat import answer_chat
 from octavo.engine.conversation import Conversation
 from octavo.engine.generation import Generation
+from octavo.engine.quoting import Quotation, QuoteRule
 from octavo.engine.request import Request, RequestFields
 from octavo.engine.sources import SourceRule, find_sources
 from octavo.engine.texts import Texts
@@ -64,6 +65,7 @@ class Document:
         *,
         rule: SourceRule | None = None,
         with_sources: bool = True,
+        quote: bool | QuoteRule | None = None,
         controls: Controls | None = None,
         on_text: Callable[[str], None] | None = None,
         **request: Unpack[RequestFields],
@@ -71,7 +73,8 @@ class Document:
         """Answer one question; the document stays as it is.
 
         `request`: max_tokens=64, temperature=0.0, top_p, top_k, min_p, seed, stop (see `Request`). `rule` chooses the
-        sources, `on_text` gets the answer piece by piece, `controls` are for measurements (see `Controls`). Raises
+        sources, `on_text` gets the answer piece by piece, `controls` are for measurements (see `Controls`). `quote`:
+        whether the answer is made of the document's own words (see `quoting`); None: as the model was made for. Raises
         TextError for an empty question, LimitError when the question does not fit into what is left of the context.
         """
         started = time.perf_counter()
@@ -79,8 +82,9 @@ class Document:
         with closing(self.fork()) as state:
             tally = self.tally(rule) if with_sources else None
             made = Generation(
-                self.llm.runner, self.llm.tokenizer, state, prompt, Request(**request), controls=controls, tally=tally
-            )
+                self.llm.runner, self.llm.tokenizer, state, prompt, Request(**request), controls=controls, tally=tally,
+                quotation=self._quotation(quote),
+            )  # fmt: skip
             for piece in made:
                 if on_text is not None:
                     on_text(piece)
@@ -108,12 +112,13 @@ class Document:
         *,
         rule: SourceRule | None = None,
         with_sources: bool = True,
+        quote: bool | QuoteRule | None = None,
         controls: Controls | None = None,
         **request: Unpack[RequestFields],
     ) -> list[Answer]:
         """Answer several questions, each as if it were the only one."""
         return [
-            self.ask(question, rule=rule, with_sources=with_sources, controls=controls, **request)
+            self.ask(question, rule=rule, with_sources=with_sources, quote=quote, controls=controls, **request)
             for question in questions
         ]
 
@@ -124,6 +129,13 @@ class Document:
             reply = answer_chat(self.llm, messages, state=state, tally=tally, **options)
         usage = replace(reply.usage, reused_tokens=len(self), prefix=self._prefix)
         return replace(reply, sources=self.sources(tally, rule), usage=usage)
+
+    def _quotation(self, quote: bool | QuoteRule | None) -> Quotation | None:
+        chosen = self.llm.quotes if quote is None else quote
+        if chosen is False:
+            return None
+        rule = QuoteRule() if chosen is True else chosen
+        return Quotation(self.llm.config, self.texts.ids, {self.llm.config.eos_token_id}, rule)
 
     def question_ids(self, question: str) -> list[int]:
         """A question as it follows the document; see `LLM.question_ids`."""

@@ -17,6 +17,7 @@ from octavo.cache.view import Controls
 from octavo.config.errors import UsageError
 from octavo.engine.answer import Finish
 from octavo.engine.attention import MassTally
+from octavo.engine.quoting import Quotation
 from octavo.engine.request import Request
 from octavo.engine.runner import Runner, StepOutput
 from octavo.engine.sampler import Sampler
@@ -42,14 +43,17 @@ class Generation:
         *,
         controls: Controls | None = None,
         tally: MassTally | None = None,
+        quotation: Quotation | None = None,
     ) -> None:
-        """`prompt`: at least one id to read first. Raises LimitError when it does not fit into the context."""
+        """`prompt`: at least one id to read first. `quotation` says which tokens may come. Raises LimitError when the
+        prompt does not fit into the context."""
         if not prompt:
             raise UsageError("the prompt has no tokens; a generation needs at least one")
         self.prompt = np.array(prompt, dtype=np.int32)
         runner.check_room(len(self.prompt), state.length, what="the prompt")
         controls = controls or Controls()
-        self._controls = controls if tally is None else replace(controls, mass=True)
+        self._controls = controls if tally is quotation is None else replace(controls, mass=True)
+        self._quotation = quotation
         self._runner, self.state, self.request, self.tally = runner, state, request, tally
         self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))
         self._ends = {runner.model.config.eos_token_id}
@@ -103,12 +107,17 @@ class Generation:
 
     def _take(self, output: StepOutput) -> str:
         """Choose the next token and return the text that it makes certain; sets `finish` at the end."""
-        token = self._sampler.pick(output.logits[-1])
+        logits = output.logits[-1]
+        if self._quotation is not None:
+            logits = self._quotation.allowed(logits, output.reports)
+        token = self._sampler.pick(logits)
         if token in self._ends:
             self.finish = Finish.END
             return self._flush()
         if self.tally is not None:
             self.tally.add(output.reports, question=not self.token_ids)
+        if self._quotation is not None:
+            self._quotation.push(token)
         self.token_ids.append(token)
         piece = self._scanner.push(self._detokenizer.push([token]))
         if self._scanner.found is not None:

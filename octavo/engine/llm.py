@@ -6,6 +6,7 @@ cover: how each of them is done (`runner`, `generation`, `document`, `folding`).
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
-from octavo.config.errors import CheckpointError, LimitError, TextError, UsageError
+from octavo.config.errors import CheckpointError, ConfigError, LimitError, TextError, UsageError
 from octavo.config.model import ModelConfig
 from octavo.engine.answer import Answer, Reply, Usage
 from octavo.engine.chat import answer_chat
@@ -84,7 +85,22 @@ def load(
     layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
     capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
     pool = PagePool(layout, capacity_tokens=capacity, device=device)
-    return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name)
+    return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder))
+
+
+def _quotes(folder: Path) -> bool:
+    """Whether `generation_config.json`, where there is one, says that answers about a document quote it."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return False
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+        quote = fields.get("quote", False)
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a JSON object: {error}") from None
+    if not isinstance(quote, bool):
+        raise ConfigError(f"{path}: quote is {quote!r}; it must be true or false")
+    return quote
 
 
 def _format(given: RowFormat | str | None, exact: RowFormat) -> RowFormat:
@@ -99,8 +115,11 @@ class LLM:
     """A model, its tokenizer and the memory its sequences live in. Not safe for use from several threads at once."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, pool: PagePool, *, chunk: int = CHUNK, name: str = "model"
-    ) -> None:
+        self, model: Transformer, tokenizer: Tokenizer, pool: PagePool, *, chunk: int = CHUNK, name: str = "model",
+        quotes: bool = False,
+    ) -> None:  # fmt: skip
+        """`quotes`: answers about a document are made of its own words unless a question says otherwise."""
+        self.quotes = quotes
         self.model, self.tokenizer, self.pool, self.name = model, tokenizer, pool, name
         self.runner = Runner(model, pool, chunk=chunk)
         self.source_rule = SourceRule()

@@ -123,13 +123,14 @@ def run_cell(
 ) -> CellResult:
     """Read the cell's document and ask all its questions, greedily.
 
-    options: handed to both reading and asking (for example `controls`). progress: called with ("read" | "ask", done,
+    options: `controls` is handed to both reading and asking, the others to asking. progress: called with ("read" | "ask", done,
     all). The document is closed whatever happens.
     """
     options = options or {}
     started = time.perf_counter()
     watch = {} if progress is None else {"progress": lambda done, total, _: progress("read", done, total)}
-    document = reader.read(cell.document, **watch, **options)
+    reading = {name: value for name, value in options.items() if name == "controls"}
+    document = reader.read(cell.document, **watch, **reading)
     read_seconds = time.perf_counter() - started
     started = time.perf_counter()
     try:

@@ -16,10 +16,12 @@ from octavo.evals.recall import MAX_TOKENS, CellResult, Reader, run_cell
 from octavo.evals.texts import filler
 from octavo.text.tokenizer import Tokenizer
 
-CONTROLS: dict[str, Controls] = {
-    "random picks": Controls(picks=Picks.RANDOM),
-    "HCA off": Controls(hca=False),
+CONTROLS: dict[str, dict[str, Any]] = {
+    "random picks": {"controls": Controls(picks=Picks.RANDOM)},
+    "HCA off": {"controls": Controls(hca=False)},
+    "any words": {"quote": False},
 }
+"""What each control changes: `controls` of reading and asking, `quote` of asking."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def _runs(plan: RecallPlan, length: int) -> Iterator[tuple[str, dict[str, Any]]]
     yield "none", {} if plan.index_topk is None else {"controls": Controls(index_topk=plan.index_topk)}
     if length <= plan.control_limit:
         for name in plan.controls:
-            yield name, {"controls": CONTROLS[name]}
+            yield name, CONTROLS[name]
 
 
 def _watch(progress: Callable[[str, str, int, int], None], title: str) -> Callable[[str, int, int], None]:

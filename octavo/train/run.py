@@ -59,6 +59,7 @@ def release(model: Transformer, tokenizer: Path, folder: Path) -> None:
     save_checkpoint(model, model.config, folder, WritePlan.of(model.config))
     for path in tokenizer.glob("tokenizer*.json"):
         shutil.copyfile(path, folder / path.name)
+    (folder / "generation_config.json").write_text('{\n  "quote": true\n}\n', "utf-8")  # answers are copies in training
 
 
 def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:

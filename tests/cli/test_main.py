@@ -17,7 +17,7 @@ from octavo.version import __version__
 # A new flag is a decision: it is written down here as well, twelve a verb at most.
 FLAGS = {
     "read": "files output model json",
-    "ask": "line model max_tokens temperature seed json",
+    "ask": "line model max_tokens temperature seed quote json",
     "chat": "doc system model thinking max_tokens temperature seed json",
     "generate": "prompt model max_tokens temperature top_p top_k min_p seed stop json",
     "plan": "model context hardware main index weights json",

@@ -36,7 +36,8 @@ def test_controls_change_what_the_model_answers(tmp_path: Path) -> None:
     llm = tiny_llm(tmp_path / "model", seed=3)
     plan = RecallPlan(cells=(("fact", str(text)),), lengths=(1000,), count=4, controls=tuple(CONTROLS), max_tokens=8)
     given = {r.control: [o.given for o in r.outcomes] for r in run_recall(llm, llm.tokenizer, plan)}
-    assert list(given) == ["none", "random picks", "HCA off"]
+    assert list(given) == ["none", "random picks", "HCA off", "any words"]
+    assert given["any words"] == given["none"]  # this model does not quote
     assert given["random picks"] != given["none"] != given["HCA off"]
 
 
