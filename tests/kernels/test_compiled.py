@@ -19,7 +19,7 @@ from octavo.kernels.rope import norm_rotate, rope_table, rotate
 from octavo.kernels.route import route
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal, Picked, Selection
-from octavo.kernels.sparse_attention import loops, sparse_attention
+from octavo.kernels.sparse_attention import chunk, loops, sparse_attention
 
 HYPER = {"iters": 20, "eps": 1e-6, "norm_eps": 1e-6}
 
@@ -92,16 +92,18 @@ def test_chosen_experts(T: int, limit: float | None) -> None:
     both(lambda: mlp(x, w1[0], w3[0], w2[0], limit=limit))
 
 
-@pytest.mark.parametrize("kind", ["window", "all", "listed", "listed apart"])
+@pytest.mark.parametrize("kind", ["window", "all", "offset", "listed", "listed apart"])
 @pytest.mark.parametrize("past", [0, 9])
-def test_attention(T: int, past: int, kind: str) -> None:
+@pytest.mark.parametrize("H", [2, 5])
+def test_attention(T: int, past: int, kind: str, H: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk, "_ELEMENTS", 10_000)  # runs of some blocks
     first, C = past + 20, (past + 20 + T) // 4
-    q, rows, sink = torch.randn(1, T, 2, 8), torch.randn(1, past + T, 8), torch.randn(2)
+    q, rows, sink = torch.randn(1, T, H, 8), torch.randn(1, past + T, 8), torch.randn(H)
     values = torch.randn(1, C, 8)
     entries = DenseRows(values.double() if kind == "listed apart" else values)
     index = torch.stack([torch.randperm(C)[:4] for _ in range(T)]).unsqueeze(0)
     index[:, ::3, 2:] = -1
-    kinds: dict[str, Selection | None] = {"window": None, "all": Causal(4)}
+    kinds: dict[str, Selection | None] = {"window": None, "all": Causal(4), "offset": Causal(4, torch.tensor([1.5]))}
     selection = kinds.get(kind, Picked(index))
 
     def run() -> tuple[Tensor, ...]:
@@ -115,8 +117,18 @@ def test_attention(T: int, past: int, kind: str) -> None:
     both(run)
 
 
-def test_attention_gives_the_same_bits_wherever_entries_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_where_windows_begin_before_the_first_token() -> None:
+    q, rows, sink, values = torch.randn(1, 90, 4, 8), torch.randn(1, 90, 8), torch.randn(4), torch.randn(1, 3, 8)
+    call = {"first": 0, "scale": 0.5, "rows": DenseRows(values), "selection": Causal(32), "mass_every": 2}
+    for window in (1, 7, 200):
+        both(lambda window=window: sparse_attention(q, rows, sink, window=window, **call))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_attention_gives_the_same_bits_wherever_entries_lie(chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_GATHERED", 32)
+    monkeypatch.setattr(chunk, "_MOST", 32)
+    monkeypatch.setattr(chunk, "_LEAST", 16 if chunked else 100)
     q, rows, sink, values = torch.randn(1, 70, 2, 8), torch.randn(1, 79, 8), torch.randn(2), torch.randn(1, 20, 8)
     index = torch.stack([torch.randperm(20)[:4] for _ in range(70)]).unsqueeze(0)
     call = {"first": 29, "window": 7, "scale": 0.5, "selection": Picked(index), "mass_every": 1}
