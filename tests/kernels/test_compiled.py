@@ -86,10 +86,12 @@ def test_routing_with_ties(T: int, normalise: bool) -> None:
 
 @pytest.mark.parametrize("limit", [None, 0.3])
 def test_chosen_experts(T: int, limit: float | None) -> None:
-    x, w1, w3, w2 = torch.randn(T, 8), torch.randn(5, 12, 8), torch.randn(5, 12, 8), torch.randn(5, 8, 12)
+    x, w1, w3, w2 = torch.randn(T, 8), torch.randn(5, 12, 8), torch.randn(5, 12, 8), torch.randn(5, 8, 12) * 0.2
     chosen, weights = torch.randint(0, 5, (T, 2)), torch.rand(T, 2)
     both(lambda: experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit))
     both(lambda: mlp(x, w1[0], w3[0], w2[0], limit=limit))
+    chosen, weights = torch.randint(0, 4, (T, 3)), torch.rand(T, 3)  # nobody goes to the last expert
+    both(lambda: experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit))
 
 
 @pytest.mark.parametrize("kind", ["window", "all", "offset", "listed", "listed apart"])
