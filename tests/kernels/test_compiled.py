@@ -11,6 +11,7 @@ from torch import Tensor
 
 from octavo.kernels import dispatch, hyper
 from octavo.kernels.compiled import in_halves
+from octavo.kernels.compress import pool
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.experts import experts, mlp
 from octavo.kernels.hadamard import hadamard
@@ -20,6 +21,7 @@ from octavo.kernels.route import route
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal, Picked, Selection
 from octavo.kernels.sparse_attention import chunk, loops, sparse_attention
+from octavo.kernels.wide_linear import wide_linear
 
 HYPER = {"iters": 20, "eps": 1e-6, "norm_eps": 1e-6}
 
@@ -65,6 +67,19 @@ def test_norm_and_rotation(T: int) -> None:
     both(lambda: rotate(torch.stack((x[:, 0], x[:, 1])), cos.unsqueeze(0), sin.unsqueeze(0)))  # no run of rows: plain
     both(lambda: norm_rotate(x, None, *wide, eps=1e-6))
     both(lambda: norm_rotate(x, weight, *wide, eps=1e-6))
+
+
+@pytest.mark.parametrize(("overlap", "has_previous"), [(False, False), (True, False), (True, True)])
+def test_pooling(T: int, overlap: bool, has_previous: bool) -> None:
+    rows = torch.randn(2, 4 * (T + has_previous), 24)
+    values, scores = rows[..., :12], rows[..., 12:] * 5
+    both(lambda: pool(values, scores, ratio=4, overlap=overlap, has_previous=has_previous))
+
+
+def test_several_products_side_by_side(T: int) -> None:
+    x, weights = torch.randn(T, 8), (torch.randn(5, 8), torch.randn(3, 8), torch.randn(8, 4).T)
+    with torch.no_grad():
+        torch.testing.assert_close(wide_linear(x, *weights), x @ torch.cat(weights).T)
 
 
 @pytest.mark.parametrize("width", [1, 2, 64])
