@@ -26,8 +26,8 @@ def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previ
     B, n, w = values.shape
     made = np.empty((B, n // ratio - has_previous, w // 2 if overlap else w), dtype=np.float32)
     for b in range(B):
-        given = values[b].contiguous().numpy(), scores[b].contiguous().numpy(), ratio, overlap, int(has_previous), made[b]
-        in_halves(partial(_pool, *given), made.shape[1])
+        given = values[b].contiguous().numpy(), scores[b].contiguous().numpy()
+        in_halves(partial(_pool, *given, ratio, overlap, int(has_previous), made[b]), made.shape[1])
     return torch.from_numpy(made)
 
 

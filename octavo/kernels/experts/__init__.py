@@ -10,9 +10,9 @@ round_hidden) -> [T, D]` in x's dtype is one expert that every token passes with
 Not in place.
 
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;
-`by_expert` does it with fewer passes (CPU); `gathered` collects the chosen experts' weights when tokens are few, `loops`
-reads them in place (CPU); `dense` computes
-every expert and masks, which is faster on a GPU while all experts together are about as wide as one dense layer.
+`by_expert` does so with fewer passes (CPU); `gathered` collects the chosen experts' weights when tokens are few,
+`loops` reads them in place (CPU); `dense` computes every expert and masks, which is faster on a GPU while all experts
+together are about as wide as one dense layer.
 """
 
 from __future__ import annotations
