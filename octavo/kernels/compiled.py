@@ -2,7 +2,8 @@
 
 Covers: `loop`, numba's compiler with the options of this package, and `in_halves`, which runs one on as many threads as
 torch uses. Does not cover: which body runs (`dispatch`). Sums may be reassociated (they vectorise then); NaN and
-infinity keep their meaning. numba's own threads are not used: a second pool beside torch's would fight for the cores.
+infinity keep their meaning, and a division by zero gives them: a check at every division would keep loops from
+vectorising. numba's own threads are not used: a second pool beside torch's would fight for the cores.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _WORTH = 16  # steps below which handing work to a thread costs more than it sav
 
 def loop(function: _Function) -> _Function:
     """Compile at the first call and keep the machine code on disk, beside the file or in the user's cache."""
-    compiled: Any = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})(function)
+    fast = {"reassoc", "contract", "arcp", "nsz"}
+    compiled: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath=fast)(function)
     return compiled
 
 

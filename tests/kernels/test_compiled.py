@@ -11,6 +11,7 @@ from torch import Tensor
 
 from octavo.kernels import dispatch, hyper
 from octavo.kernels.compiled import in_halves
+from octavo.kernels.compress import pool
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.experts import experts, mlp
 from octavo.kernels.hadamard import hadamard
@@ -19,7 +20,8 @@ from octavo.kernels.rope import norm_rotate, rope_table, rotate
 from octavo.kernels.route import route
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal, Picked, Selection
-from octavo.kernels.sparse_attention import loops, sparse_attention
+from octavo.kernels.sparse_attention import chunk, loops, sparse_attention
+from octavo.kernels.wide_linear import wide_linear
 
 HYPER = {"iters": 20, "eps": 1e-6, "norm_eps": 1e-6}
 
@@ -67,6 +69,19 @@ def test_norm_and_rotation(T: int) -> None:
     both(lambda: norm_rotate(x, weight, *wide, eps=1e-6))
 
 
+@pytest.mark.parametrize(("overlap", "has_previous"), [(False, False), (True, False), (True, True)])
+def test_pooling(T: int, overlap: bool, has_previous: bool) -> None:
+    rows = torch.randn(2, 4 * (T + has_previous), 24)
+    values, scores = rows[..., :12], rows[..., 12:] * 5
+    both(lambda: pool(values, scores, ratio=4, overlap=overlap, has_previous=has_previous))
+
+
+def test_several_products_side_by_side(T: int) -> None:
+    x, weights = torch.randn(T, 8), (torch.randn(5, 8), torch.randn(3, 8), torch.randn(8, 4).T)
+    with torch.no_grad():
+        torch.testing.assert_close(wide_linear(x, *weights), x @ torch.cat(weights).T)
+
+
 @pytest.mark.parametrize("width", [1, 2, 64])
 def test_hadamard(T: int, width: int) -> None:
     x = torch.randn(T, 3, width)
@@ -86,22 +101,26 @@ def test_routing_with_ties(T: int, normalise: bool) -> None:
 
 @pytest.mark.parametrize("limit", [None, 0.3])
 def test_chosen_experts(T: int, limit: float | None) -> None:
-    x, w1, w3, w2 = torch.randn(T, 8), torch.randn(5, 12, 8), torch.randn(5, 12, 8), torch.randn(5, 8, 12)
+    x, w1, w3, w2 = torch.randn(T, 8), torch.randn(5, 12, 8), torch.randn(5, 12, 8), torch.randn(5, 8, 12) * 0.2
     chosen, weights = torch.randint(0, 5, (T, 2)), torch.rand(T, 2)
     both(lambda: experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit))
     both(lambda: mlp(x, w1[0], w3[0], w2[0], limit=limit))
+    chosen, weights = torch.randint(0, 4, (T, 3)), torch.rand(T, 3)  # nobody goes to the last expert
+    both(lambda: experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit))
 
 
-@pytest.mark.parametrize("kind", ["window", "all", "listed", "listed apart"])
+@pytest.mark.parametrize("kind", ["window", "all", "offset", "listed", "listed apart"])
 @pytest.mark.parametrize("past", [0, 9])
-def test_attention(T: int, past: int, kind: str) -> None:
+@pytest.mark.parametrize("H", [2, 5])
+def test_attention(T: int, past: int, kind: str, H: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk, "_ELEMENTS", 10_000)  # runs of some blocks
     first, C = past + 20, (past + 20 + T) // 4
-    q, rows, sink = torch.randn(1, T, 2, 8), torch.randn(1, past + T, 8), torch.randn(2)
+    q, rows, sink = torch.randn(1, T, H, 8), torch.randn(1, past + T, 8), torch.randn(H)
     values = torch.randn(1, C, 8)
     entries = DenseRows(values.double() if kind == "listed apart" else values)
     index = torch.stack([torch.randperm(C)[:4] for _ in range(T)]).unsqueeze(0)
     index[:, ::3, 2:] = -1
-    kinds: dict[str, Selection | None] = {"window": None, "all": Causal(4)}
+    kinds: dict[str, Selection | None] = {"window": None, "all": Causal(4), "offset": Causal(4, torch.tensor([1.5]))}
     selection = kinds.get(kind, Picked(index))
 
     def run() -> tuple[Tensor, ...]:
@@ -115,8 +134,18 @@ def test_attention(T: int, past: int, kind: str) -> None:
     both(run)
 
 
-def test_attention_gives_the_same_bits_wherever_entries_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_where_windows_begin_before_the_first_token() -> None:
+    q, rows, sink, values = torch.randn(1, 90, 4, 8), torch.randn(1, 90, 8), torch.randn(4), torch.randn(1, 3, 8)
+    call = {"first": 0, "scale": 0.5, "rows": DenseRows(values), "selection": Causal(32), "mass_every": 2}
+    for window in (1, 7, 200):
+        both(lambda window=window: sparse_attention(q, rows, sink, window=window, **call))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_attention_gives_the_same_bits_wherever_entries_lie(chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_GATHERED", 32)
+    monkeypatch.setattr(chunk, "_MOST", 32)
+    monkeypatch.setattr(chunk, "_LEAST", 16 if chunked else 100)
     q, rows, sink, values = torch.randn(1, 70, 2, 8), torch.randn(1, 79, 8), torch.randn(2), torch.randn(1, 20, 8)
     index = torch.stack([torch.randperm(20)[:4] for _ in range(70)]).unsqueeze(0)
     call = {"first": 29, "window": 7, "scale": 0.5, "selection": Picked(index), "mass_every": 1}

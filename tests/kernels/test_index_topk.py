@@ -230,3 +230,23 @@ def test_loops_on_scores_of_any_size(spread: float, S: int) -> None:
         picks = index_topk(q, w, DenseRows(values), first=12000, ratio=4, k=50)
     ranked = (values[0, :, 0] * 0.5).sort(descending=True, stable=True).indices[:50]
     assert as_sets(picks) == [[set(ranked.tolist())] * S]
+
+
+@pytest.mark.parametrize("heads", [3, 4, 9])
+@pytest.mark.parametrize("ties", [False, True])
+def test_loops_start_from_a_bound_in_a_long_tile(heads: int, ties: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_TILE", 300)
+    q, w, keys = draw(1, 150, 700, I=heads)
+    if not ties:
+        q, w, keys = torch.randn_like(q), torch.randn_like(w), torch.randn_like(keys)
+    w[0, 7] = 0  # every score is the same
+    call = {"first": 2700, "ratio": 4, "k": 20}
+    with torch.no_grad():
+        found = index_topk(q, w, DenseRows(keys), **call)
+    scores = index_scores(q, w, keys)
+    if ties:
+        assert as_sets(found) == expected_picks(q, w, keys, **call)
+    with use(Body.REFERENCE):
+        expected = index_topk(q, w, DenseRows(keys), **call)
+    found, expected = (scores.gather(2, picks).sort(-1).values for picks in (found, expected))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

@@ -23,8 +23,15 @@ def place(projected: Tensor, bias: Tensor, *, first: int) -> Tensor:
     return projected + F.pad(rows, (projected.shape[2] - bias.shape[1], 0))
 
 
-@fusable
 def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+    """See the package docstring for the contract."""
+    if dispatch.loops_on_cpu(values) and scores.dtype == values.dtype:
+        return loops.pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+    return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+
+
+@fusable
+def plain_pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
     """See the package docstring for the contract."""
     B, n, w = values.shape
     values, scores = values.view(B, n // ratio, ratio, w), scores.view(B, n // ratio, ratio, w)

@@ -10,8 +10,9 @@ round_hidden) -> [T, D]` in x's dtype is one expert that every token passes with
 Not in place.
 
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;
-`gathered` collects the chosen experts' weights when tokens are few, `loops` reads them in place (CPU); `dense` computes
-every expert and masks, which is faster on a GPU while all experts together are about as wide as one dense layer.
+`by_expert` does so with fewer passes (CPU); `gathered` collects the chosen experts' weights when tokens are few,
+`loops` reads them in place (CPU); `dense` computes every expert and masks, which is faster on a GPU while all experts
+together are about as wide as one dense layer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.experts import fast, loops, ref
+from octavo.kernels.experts import by_expert, fast, loops, ref
 from octavo.kernels.experts.ref import Rounding, keep, swiglu
 
 _DENSE_WIDTH = 4096  # experts x width up to which computing all of them beats sorting on a GPU
@@ -43,8 +44,9 @@ def experts(
         return ref.experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     if x.is_cuda and w1.shape[0] * w1.shape[1] <= _DENSE_WIDTH:
         return fast.dense(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
-    if dispatch.loops_on_cpu(x, tokens=x.shape[0]) and w1.dtype == x.dtype and round_hidden is keep:
-        return loops.chosen_only(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit)
+    if dispatch.loops_on_cpu(x) and w1.dtype == x.dtype and round_hidden is keep:
+        made = loops.chosen_only if dispatch.loops_on_cpu(x, tokens=x.shape[0]) else by_expert.experts
+        return made(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit)
     if x.shape[0] <= _FEW_TOKENS:
         return fast.gathered(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     return fast.grouped(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
@@ -54,8 +56,9 @@ def mlp(
     x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None, round_hidden: Rounding = keep
 ) -> Tensor:
     """See the package docstring for the contract."""
-    if dispatch.loops_on_cpu(x, tokens=x.shape[0]) and w1.dtype == x.dtype and round_hidden is keep:
-        return loops.mlp(x, w1, w3, w2, limit=limit)
+    if dispatch.loops_on_cpu(x) and w1.dtype == x.dtype and round_hidden is keep:
+        made = loops.mlp if dispatch.loops_on_cpu(x, tokens=x.shape[0]) else by_expert.mlp
+        return made(x, w1, w3, w2, limit=limit)
     hidden = swiglu(F.linear(x, w1.to(x.dtype)), F.linear(x, w3.to(x.dtype)), limit)
     return F.linear(round_hidden(hidden), w2.to(x.dtype))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.dispatch import fusable
-from octavo.kernels.hyper import loops
+from octavo.kernels.hyper import lanes, loops
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.wide_linear import wide_linear
 
@@ -82,7 +82,7 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     if dispatch.trains_on_gpu(streams):
         return _write_by_stream(streams, y, post, comb)
     if dispatch.loops_on_cpu(streams) and y.dtype == torch.float32:
-        return loops.write(streams, y, post, comb)
+        return (lanes if lanes.fits(streams) else loops).write(streams, y, post, comb)
     kept = torch.bmm(comb.transpose(1, 2), _wide(streams))
     return (kept + post.unsqueeze(-1) * _wide(y).unsqueeze(1)).to(streams.dtype)
 
@@ -93,6 +93,9 @@ def enter(
     """The normalised input of a sublayer, and the coefficients of the write behind it."""
     if dispatch.loops_on_cpu(streams, tokens=streams.shape[0]) and fn.dtype == gain.dtype == streams.dtype:
         return loops.enter(streams, fn, base, scale, gain, iters=iters, eps=eps, norm_eps=norm_eps)
+    if dispatch.loops_on_cpu(streams) and lanes.fits(streams) and fn.dtype == gain.dtype == streams.dtype:
+        raw = wide_linear(streams.flatten(1), fn)
+        return lanes.enter(streams, raw, base, scale, gain, iters=iters, eps=eps, norm_eps=norm_eps)
     pre, post, comb = mix(streams, fn, base, scale, iters=iters, eps=eps, norm_eps=norm_eps)
     return rmsnorm(read(streams, pre), gain, norm_eps), post, comb
 

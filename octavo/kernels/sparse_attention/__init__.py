@@ -21,7 +21,7 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
-from octavo.kernels.sparse_attention import flex, loops
+from octavo.kernels.sparse_attention import chunk, flex, loops
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.tiled import tiled_attention
 
@@ -45,6 +45,8 @@ def sparse_attention(
         chosen = reference_attention
     elif dispatch.trains_on_gpu(q) and flex.fits(q, window_rows, first=first, selection=selection):
         chosen = flex.flex_attention_of_rows
+    elif dispatch.loops_on_cpu(q) and chunk.fits(q, window_rows, selection):
+        chosen = chunk.attend
     elif dispatch.loops_on_cpu(q) and loops.fits(q, window_rows, selection):
         chosen = loops.attend
     else:

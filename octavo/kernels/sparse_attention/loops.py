@@ -77,7 +77,12 @@ def _entries(
         visible = min((first + 1) // selection.ratio, rows.length)
         return rows.tile(0, visible)[0].float().contiguous().numpy(), np.arange(visible)[None]
     assert isinstance(selection, Picked)
-    listed = selection.index[0, start:stop].contiguous()
+    return listed_entries(rows, selection.index[0, start:stop])
+
+
+def listed_entries(rows: Rows, index: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Entries [n, K] that hold what `index` [S, k] lists, and its numbers among them; -1 stays."""
+    listed = index.contiguous()
     if rows.together:
         return rows.tile(0, rows.length)[0].numpy(), listed.numpy()
     own = torch.arange(listed.numel()).view(listed.shape).masked_fill(listed < 0, -1)

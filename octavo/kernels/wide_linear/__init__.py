@@ -25,6 +25,12 @@ def wide_linear(x: Tensor, *weights: Tensor) -> Tensor:
         return RoundedLinear.apply(x, weights[0] if len(weights) == 1 else torch.cat(weights))
     if loops.fits(x, *weights):
         return loops.linear(x, *weights)
+    if len(weights) > 1 and x.dim() == 2 and dispatch.loops_on_cpu(x) and all(w.dtype == x.dtype for w in weights):
+        out, at = torch.empty(len(x), sum(len(w) for w in weights)), 0
+        for weight in weights:  # each product into its columns: no copy to bring them together
+            torch.mm(x, weight.T, out=out[:, at : at + len(weight)])
+            at += len(weight)
+        return out
     wide = x if x.dtype == torch.float64 else x.float()
     parts = [F.linear(wide, weight.to(wide.dtype)) for weight in weights]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
