@@ -11,7 +11,7 @@ cannot happen then; an answer in words of the model's own cannot either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ class QuoteRule:
 
     places: int = 1
     reach: int = 48
-    mass: MassRule = MassRule()
+    mass: MassRule = field(default_factory=MassRule)
 
 
 class Quotation:

@@ -123,8 +123,8 @@ def run_cell(
 ) -> CellResult:
     """Read the cell's document and ask all its questions, greedily.
 
-    options: `controls` is handed to both reading and asking, the others to asking. progress: called with ("read" | "ask", done,
-    all). The document is closed whatever happens.
+    options: `controls` is handed to both reading and asking, the others to asking. progress: called with
+    ("read" | "ask", done, all). The document is closed whatever happens.
     """
     options = options or {}
     started = time.perf_counter()
