@@ -186,10 +186,10 @@ class StateRows:
         """[1, S, K] -> past and new window rows [1, N, K], each as the storage format gives it back."""
         layout = self._layout
         stored = codec.encode(rows[0], format=layout.main, kind="main", rope_dims=layout.rope_dims)
-        both = torch.cat((self._state.tails[layer].window, stored))
-        keep = layout.window_rows
-        self._window[layer] = both[-keep:].clone() if len(both) > 2 * keep else both[-keep:]
-        past = min(len(both) - len(stored), layout.config.sliding_window - 1)
+        old = self._state.tails[layer].window
+        drop = max(len(old) + len(stored) - layout.window_rows, 0)
+        both, self._window[layer] = self._state.strips.extend((layer, "window"), old, stored, drop=drop)
+        past = min(len(old), layout.config.sliding_window - 1)
         used = both[len(both) - len(stored) - past :]
         return codec.decode(
             used, format=layout.main, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
@@ -197,10 +197,11 @@ class StateRows:
 
     def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]:
         tail = self._state.tails[layer]
-        both, first = torch.cat((tail.raw[kind], rows[0].to(tail.raw[kind].dtype))), tail.raw_first[kind]
-        end = first + len(both)
-        start = max(first, raw_start(self._layout, layer, end))  # a rollback may have cut older rows away
-        self._raw[layer, kind] = (both[start - first :].clone(), start)
+        old, new, first = tail.raw[kind], rows[0].to(tail.raw[kind].dtype), tail.raw_first[kind]
+        # a rollback may have cut older rows away
+        start = max(first, raw_start(self._layout, layer, first + len(old) + len(new)))
+        both, kept = self._state.strips.extend((layer, kind), old, new, drop=start - first)
+        self._raw[layer, kind] = (kept, start)
         return both.unsqueeze(0), first
 
     def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows:
@@ -215,8 +216,9 @@ class StateRows:
     def conv(self, layer: int, rows: Tensor) -> Tensor:
         tail = self._state.tails[layer].conv
         assert tail is not None
-        both = torch.cat((tail, rows[0].to(tail.dtype)))
-        self._conv[layer] = both[-self._layout.conv_rows :].clone()
+        new = rows[0].to(tail.dtype)
+        drop = max(len(tail) + len(new) - self._layout.conv_rows, 0)
+        both, self._conv[layer] = self._state.strips.extend((layer, "conv"), tail, new, drop=drop)
         return both.unsqueeze(0).to(rows.dtype)
 
     def ids_before(self, count: int) -> Tensor:

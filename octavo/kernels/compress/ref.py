@@ -23,9 +23,17 @@ def place(projected: Tensor, bias: Tensor, *, first: int) -> Tensor:
     return projected + F.pad(rows, (projected.shape[2] - bias.shape[1], 0))
 
 
-@fusable
 def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
     """See the package docstring for the contract."""
+    groups = values.shape[0] * (values.shape[1] // ratio)
+    if dispatch.loops_on_cpu(values, tokens=groups) and scores.dtype == values.dtype:
+        return loops.pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+    return pooled(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+
+
+@fusable
+def pooled(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+    """`pool` in plain operations."""
     B, n, w = values.shape
     values, scores = values.view(B, n // ratio, ratio, w), scores.view(B, n // ratio, ratio, w)
     if not overlap:

@@ -11,7 +11,7 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.compiled import in_halves, loop
 
-_LARGE = 1 << 19  # numbers in a weight from which it pays to read it on several threads
+_LARGE = 1 << 22  # numbers in a weight from which it pays to read it on several threads: below, waking one takes longer
 
 
 def fits(x: Tensor, *weights: Tensor, tokens: int | None = None) -> bool:
