@@ -29,9 +29,9 @@ def linear(x: Tensor, *weights: Tensor) -> Tensor:
     if len(arrays) > 1:
         _several(given, tuple(arrays), out)
     elif arrays[0].size < _LARGE:
-        _one(given, arrays[0], out, 0, out.shape[1])
+        products(given, arrays[0], out, 0, out.shape[1])
     else:
-        in_halves(partial(_one, given, arrays[0], out), out.shape[1])
+        in_halves(partial(products, given, arrays[0], out), out.shape[1])
     made = torch.from_numpy(out)
     return made if x.dim() == 2 else made.view(*x.shape[:-1], -1)
 
@@ -40,7 +40,7 @@ def grouped(x: Tensor, weight: Tensor) -> Tensor:
     """See the package docstring for the contract."""
     T, G, N = x.shape
     out = np.empty((T, weight.shape[0]), dtype=np.float32)
-    _grouped(x.contiguous().numpy(), weight.numpy().reshape(G, -1, N), out)
+    grouped_products(x.contiguous().numpy(), weight.numpy().reshape(G, -1, N), out)
     return torch.from_numpy(out)
 
 
@@ -54,7 +54,7 @@ def dot(a, b):
 
 
 @loop
-def _one(x, weight, out, start, stop):
+def products(x, weight, out, start, stop):
     for o in range(start, stop):
         for t in range(len(x)):
             out[t, o] = dot(weight[o], x[t])
@@ -71,7 +71,7 @@ def _several(x, weights, out):
 
 
 @loop
-def _grouped(x, weight, out):
+def grouped_products(x, weight, out):
     R = weight.shape[1]
     for g in range(len(weight)):
         for r in range(R):

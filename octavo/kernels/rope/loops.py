@@ -44,12 +44,12 @@ def _run(x: Tensor, cos: Tensor, sin: Tensor, sign: np.float32, weight: np.ndarr
     given = x.reshape(rows, -1, x.shape[-1]).numpy()
     out = np.empty(given.shape, dtype=np.float32)
     table = cos.reshape(rows, pairs).numpy(), sin.reshape(rows, pairs).numpy()
-    in_halves(partial(_rotate, given, *table, sign, weight, eps, out), rows)
+    in_halves(partial(turn, given, *table, sign, weight, eps, out), rows)
     return torch.from_numpy(out).view(x.shape)
 
 
 @loop
-def _rotate(x, cos, sin, sign, weight, eps, out, start, stop):
+def turn(x, cos, sin, sign, weight, eps, out, start, stop):
     R, N = x.shape[1:]
     P = cos.shape[1]
     first = N - 2 * P
