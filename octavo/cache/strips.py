@@ -22,7 +22,7 @@ _LEAST_ROWS = 16
 
 @dataclass
 class _Strip:
-    """`rows[:end]` are in use; the tail that was handed out last ends there. `cells` are the same bytes in numpy."""
+    """`rows[:end]` are in use; the tail that was handed out last ends there. `cells` are the same memory in numpy."""
 
     rows: Tensor
     cells: np.ndarray
@@ -36,25 +36,29 @@ class Strips:
     def __init__(self) -> None:
         self._strips: dict[Hashable, _Strip] = {}
 
-    def extend(self, key: Hashable, old: Tensor, new: Tensor, *, drop: int) -> tuple[Tensor, Tensor]:
-        """`old` and `new` rows as one tensor, and the same without the first `drop` rows: the next `old`.
+    def extend(
+        self, key: Hashable, old: Tensor, new: Tensor, *, drop: int, used: int
+    ) -> tuple[Tensor | None, Tensor]:
+        """`new` rows [n, width] behind `old`: the last `used` of all rows (None for none), and all but the first `drop`,
+        which are the next `old`.
 
         In place where `old` is what this call gave last; otherwise (a fork, a rollback, a step that was not committed)
         the rows move to a strip of their own. Many new rows, another device or gradients: joined as usual.
         """
-        if len(new) > len(old) or not new.is_cpu or torch.is_grad_enabled():
+        count, past = new.shape[0], old.shape[0]
+        if count > past or torch.is_grad_enabled() or not new.is_cpu:
             self._strips.pop(key, None)
             both = torch.cat((old, new))
             kept = both[drop:]
-            return both, kept.clone() if len(both) > 2 * len(kept) else kept
-        strip, count = self._strips.get(key), len(new)
+            last = both[count + past - used :] if used else None
+            return last, kept.clone() if count + past > 2 * (count + past - drop) else kept
+        strip = self._strips.get(key)
         if strip is None or strip.newest is not old or strip.end + count > len(strip.cells):
             strip = self._strips[key] = _moved(old, count)
-        start, end = strip.end - len(old), strip.end + count
-        strip.cells[strip.end : end] = _bytes(new)
-        both = strip.rows[start:end]
-        strip.end, strip.newest = end, both[drop:] if drop else both
-        return both, strip.newest
+        end = strip.end + count
+        strip.cells[strip.end : end] = _cells(new)
+        strip.newest, strip.end = strip.rows[end - count - past + drop : end], end
+        return strip.rows[end - used : end] if used else None, strip.newest
 
 
 def _moved(old: Tensor, count: int) -> _Strip:
@@ -62,11 +66,11 @@ def _moved(old: Tensor, count: int) -> _Strip:
     room = max(2 * len(old) + count, _LEAST_ROWS)
     with torch.inference_mode(False):  # rows made in inference mode could be written nowhere else
         rows = torch.empty(room, *old.shape[1:], dtype=old.dtype)
-    cells = _bytes(rows)
-    cells[: len(old)] = _bytes(old)
+    cells = _cells(rows)
+    cells[: len(old)] = _cells(old)
     return _Strip(rows, cells, len(old), None)
 
 
-def _bytes(rows: Tensor) -> np.ndarray:
-    """Rows [n, ...] as [n, bytes]: numpy copies them without torch's threads and knows no BF16."""
-    return rows.detach().contiguous().view(torch.uint8).numpy()
+def _cells(rows: Tensor) -> np.ndarray:
+    """Rows as an array of the same memory: numpy copies them without torch's threads; it knows BF16 as bytes only."""
+    return (rows.contiguous().view(torch.uint8) if rows.dtype == torch.bfloat16 else rows.detach()).numpy()

@@ -18,8 +18,9 @@ def test_same_rows_as_joined(dtype: torch.dtype) -> None:
         new = (torch.arange(3 * count).view(count, 3) + step).to(dtype)
         expected = torch.cat((expected, new))
         drop = max(len(tail) + count - keep, 0)
-        both, tail = strips.extend("a", tail, new, drop=drop)
-        assert torch.equal(both, expected)
+        used = step % (len(expected) + 1)
+        last, tail = strips.extend("a", tail, new, drop=drop, used=used)
+        assert last is None if used == 0 else torch.equal(last, expected[-used:])
         expected = expected[-keep:]
         assert torch.equal(tail, expected)
 
@@ -29,7 +30,7 @@ def test_rows_move_only_when_the_room_is_used_up() -> None:
     strips, tail = Strips(), torch.zeros(8, 2)
     places = set()
     for _ in range(64):
-        _, tail = strips.extend("a", tail, torch.ones(1, 2), drop=1)
+        _, tail = strips.extend("a", tail, torch.ones(1, 2), drop=1, used=0)
         places.add(tail.untyped_storage().data_ptr())
     assert len(places) <= 8
 
@@ -37,12 +38,12 @@ def test_rows_move_only_when_the_room_is_used_up() -> None:
 @torch.no_grad()
 def test_rows_that_were_handed_out_never_change() -> None:
     strips = Strips()
-    _, tail = strips.extend("a", torch.zeros(4, 2), torch.ones(1, 2), drop=0)
+    _, tail = strips.extend("a", torch.zeros(4, 2), torch.ones(1, 2), drop=0, used=0)
     held = []
     for value in range(2, 40):  # from the same tail on, again and again, as after a rollback or a lost step
-        _, other = strips.extend("a", tail, torch.full((1, 2), float(value)), drop=0)
+        _, other = strips.extend("a", tail, torch.full((1, 2), float(value)), drop=0, used=0)
         held.append((other, other.clone()))
-        _, further = strips.extend("a", other, torch.full((1, 2), -1.0), drop=1)
+        _, further = strips.extend("a", other, torch.full((1, 2), -1.0), drop=1, used=0)
         held.append((further, further.clone()))
     assert all(torch.equal(rows, before) for rows, before in held)
 
@@ -50,11 +51,12 @@ def test_rows_that_were_handed_out_never_change() -> None:
 def test_gradients_and_names_are_kept_apart() -> None:
     strips, old = Strips(), torch.zeros(4, 2)
     new = torch.ones(1, 2, requires_grad=True)
-    both, _ = strips.extend("a", old, new, drop=0)
+    both, _ = strips.extend("a", old, new, drop=0, used=5)
+    assert both is not None
     assert both.requires_grad
     with torch.no_grad():
-        _, a = strips.extend("a", old, torch.ones(1, 2), drop=0)
-        _, b = strips.extend("b", old, torch.full((1, 2), 2.0), drop=0)
+        _, a = strips.extend("a", old, torch.ones(1, 2), drop=0, used=0)
+        _, b = strips.extend("b", old, torch.full((1, 2), 2.0), drop=0, used=0)
     assert (a[-1].tolist(), b[-1].tolist()) == ([1.0, 1.0], [2.0, 2.0])
 
 

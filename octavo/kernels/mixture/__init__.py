@@ -2,8 +2,8 @@
 
 Contract: `mixture(x [T, D], pack, *, top, scale, normalise, limit, bias=None [X], table_rows=None [T, A], plain)
 -> [T, D]`: `experts` of what `route` chooses (see both) plus the shared expert's `mlp`. `pack` holds the router's
-weight, then w1, w3, w2 of the routed experts and of the shared one. `plain` makes the same by single operations; it runs
-wherever the loop does not: a handful of FP32 tokens on the CPU without gradients. Pack None: always plain. Not in
+weight, then w1, w3, w2 of the routed experts and of the shared one. `plain` makes the same by single operations; it
+runs wherever the loop does not: a handful of FP32 tokens on the CPU without gradients. Pack None: always plain. Not in
 place.
 """
 
