@@ -37,7 +37,7 @@ def enter(
     """x [T, D], post [T, M] and comb [T, M, M] of a handful of tokens."""
     T, M, D = streams.shape
     x, post, comb = (np.empty(shape, dtype=np.float32) for shape in ((T, D), (T, M), (T, M, M)))
-    _enter(
+    enter_all(
         streams.contiguous().numpy(), fn.numpy(), base.numpy(), scale.numpy(), gain.numpy(), iters, np.float32(eps),
         np.float32(norm_eps), x, post, comb,
     )  # fmt: skip
@@ -48,7 +48,7 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     """post (x) y + comb^T streams, [T, M, D]."""
     out = np.empty(tuple(streams.shape), dtype=np.float32)
     given = streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy()
-    in_halves(partial(_write, *given, out), len(out))
+    in_halves(partial(write_part, *given, out), len(out))
     return torch.from_numpy(out)
 
 
@@ -110,7 +110,7 @@ def _sinkhorn(c, iters, eps, by_row, by_column):
 
 
 @loop
-def _enter(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
+def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
     T, M, D = streams.shape
     flat = streams.reshape(T, M * D)
     raw, pre = np.empty((T, len(fn)), dtype=np.float32), np.empty((T, M), dtype=np.float32)
@@ -126,7 +126,7 @@ def _enter(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
 
 
 @loop
-def _write(streams, y, post, comb, out, start, stop):
+def write_part(streams, y, post, comb, out, start, stop):
     M, D = out.shape[1:]
     for t in range(start, stop):
         for k in range(M):
