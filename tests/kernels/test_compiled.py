@@ -52,6 +52,8 @@ def test_stream_mixing(T: int) -> None:
     post, comb = torch.rand(T, 4), torch.rand(T, 4, 4)
     both(lambda: hyper.cross(streams, y, post, comb, pack, **HYPER))
     both(lambda: hyper.cross(y.unsqueeze(1).expand(-1, 4, -1), y, post, comb, pack, **HYPER))
+    head = Pack.of(torch.randn(4, 128) * 0.1, torch.randn(4), torch.rand(1) + 0.5, gain)
+    both(lambda: hyper.finish(streams, head, eps=1e-6, norm_eps=1e-6))
     pre, post, comb = torch.rand(T, 4), torch.rand(T, 4), torch.rand(T, 4, 4)
     both(lambda: hyper.read(streams, pre))
     both(lambda: hyper.write(streams, y, post, comb))

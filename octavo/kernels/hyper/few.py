@@ -1,16 +1,21 @@
 """Hyper-connections of a handful of tokens on the CPU, weights in a pack: FP32, no gradient.
 
-Covers: `begin`, and `cross`: the write of one sublayer and the beginning of the next in one call.
+Covers: `begin`; `cross`: the write of one sublayer and the beginning of the next in one call; `finish`, what the head
+reads.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from octavo.kernels.compiled import loop
-from octavo.kernels.hyper.loops import enter_all, write_part
+from octavo.kernels.hyper.loops import enter_all, read_part, write_part
+from octavo.kernels.linear.loops import dot, products
+from octavo.kernels.rmsnorm.loops import norm
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -39,8 +44,28 @@ def cross(
     return from_numpy(after), from_numpy(x), from_numpy(next_post), from_numpy(next_comb)
 
 
+def finish(streams: Tensor, weights: Arrays, *, eps: float, norm_eps: float) -> Tensor:
+    """See the package docstring for the contract."""
+    x = _empty(streams.shape[0], streams.shape[2])
+    _finish(streams.contiguous().numpy(), *weights, np.float32(eps), np.float32(norm_eps), x)
+    return torch.from_numpy(x)
+
+
 def _empty(*shape: int) -> np.ndarray:
     return np.empty(shape, dtype=np.float32)
+
+
+@loop
+def _finish(streams, fn, base, scale, gain, eps, norm_eps, x):
+    T, M, D = streams.shape
+    flat, raw, one = streams.reshape(T, M * D), np.empty((T, M), dtype=np.float32), np.float32(1.0)
+    products(flat, fn, raw, 0, M)
+    for t in range(T):
+        rho = one / np.float32(math.sqrt(dot(flat[t], flat[t]) / np.float32(M * D) + norm_eps))
+        for j in range(M):
+            raw[t, j] = one / (one + np.float32(math.exp(-(raw[t, j] * rho * scale[0] + base[j])))) + eps
+    read_part(streams, raw, x, 0, T)
+    norm(x, gain, norm_eps, x, 0, T)
 
 
 @loop

@@ -55,7 +55,7 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
 def read(streams: Tensor, pre: Tensor) -> Tensor:
     """Weighted sum of the streams, [T, D]."""
     out = np.empty((streams.shape[0], streams.shape[2]), dtype=np.float32)
-    in_halves(partial(_read, streams.contiguous().numpy(), pre.numpy(), out), len(out))
+    in_halves(partial(read_part, streams.contiguous().numpy(), pre.numpy(), out), len(out))
     return torch.from_numpy(out)
 
 
@@ -118,7 +118,7 @@ def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, com
         for t in range(T):
             raw[t, o] = dot(fn[o], flat[t])
     _gates(flat, raw, base, scale, iters, eps, norm_eps, pre, post, comb, 0, T)
-    _read(streams, pre, x, 0, T)
+    read_part(streams, pre, x, 0, T)
     for t in range(T):
         rms = np.float32(1.0) / np.float32(math.sqrt(dot(x[t], x[t]) / np.float32(D) + norm_eps))
         for d in range(D):
@@ -139,7 +139,7 @@ def write_part(streams, y, post, comb, out, start, stop):
 
 
 @loop
-def _read(streams, pre, out, start, stop):
+def read_part(streams, pre, out, start, stop):
     M, D = streams.shape[1:]
     for t in range(start, stop):
         for d in range(D):

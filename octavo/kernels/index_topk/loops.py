@@ -34,7 +34,7 @@ def loop_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: in
     """See the package docstring for the contract."""
     S = q.shape[1]
     picks = np.full((1, S, k), -1, dtype=np.int64)
-    shares = w[0].float().contiguous().numpy()
+    shares = w.float().contiguous().numpy()[0]
     for start in range(0, S, _QUERIES):
         stop = min(start + _QUERIES, S)
         seen = np.minimum(np.arange(first + start + 1, first + stop + 1) // ratio, keys.length)
@@ -53,11 +53,11 @@ def _block(q: Tensor, shares: np.ndarray, keys: Rows, seen: np.ndarray, picks: n
     held = best, entry, level, count
     flat = q.reshape(S * I, J)
     for lo in range(0, end, tile):
-        some = keys.tile(lo, min(lo + tile, end))[0].float()
+        some = keys.tile(lo, min(lo + tile, end)).float()
         if S <= _FEW:
-            _score(flat.numpy(), shares, some.contiguous().numpy(), lo, seen, *held, k)
+            _score(flat.numpy(), shares, some.contiguous().numpy()[0], lo, seen, *held, k)
         else:
-            dots = (flat @ some.T).numpy().reshape(S, I, -1)
+            dots = (flat @ some[0].T).numpy().reshape(S, I, -1)
             in_halves(partial(_weigh, dots, shares, lo, seen, *held, k), S)
     _finish(best, entry, count, picks)
 

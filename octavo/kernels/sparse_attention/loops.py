@@ -48,7 +48,7 @@ def attend(
     """See the package docstring for the contract."""
     S, H, K = q.shape[1:]
     out = np.empty((1, S, H, K), dtype=np.float32)
-    near, given, level = window_rows[0].contiguous().numpy(), q[0].contiguous().numpy(), sink.numpy()
+    near, given, level = window_rows.contiguous().numpy()[0], q.contiguous().numpy()[0], sink.numpy()
     past, masses = len(near) - S, []
     block = S if rows is None or rows.together else _GATHERED
     for begin in range(0, S, block):
@@ -75,11 +75,11 @@ def _entries(
         return _NO_ROWS, np.empty((stop - start, 0), dtype=np.int64)
     if isinstance(selection, Causal):
         visible = min((first + 1) // selection.ratio, rows.length)
-        return rows.tile(0, visible)[0].float().contiguous().numpy(), np.arange(visible)[None]
+        return rows.tile(0, visible).float().contiguous().numpy()[0], np.arange(visible)[None]
     assert isinstance(selection, Picked)
-    listed = selection.index[0, start:stop].contiguous()
     if rows.together:
-        return rows.tile(0, rows.length)[0].numpy(), listed.numpy()
+        return rows.tile(0, rows.length).numpy()[0], selection.index.contiguous().numpy()[0, start:stop]
+    listed = selection.index[0, start:stop].contiguous()
     own = torch.arange(listed.numel()).view(listed.shape).masked_fill(listed < 0, -1)
     return rows.gather(listed.clamp_min(0).unsqueeze(0))[0].float().flatten(0, 1).contiguous().numpy(), own.numpy()
 
