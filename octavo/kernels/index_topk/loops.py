@@ -65,14 +65,27 @@ def _block(q: Tensor, shares: np.ndarray, keys: Rows, seen: np.ndarray, picks: n
 @loop
 def _score(q, shares, keys, lo, seen, best, entry, level, count, k):
     S, I = shares.shape
+    J, none, whole = keys.shape[1], np.float32(0.0), I // 4 * 4
     score = np.empty(len(keys), dtype=np.float32)
     for s in range(S):
         n = min(len(keys), seen[s] - lo)
-        for e in range(n):
-            total = np.float32(0.0)
-            for i in range(I):
-                total += shares[s, i] * max(dot(q[s * I + i], keys[e]), np.float32(0.0))
-            score[e] = total
+        score[: max(n, 0)] = none
+        for i in range(0, whole, 4):  # four heads share the loads of a key
+            at = s * I + i
+            q0, q1, q2, q3 = q[at], q[at + 1], q[at + 2], q[at + 3]
+            w0, w1, w2, w3 = shares[s, i], shares[s, i + 1], shares[s, i + 2], shares[s, i + 3]
+            for e in range(n):
+                d0, d1, d2, d3 = none, none, none, none
+                for j in range(J):
+                    v = keys[e, j]
+                    d0 += q0[j] * v
+                    d1 += q1[j] * v
+                    d2 += q2[j] * v
+                    d3 += q3[j] * v
+                score[e] += (w0 * max(d0, none) + w1 * max(d1, none)) + (w2 * max(d2, none) + w3 * max(d3, none))
+        for i in range(whole, I):
+            for e in range(n):
+                score[e] += shares[s, i] * max(dot(q[s * I + i], keys[e]), none)
         _take(score, n, lo, s, best[s], entry[s], level, count, k)
 
 
