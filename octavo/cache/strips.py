@@ -39,8 +39,8 @@ class Strips:
     def extend(
         self, key: Hashable, old: Tensor, new: Tensor, *, drop: int, used: int
     ) -> tuple[Tensor | None, Tensor]:
-        """`new` rows [n, width] behind `old`: the last `used` of all rows (None for none), and all but the first `drop`,
-        which are the next `old`.
+        """`new` rows [n, width] behind `old`: the last `used` of all rows (None for none), and all rows but the first
+        `drop`, which are the next `old`.
 
         In place where `old` is what this call gave last; otherwise (a fork, a rollback, a step that was not committed)
         the rows move to a strip of their own. Many new rows, another device or gradients: joined as usual.

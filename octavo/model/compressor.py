@@ -10,7 +10,7 @@ from octavo.config.model import CSA_RATIO, ModelConfig
 from octavo.kernels.compress import place, pool
 from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
-from octavo.kernels.rope import rotate
+from octavo.kernels.rope import norm_rotate
 from octavo.kernels.rows import Rows
 from octavo.kernels.wide_linear import wide_linear
 from octavo.model.linear import Linear
@@ -47,7 +47,7 @@ class Compressor(nn.Module):
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
         previous = self.overlap and start > 0
         since = (start - previous) * self.ratio if stop > start else None
-        placed = place(projected, self._parameters["ape"], first=group.first)
+        placed = place(projected, self.ape, first=group.first)
         rows = group.past.raw(self.layer, self.kind, placed, since=since)
         if rows is None or since is None:
             return group.past.entries(self.layer, self.kind, start, placed.new_empty(B, 0, self.width, dtype=dtype))
@@ -59,9 +59,9 @@ class Compressor(nn.Module):
             overlap=self.overlap,
             has_previous=previous,
         )
-        made = self.norm(made.to(dtype))
-        cos, sin = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
-        return group.past.entries(self.layer, self.kind, start, self._finish(rotate(made, cos, sin)))
+        table = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
+        turned = norm_rotate(made.to(dtype), self.norm.weight, *table, eps=self.norm.eps)
+        return group.past.entries(self.layer, self.kind, start, self._finish(turned))
 
     def _finish(self, made: Tensor) -> Tensor:
         if self.kind == "index":

@@ -44,7 +44,7 @@ class Gate(nn.Module):
     def given(self, tokens: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Experts of the tokens [T, A] where they are looked up, and the bias [X] of a learned choice."""
         if self.hashed:
-            return self._buffers["tid2eid"][tokens], None
+            return self.get_buffer("tid2eid")[tokens], None
         return None, self._buffers["bias"]
 
     def forward(self, x: Tensor, tokens: Tensor) -> Routing:

@@ -20,7 +20,8 @@ def test_same_rows_as_joined(dtype: torch.dtype) -> None:
         drop = max(len(tail) + count - keep, 0)
         used = step % (len(expected) + 1)
         last, tail = strips.extend("a", tail, new, drop=drop, used=used)
-        assert last is None if used == 0 else torch.equal(last, expected[-used:])
+        assert (last is None) == (used == 0)
+        assert last is None or torch.equal(last, expected[-used:])
         expected = expected[-keep:]
         assert torch.equal(tail, expected)
 

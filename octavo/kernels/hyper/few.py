@@ -25,9 +25,11 @@ def begin(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`enter` with fn, base, scale and gain as arrays."""
     T, M, D = streams.shape
-    made = _empty(T, D), _empty(T, M), _empty(T, M, M)
-    enter_all(streams.contiguous().numpy(), *weights, iters, np.float32(eps), np.float32(norm_eps), *made)
-    x, post, comb = made
+    fn, base, scale, gain = weights
+    x, post, comb = _empty(T, D), _empty(T, M), _empty(T, M, M)
+    enter_all(
+        streams.contiguous().numpy(), fn, base, scale, gain, iters, np.float32(eps), np.float32(norm_eps), x, post, comb
+    )
     return torch.from_numpy(x), torch.from_numpy(post), torch.from_numpy(comb)
 
 
@@ -36,10 +38,12 @@ def cross(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See the package docstring for the contract."""
     T, M, D = streams.shape
-    made = _empty(T, M, D), _empty(T, D), _empty(T, M), _empty(T, M, M)
-    given = streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy()
-    _cross(*given, *weights, iters, np.float32(eps), np.float32(norm_eps), *made)
-    after, x, next_post, next_comb = made
+    fn, base, scale, gain = weights
+    after, x, next_post, next_comb = _empty(T, M, D), _empty(T, D), _empty(T, M), _empty(T, M, M)
+    _cross(
+        streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy(), fn, base, scale, gain, iters,
+        np.float32(eps), np.float32(norm_eps), after, x, next_post, next_comb,
+    )  # fmt: skip
     from_numpy = torch.from_numpy
     return from_numpy(after), from_numpy(x), from_numpy(next_post), from_numpy(next_comb)
 
@@ -47,7 +51,8 @@ def cross(
 def finish(streams: Tensor, weights: Arrays, *, eps: float, norm_eps: float) -> Tensor:
     """See the package docstring for the contract."""
     x = _empty(streams.shape[0], streams.shape[2])
-    _finish(streams.contiguous().numpy(), *weights, np.float32(eps), np.float32(norm_eps), x)
+    fn, base, scale, gain = weights
+    _finish(streams.contiguous().numpy(), fn, base, scale, gain, np.float32(eps), np.float32(norm_eps), x)
     return torch.from_numpy(x)
 
 

@@ -31,9 +31,10 @@ def mixture(
     given = table_rows is not None
     chosen = table_rows.numpy() if table_rows is not None else np.empty((x.shape[0], top), dtype=np.int64)
     out = np.empty(tuple(x.shape), dtype=np.float32)
+    gate, w1, w3, w2, s1, s3, s2 = weights
     _mixture(
-        x.contiguous().numpy(), *weights, _NO_BIAS if bias is None else bias.numpy(), given, normalise,
-        np.float32(scale), np.float32(math.inf if limit is None else limit), chosen, out,
+        x.contiguous().numpy(), gate, w1, w3, w2, s1, s3, s2, _NO_BIAS if bias is None else bias.numpy(), given,
+        normalise, np.float32(scale), np.float32(math.inf if limit is None else limit), chosen, out,
     )  # fmt: skip
     return torch.from_numpy(out)
 

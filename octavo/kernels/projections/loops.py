@@ -42,16 +42,17 @@ def project_in(
 ) -> Inputs:
     """See the package docstring for the contract."""
     T, parts = x.shape[0], len(weights)
-    given, table = x.numpy(), (cos.numpy(), sin.numpy())
     wq_a, q_gain, wq_b, wkv, kv_gain = weights[:5]
-    main = weights[5:7] if parts > 5 else (_NO_MAP, _NO_MAP)
-    index = weights[7:] if parts > 7 else (_NO_MAP,) * 4
+    main_kv, main_gate = weights[5:7] if parts > 5 else (_NO_MAP, _NO_MAP)
+    index_q_b, index_proj, index_kv, index_gate = weights[7:] if parts > 7 else (_NO_MAP,) * 4
     q = np.empty((T, heads, len(wq_b) // heads), dtype=np.float32)
-    kv, raw = np.empty((T, len(wkv)), dtype=np.float32), np.empty((T, 2 * len(main[0])), dtype=np.float32)
-    index_q = np.empty((T, index_heads, len(index[0]) // max(index_heads, 1)), dtype=np.float32)
-    index_w, index_raw = (np.empty((T, n), dtype=np.float32) for n in (len(index[1]), 2 * len(index[2])))
-    _own(given, wq_a, q_gain, wq_b, wkv, kv_gain, *main, *table, np.float32(eps), *index, q, kv, raw, index_q, index_w,
-         index_raw)  # fmt: skip
+    kv, raw = np.empty((T, len(wkv)), dtype=np.float32), np.empty((T, 2 * len(main_kv)), dtype=np.float32)
+    index_q = np.empty((T, index_heads, len(index_q_b) // max(index_heads, 1)), dtype=np.float32)
+    index_w, index_raw = (np.empty((T, n), dtype=np.float32) for n in (len(index_proj), 2 * len(index_kv)))
+    _own(
+        x.contiguous().numpy(), wq_a, q_gain, wq_b, wkv, kv_gain, main_kv, main_gate, cos.numpy(), sin.numpy(),
+        np.float32(eps), index_q_b, index_proj, index_kv, index_gate, q, kv, raw, index_q, index_w, index_raw,
+    )  # fmt: skip
     from_numpy = torch.from_numpy
     return Inputs(
         from_numpy(q),

@@ -58,7 +58,8 @@ def attend(
 
         run = partial(_attend, given, near, entries, index, mass, level, past, window, np.float32(scale), begin, out[0])
         in_halves(run, end - begin)
-        masses.append(torch.from_numpy(mass))
+        if mass_every:
+            masses.append(torch.from_numpy(mass))
     if not mass_every or rows is None:
         return torch.from_numpy(out), None
     found = torch.cat(masses)[mass_every - 1 :: mass_every]
