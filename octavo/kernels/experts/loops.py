@@ -44,6 +44,7 @@ def _expert(x, w1, w3, w2, weight, limit, hidden, out):
 
 @loop
 def listed_experts(x, w1, w3, w2, chosen, weights, limit, out):
+    """Add the chosen experts' outputs to `out` [T, D]."""
     hidden = np.empty(w1.shape[1], dtype=np.float32)
     for t in range(len(x)):
         for a in range(chosen.shape[1]):
@@ -53,6 +54,7 @@ def listed_experts(x, w1, w3, w2, chosen, weights, limit, out):
 
 @loop
 def everyone(x, w1, w3, w2, limit, out):
+    """Add the output of one expert for every token to `out` [T, D]."""
     hidden = np.empty(len(w1), dtype=np.float32)
     for t in range(len(x)):
         _expert(x[t], w1, w3, w2, np.float32(1.0), limit, hidden, out[t])

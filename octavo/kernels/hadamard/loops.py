@@ -21,6 +21,7 @@ def hadamard(x: Tensor) -> Tensor:
 
 @loop
 def butterflies(x, scale, out, start, stop):
+    """Rows start .. stop of the transform of x [R, N] into `out`, which may be x."""
     N = x.shape[1]
     for r in range(start, stop):
         row = out[r]

@@ -111,6 +111,7 @@ def _sinkhorn(c, iters, eps, by_row, by_column):
 
 @loop
 def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
+    """All that begins a sublayer, for every token."""
     T, M, D = streams.shape
     flat = streams.reshape(T, M * D)
     raw, pre = np.empty((T, len(fn)), dtype=np.float32), np.empty((T, M), dtype=np.float32)
@@ -127,6 +128,7 @@ def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, com
 
 @loop
 def write_part(streams, y, post, comb, out, start, stop):
+    """Tokens start .. stop of `write` into `out`."""
     M, D = out.shape[1:]
     for t in range(start, stop):
         for k in range(M):
@@ -140,6 +142,7 @@ def write_part(streams, y, post, comb, out, start, stop):
 
 @loop
 def read_part(streams, pre, out, start, stop):
+    """Tokens start .. stop of `read` into `out`."""
     M, D = streams.shape[1:]
     for t in range(start, stop):
         for d in range(D):

@@ -55,6 +55,7 @@ def dot(a, b):
 
 @loop
 def products(x, weight, out, start, stop):
+    """Columns start .. stop of x W^T into `out` [T, O]."""
     for o in range(start, stop):
         for t in range(len(x)):
             out[t, o] = dot(weight[o], x[t])
@@ -72,6 +73,7 @@ def _several(x, weights, out):
 
 @loop
 def grouped_products(x, weight, out):
+    """`grouped_linear` of x [T, G, N] and weight [G, R, N] into `out` [T, G R]."""
     R = weight.shape[1]
     for g in range(len(weight)):
         for r in range(R):

@@ -24,6 +24,7 @@ def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 @loop
 def norm(x, weight, eps, out, start, stop):
+    """Rows start .. stop of the normalised x [R, N] into `out`, which may be x."""
     N = x.shape[1]
     for r in range(start, stop):
         square = np.float32(0.0)

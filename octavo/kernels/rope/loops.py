@@ -72,6 +72,7 @@ def _table(positions, inv_freq, cos, sin):
 
 @loop
 def turn(x, cos, sin, sign, weight, eps, out, start, stop):
+    """Tokens start .. stop of x [T, R, N], normed if `eps` is not negative, rotated into `out`, which may be x."""
     R, N = x.shape[1:]
     P = cos.shape[1]
     first = N - 2 * P

@@ -31,6 +31,7 @@ def choose(
 
 @loop
 def choice(raw, bias, given, normalise, scale, experts, weights, scores):
+    """Scores of the raw products; experts, unless `given`, and their weights."""
     T, X = raw.shape
     A = experts.shape[1]
     for t in range(T):
