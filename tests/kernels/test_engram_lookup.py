@@ -42,12 +42,12 @@ def test_loops_over_few_tokens(T: int) -> None:
     torch.manual_seed(T)
     contexts = torch.randint(0, 99_092, (T, 4))
     assert row_ids(contexts, PLAN).tolist() == [by_hand(context, PLAN) for context in contexts.tolist()]
-    streams, keys, weights = torch.randn(T, 4, 32), torch.randn(T, 4, 32), torch.rand(2, 4, 32)
+    streams, keys, (gain, key_gain) = torch.randn(T, 4, 32), torch.randn(T, 4, 32), torch.rand(2, 4, 32)
     streams[0, 0] = 0  # no product, no sign
     keys[0, 1] = -streams[0, 1] / 3
-    found = gate(streams, keys, *weights, 1e-6)
+    found = gate(streams, keys, gain, key_gain, 1e-6)
     with dispatch.use(dispatch.Body.REFERENCE):
-        expected = gate(streams, keys, *weights, 1e-6)
+        expected = gate(streams, keys, gain, key_gain, 1e-6)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
