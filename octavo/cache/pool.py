@@ -193,6 +193,10 @@ class PagedRows:
 
     def tile(self, start: int, stop: int) -> Tensor:
         n = self._spec.entries_per_page
+        if len(self._runs) == 1:
+            run = self._runs[0]
+            shift = (run.page - run.start) * n
+            return self._decode(run.slab.rows(self._key)[start + shift : stop + shift]).unsqueeze(0)
         parts = []
         at = max(bisect.bisect_right(self._runs, start // n, key=lambda run: run.start) - 1, 0)
         while start < stop and at < len(self._runs):

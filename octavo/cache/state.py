@@ -3,7 +3,8 @@
 Covers: `SequenceState` with fork, rollback, snapshot, adoption of stored pages, and its integrity check. Does not
 cover: running the model (`View.commit` writes here), files (`octavo.cache.document`).
 
-Tails are immutable tensors that are replaced, never written, so forks share them and rollback cuts them.
+Tails are immutable tensors that are replaced, never written, so forks share them and rollback cuts them; new rows may
+lie behind them in the same memory (`strips`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from octavo.cache.layout import PAGE_TOKENS
 from octavo.cache.pool import LoadRows, PagePool, Run, StoreKey
+from octavo.cache.strips import Strips
 from octavo.cache.tails import LayerTail, lean_tail, raw_start
 from octavo.config.errors import LimitError
 
@@ -44,6 +46,7 @@ class SequenceState:
         self.pages: list[int] = []
         self.runs: list[Run] = []
         self.tails = tails
+        self.strips = Strips()
         self.length = 0
         self._ids = np.empty(256, dtype=np.int32)
         self._marks: tuple[Mark, ...] = (Mark(0, tails),)

@@ -58,7 +58,9 @@ class PastRows(Protocol):
 
     def window(self, layer: int, rows: Tensor) -> Tensor: ...
 
-    def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]: ...
+    def raw(self, layer: int, kind: str, rows: Tensor, *, since: int | None) -> Tensor | None:
+        """Take over new raw rows [B, S, 2w]; all rows of the tokens from number `since` on, None for None."""
+        ...
 
     def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows: ...
 
@@ -153,8 +155,8 @@ class FreshRows:
     def window(self, layer: int, rows: Tensor) -> Tensor:
         return rows
 
-    def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]:
-        return rows, 0
+    def raw(self, layer: int, kind: str, rows: Tensor, *, since: int | None) -> Tensor | None:
+        return None if since is None else rows[:, since:]
 
     def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows:
         return DenseRows(values)
@@ -186,28 +188,30 @@ class StateRows:
         """[1, S, K] -> past and new window rows [1, N, K], each as the storage format gives it back."""
         layout = self._layout
         stored = codec.encode(rows[0], format=layout.main, kind="main", rope_dims=layout.rope_dims)
-        both = torch.cat((self._state.tails[layer].window, stored))
-        keep = layout.window_rows
-        self._window[layer] = both[-keep:].clone() if len(both) > 2 * keep else both[-keep:]
-        past = min(len(both) - len(stored), layout.config.sliding_window - 1)
-        used = both[len(both) - len(stored) - past :]
+        old = self._state.tails[layer].window
+        past, count = old.shape[0], stored.shape[0]
+        drop, seen = max(past + count - layout.window_rows, 0), min(past, layout.config.sliding_window - 1) + count
+        used, self._window[layer] = self._state.strips.extend((layer, "window"), old, stored, drop=drop, used=seen)
+        assert used is not None
         return codec.decode(
             used, format=layout.main, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
         ).unsqueeze(0).to(rows.dtype)
 
-    def raw(self, layer: int, kind: str, rows: Tensor) -> tuple[Tensor, int]:
-        tail = self._state.tails[layer]
-        both, first = torch.cat((tail.raw[kind], rows[0].to(tail.raw[kind].dtype))), tail.raw_first[kind]
-        end = first + len(both)
-        start = max(first, raw_start(self._layout, layer, end))  # a rollback may have cut older rows away
-        self._raw[layer, kind] = (both[start - first :].clone(), start)
-        return both.unsqueeze(0), first
+    def raw(self, layer: int, kind: str, rows: Tensor, *, since: int | None) -> Tensor | None:
+        tail, stop = self._state.tails[layer], self._state.length + rows.shape[1]
+        old, first = tail.raw[kind], tail.raw_first[kind]
+        start = max(first, raw_start(self._layout, layer, stop))  # a rollback may have cut older rows away
+        used, kept = self._state.strips.extend(
+            (layer, kind), old, rows[0].to(old.dtype), drop=start - first, used=0 if since is None else stop - since
+        )
+        self._raw[layer, kind] = (kept, start)
+        return None if used is None else used.unsqueeze(0)
 
     def entries(self, layer: int, kind: str, first: int, values: Tensor) -> Rows:
-        state = self._state
-        if values.shape[1]:
+        state, made = self._state, values.shape[1]
+        if made:
             state.pool.write(state.runs, (layer, kind), first, values[0])
-        return PagedRows(state.pool, state.runs, (layer, kind), first + values.shape[1])
+        return PagedRows(state.pool, state.runs, (layer, kind), first + made)
 
     def entry_positions(self, first: int, stop: int, ratio: int) -> Tensor:
         return torch.arange(first, stop, device=self._state.pool.device).unsqueeze(0) * ratio
@@ -215,8 +219,11 @@ class StateRows:
     def conv(self, layer: int, rows: Tensor) -> Tensor:
         tail = self._state.tails[layer].conv
         assert tail is not None
-        both = torch.cat((tail, rows[0].to(tail.dtype)))
-        self._conv[layer] = both[-self._layout.conv_rows :].clone()
+        every = tail.shape[0] + rows.shape[1]
+        drop = max(every - self._layout.conv_rows, 0)
+        new = rows[0].to(tail.dtype)
+        both, self._conv[layer] = self._state.strips.extend((layer, "conv"), tail, new, drop=drop, used=every)
+        assert both is not None
         return both.unsqueeze(0).to(rows.dtype)
 
     def ids_before(self, count: int) -> Tensor:

@@ -52,13 +52,13 @@ def trains_on_gpu(x: Tensor) -> bool:
 _FEW = 8  # tokens up to which an operation with large products is a loop too
 
 
-def loops_on_cpu(x: Tensor, *, tokens: int = 0) -> bool:
-    """Whether the loops compiled by numba run: FP32 on a CPU with gradients off, few tokens, and no reference.
+def loops_on_cpu(x: Tensor, *, tokens: int = 0, of: torch.dtype = torch.float32) -> bool:
+    """Whether the loops compiled by numba run: FP32 (or `of`) on a CPU, gradients off, few tokens, and no reference.
 
     One loop passes once over what torch passes over with every operation, and is one call where torch makes ten.
     `tokens` is given by operations whose products torch does better for many tokens.
     """
-    if tokens > _FEW or torch.is_grad_enabled() or x.dtype != torch.float32 or not x.is_cpu:
+    if tokens > _FEW or torch.is_grad_enabled() or x.dtype != of or not x.is_cpu:
         return False
     return x.numel() > 0 and _BODY.get() is Body.FAST
 

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from octavo.cache.view import Controls, Group, View
 from octavo.config.model import LayerKind, ModelConfig
 from octavo.kernels.linear import grouped_linear
+from octavo.kernels.pack import Pack
+from octavo.kernels.projections import Inputs, project_in, project_out
 from octavo.kernels.rope import norm_rotate, rotate
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Picked, Selection
 from octavo.kernels.sparse_attention import sparse_attention
 from octavo.model.compressor import Compressor, round_main
 from octavo.model.indexer import Indexer, IndexLoss, Queries
-from octavo.model.linear import Linear
+from octavo.model.linear import Linear, pack_of
 from octavo.model.norm import RMSNorm
 from octavo.model.rotary import Rotary, Table
 
@@ -47,7 +49,7 @@ class Attention(nn.Module):
         self.layer, self.ratio, self.kind = layer, ratio, LayerKind.of(ratio)
         self.heads, self.width, self.window = H, K, config.sliding_window
         self.groups, self.rank, self.eps = config.o_groups, config.o_lora_rank, config.rms_norm_eps
-        self.rope_dims, self.simulate = config.qk_rope_head_dim, sim
+        self.rope_dims, self.simulate, self.index_heads = config.qk_rope_head_dim, sim, config.index_n_heads
         self.wq_a = Linear(config.hidden_size, config.q_lora_rank, simulate=sim)
         self.q_norm = RMSNorm(config.q_lora_rank, self.eps)
         self.wq_b = Linear(config.q_lora_rank, H * K, simulate=sim)
@@ -60,33 +62,44 @@ class Attention(nn.Module):
             self.compressor = Compressor(config, layer=layer, kind="main", width=K)
         if self.kind is LayerKind.CSA:
             self.indexer = Indexer(config, layer=layer)
+        self._pack_in = None if sim else self._weights_in()
+        self._pack_out = None if sim else pack_of(self.wo_a, self.wo_b)
+
+    def _weights_in(self) -> Pack:
+        """In the order of `project_in`."""
+        holders: list[nn.Module] = [self.wq_a, self.q_norm, self.wq_b, self.wkv, self.kv_norm]
+        if self.kind is not LayerKind.WINDOW:
+            holders += [self.compressor.wkv, self.compressor.wgate]
+        if self.kind is LayerKind.CSA:
+            small = self.indexer.compressor
+            holders += [self.indexer.wq_b, self.indexer.weights_proj, small.wkv, small.wgate]
+        return pack_of(*holders)
 
     def forward(self, x: Tensor, view: View, rotary: Rotary, table: Table) -> AttentionOutput:
         """x [T, D] normalised input; `table` is this layer's (cos, sin) [T, P / 2]."""
-        cos, sin = table[0].unsqueeze(1), table[1].unsqueeze(1)
-        latent = self.q_norm(self.wq_a(x))
-        q = norm_rotate(self.wq_b(latent).view(-1, self.heads, self.width), None, cos, sin, eps=self.eps)
-        kv = norm_rotate(self.wkv(x), self.kv_norm.weight, *table, eps=self.eps)
-        if self.simulate:
-            kv = round_main(kv, self.rope_dims)
-        projected = self.compressor.project(x) if self.kind is not LayerKind.WINDOW else None
-        queries, index_projected = None, None
-        if self.kind is LayerKind.CSA:
-            queries = self.indexer.queries(x, latent, table)
-            index_projected = self.indexer.compressor.project(x.detach())
+        made = project_in(
+            x,
+            self._pack_in,
+            *table,
+            heads=self.heads,
+            index_heads=self.index_heads,
+            eps=self.eps,
+            plain=lambda: self._project_in(x, table),
+        )
+        kv = round_main(made.kv, self.rope_dims) if self.simulate else made.kv
         outs, losses, masses = [], [], []
         for group in view.groups:
             window = group.past.window(self.layer, _rows(kv, group))
             rows, keys, selection, asked = None, None, None, None
-            if projected is not None:
-                rows = self.compressor.entries(_rows(projected, group), group, rotary, x.dtype)
-            if queries is not None and index_projected is not None:
-                keys = self.indexer.compressor.entries(_rows(index_projected, group), group, rotary, x.dtype)
-                asked = Queries(_rows(queries.q, group), _rows(queries.w, group))
+            if made.raw is not None:
+                rows = self.compressor.entries(_rows(made.raw, group), group, rotary, x.dtype)
+            if made.index_q is not None and made.index_w is not None and made.index_raw is not None:
+                keys = self.indexer.compressor.entries(_rows(made.index_raw, group), group, rotary, x.dtype)
+                asked = Queries(_rows(made.index_q, group), _rows(made.index_w, group))
                 selection = self.indexer.select(asked, keys, group, view.controls)
             elif rows is not None:
                 selection = Causal(self.ratio, view.controls.hca_offset) if view.controls.hca else None
-            o, mass = self._attend(_rows(q, group), window, rows, selection, group, view)
+            o, mass = self._attend(_rows(made.q, group), window, rows, selection, group, view)
             outs.append(o.flatten(0, 1))
             if mass is not None and selection is not None:
                 masses.append(Mass(self.ratio, mass, selection.index if isinstance(selection, Picked) else None))
@@ -94,9 +107,21 @@ class Attention(nn.Module):
                     losses.append(
                         self.indexer.loss(asked, keys, selection, mass, group, self._mass_every(view.controls))
                     )
-        o = rotate(outs[0] if len(outs) == 1 else torch.cat(outs), cos, sin, inverse=True)
+        o = outs[0] if len(outs) == 1 else torch.cat(outs)
+        out = project_out(o, self._pack_out, *table, plain=lambda: self._project_out(o, table))
         loss = IndexLoss(*(torch.stack(v).sum() for v in zip(*losses, strict=True))) if losses else None
-        return AttentionOutput(self._project_out(o), loss, tuple(masses) if view.controls.mass else ())
+        return AttentionOutput(out, loss, tuple(masses) if view.controls.mass else ())
+
+    def _project_in(self, x: Tensor, table: Table) -> Inputs:
+        cos, sin = table[0].unsqueeze(1), table[1].unsqueeze(1)
+        latent = self.q_norm(self.wq_a(x))
+        q = norm_rotate(self.wq_b(latent).view(-1, self.heads, self.width), None, cos, sin, eps=self.eps)
+        kv = norm_rotate(self.wkv(x), self.kv_norm.weight, *table, eps=self.eps)
+        raw = self.compressor.project(x) if self.kind is not LayerKind.WINDOW else None
+        if self.kind is not LayerKind.CSA:
+            return Inputs(q, kv, raw, None, None, None)
+        queries = self.indexer.queries(x, latent, table)
+        return Inputs(q, kv, raw, *queries, self.indexer.compressor.project(x.detach()))
 
     def _mass_every(self, controls: Controls) -> int:
         """Which queries report their attention mass: all, every n-th for the index loss, none (0)."""
@@ -119,8 +144,9 @@ class Attention(nn.Module):
             mass_every=self._mass_every(view.controls),
         )
 
-    def _project_out(self, o: Tensor) -> Tensor:
+    def _project_out(self, o: Tensor, table: Table) -> Tensor:
         """Grouped low-rank output: [T, H, K] -> [T, D]."""
+        o = rotate(o, table[0].unsqueeze(1), table[1].unsqueeze(1), inverse=True)
         return self.wo_b(grouped_linear(o.reshape(o.shape[0], self.groups, -1), self.wo_a.weight))
 
 

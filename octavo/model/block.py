@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from octavo.cache.view import View
 from octavo.config.model import ModelConfig
 from octavo.kernels import hyper
+from octavo.kernels.pack import Pack
 from octavo.model.attention import Attention, Mass
 from octavo.model.engram import Engram
 from octavo.model.indexer import IndexLoss
@@ -48,6 +49,11 @@ class Block(nn.Module):
         self.hc_ffn_fn = nn.Parameter(torch.empty(mixes, M * D))
         self.hc_ffn_base = nn.Parameter(torch.empty(mixes))
         self.hc_ffn_scale = nn.Parameter(torch.empty(3))
+        own = self._parameters
+        self._attn_pack, self._ffn_pack = (
+            Pack(*[(own, f"hc_{name}_{part}") for part in ("fn", "base", "scale")], (norm._parameters, "weight"))
+            for name, norm in (("attn", self.attn_norm), ("ffn", self.ffn_norm))
+        )
 
     def forward(
         self, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary, compressed: Tensor | None
@@ -57,13 +63,8 @@ class Block(nn.Module):
             streams = self.engram(streams, tokens, view, compressed)
         key = ("rotary", self.ratio > 0, streams.dtype)
         table = view.once(key, lambda: rotary.table(view.positions, self.ratio, streams.dtype))
-        x, post, comb = hyper.enter(
-            streams, self.hc_attn_fn, self.hc_attn_base, self.hc_attn_scale, self.attn_norm.weight, **self._hyper
-        )
+        x, post, comb = hyper.begin(streams, self._attn_pack, **self._hyper)
         attended = self.attn(x, view, rotary, table)
-        streams = hyper.write(streams, attended.out, post, comb)
-        x, post, comb = hyper.enter(
-            streams, self.hc_ffn_fn, self.hc_ffn_base, self.hc_ffn_scale, self.ffn_norm.weight, **self._hyper
-        )
+        streams, x, post, comb = hyper.cross(streams, attended.out, post, comb, self._ffn_pack, **self._hyper)
         out, load = self.ffn(x, tokens, load=view.controls.load)
         return hyper.write(streams, out, post, comb), BlockReport(attended.index_loss, attended.mass, load)

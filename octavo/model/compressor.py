@@ -10,7 +10,7 @@ from octavo.config.model import CSA_RATIO, ModelConfig
 from octavo.kernels.compress import place, pool
 from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
-from octavo.kernels.rope import rotate
+from octavo.kernels.rope import norm_rotate
 from octavo.kernels.rows import Rows
 from octavo.kernels.wide_linear import wide_linear
 from octavo.model.linear import Linear
@@ -44,13 +44,14 @@ class Compressor(nn.Module):
     def entries(self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype) -> Rows:
         """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far."""
         B, S, both = projected.shape
-        rows, row0 = group.past.raw(self.layer, self.kind, place(projected, self.ape, first=group.first))
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
-        if stop == start:
-            return group.past.entries(self.layer, self.kind, start, rows.new_zeros(B, 0, self.width, dtype=dtype))
         previous = self.overlap and start > 0
-        lo = (start - previous) * self.ratio - row0
-        used = rows[:, lo : stop * self.ratio - row0]
+        since = (start - previous) * self.ratio if stop > start else None
+        placed = place(projected, self.ape, first=group.first)
+        rows = group.past.raw(self.layer, self.kind, placed, since=since)
+        if rows is None or since is None:
+            return group.past.entries(self.layer, self.kind, start, placed.new_empty(B, 0, self.width, dtype=dtype))
+        used = rows[:, : stop * self.ratio - since]
         made = pool(
             used[..., : both // 2],
             used[..., both // 2 :],
@@ -58,9 +59,9 @@ class Compressor(nn.Module):
             overlap=self.overlap,
             has_previous=previous,
         )
-        made = self.norm(made.to(dtype))
-        cos, sin = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
-        return group.past.entries(self.layer, self.kind, start, self._finish(rotate(made, cos, sin)))
+        table = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
+        turned = norm_rotate(made.to(dtype), self.norm.weight, *table, eps=self.norm.eps)
+        return group.past.entries(self.layer, self.kind, start, self._finish(turned))
 
     def _finish(self, made: Tensor) -> Tensor:
         if self.kind == "index":

@@ -1,7 +1,7 @@
 """Linear maps without bias.
 
-Covers: `Linear` (weight [out, in], product in the input's dtype) with the optional FP8 simulation of its input. Does
-not cover: quantised storage (`checkpoint`).
+Covers: `Linear` (weight [out, in], product in the input's dtype) with the optional FP8 simulation of its input, and
+`pack_of`, the weights of several modules for one operation. Does not cover: quantised storage (`checkpoint`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.kernels.linear import linear
+from octavo.kernels.pack import Pack
 from octavo.kernels.quant import simulate_fp8
 
 ACTIVATION_GROUP = 128  # channels that share one power-of-two scale in the simulated FP8 input
@@ -26,6 +27,11 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         return linear(round_input(x, self.simulate), self.weight)
+
+
+def pack_of(*holders: nn.Module) -> Pack:
+    """The `weight` of every module, as one operation takes them; a weight may be replaced later."""
+    return Pack(*[(holder._parameters, "weight") for holder in holders])
 
 
 def round_input(x: Tensor, simulate: bool) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from octavo.config.model import ModelConfig
 from octavo.kernels.experts import experts, mlp
 from octavo.kernels.experts.ref import keep
+from octavo.kernels.mixture import mixture
+from octavo.kernels.pack import Pack
 from octavo.kernels.quant import simulate_fp8
 from octavo.kernels.route import Routing, route
 from octavo.model.linear import ACTIVATION_GROUP, Linear, round_input
@@ -39,10 +41,15 @@ class Gate(nn.Module):
         else:
             self.register_buffer("bias", torch.zeros(config.n_routed_experts))
 
+    def given(self, tokens: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Experts of the tokens [T, A] where they are looked up, and the bias [X] of a learned choice."""
+        if self.hashed:
+            return self.get_buffer("tid2eid")[tokens], None
+        return None, self._buffers["bias"]
+
     def forward(self, x: Tensor, tokens: Tensor) -> Routing:
         """x [T, D], tokens [T] -> the chosen experts and their weights."""
-        table = self.get_buffer("tid2eid")[tokens] if self.hashed else None
-        bias = None if self.hashed else self.get_buffer("bias")
+        table, bias = self.given(tokens)
         return route(
             x, self.weight, top=self.top, scale=self.scale, normalise=self.normalise, bias=bias, table_rows=table
         )
@@ -91,10 +98,32 @@ class MoE(nn.Module):
         self.experts = Experts(config)
         self.shared_experts = SharedExpert(config)
         self.limit, self.simulate = config.swiglu_limit, config.quant_sim
+        shared, routed = self.shared_experts, self.experts._parameters
+        self._pack = None if self.simulate else Pack(
+            (self.gate._parameters, "weight"),
+            *[(routed, name) for name in ("w1", "w3", "w2")],
+            *[(holder._parameters, "weight") for holder in (shared.w1, shared.w3, shared.w2)],
+        )  # fmt: skip
 
     def forward(self, x: Tensor, tokens: Tensor, *, load: bool = True) -> tuple[Tensor, Load | None]:
         """x [T, D] normalised input, tokens [T] -> output [T, D] and, if asked for, the load."""
-        routing = self.gate(x, tokens)
+        if load:
+            routing = self.gate(x, tokens)
+            return self._routed(x, routing), _load(routing, hashed=self.gate.hashed)
+        table_rows, bias = self.gate.given(tokens)
+        rules = {"top": self.gate.top, "scale": self.gate.scale, "normalise": self.gate.normalise}
+        out = mixture(
+            x,
+            self._pack,
+            **rules,
+            limit=self.limit,
+            bias=bias,
+            table_rows=table_rows,
+            plain=lambda: self._routed(x, self.gate(x, tokens)),
+        )
+        return out, None
+
+    def _routed(self, x: Tensor, routing: Routing) -> Tensor:
         e = self.experts
         routed = experts(
             round_input(x, self.simulate),
@@ -106,8 +135,7 @@ class MoE(nn.Module):
             limit=self.limit,
             round_hidden=_round_hidden if self.simulate else keep,
         )
-        out = (routed + self.shared_experts(x).to(routed.dtype)).to(x.dtype)
-        return out, _load(routing, hashed=self.gate.hashed) if load else None
+        return (routed + self.shared_experts(x).to(routed.dtype)).to(x.dtype)
 
 
 def _round_hidden(hidden: Tensor) -> Tensor:

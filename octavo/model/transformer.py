@@ -11,6 +11,7 @@ from octavo.cache.view import View
 from octavo.config.model import DraftKind, ModelConfig
 from octavo.kernels import hyper
 from octavo.kernels.linear import linear
+from octavo.kernels.pack import Pack
 from octavo.model.block import Block, BlockReport
 from octavo.model.embed import Embedding
 from octavo.model.linear import Linear
@@ -48,6 +49,10 @@ class Transformer(nn.Module):
         self.hc_head_fn = nn.Parameter(torch.empty(M, M * D))
         self.hc_head_base = nn.Parameter(torch.empty(M))
         self.hc_head_scale = nn.Parameter(torch.empty(1))
+        self._head_pack = Pack(
+            *[(self._parameters, f"hc_head_{part}") for part in ("fn", "base", "scale")],
+            (self.norm._parameters, "weight"),
+        )
         if config.mtp_kind is DraftKind.MTP:
             self.mtp = nn.ModuleList(MTP(config, stage=i) for i in range(len(config.draft_ratios)))
         if config.engram is not None:
@@ -68,15 +73,7 @@ class Transformer(nn.Module):
 
     def merge(self, streams: Tensor) -> Tensor:
         """Streams [R, M, D] -> normalised hidden rows [R, D] that the head reads."""
-        merged = hyper.merge(
-            streams,
-            self.hc_head_fn,
-            self.hc_head_base,
-            self.hc_head_scale,
-            eps=self.config.hc_eps,
-            norm_eps=self.config.rms_norm_eps,
-        )
-        return self.norm(merged)
+        return hyper.finish(streams, self._head_pack, eps=self.config.hc_eps, norm_eps=self.config.rms_norm_eps)
 
     def logits(self, streams: Tensor) -> Tensor:
         """Streams [R, M, D] -> logits [R, V], at least FP32."""

@@ -33,7 +33,9 @@ def test_packed_rows_stay_in_the_graph() -> None:
     past = View.packed([0, 4]).groups[0].past
     rows = torch.randn(1, 4, 8, requires_grad=True)
     entries = past.entries(1, "main", 0, rows).tile(0, 4)
-    (past.window(0, rows).sum() + past.raw(1, "main", rows)[0].sum() + entries.sum()).backward()
+    raw = past.raw(1, "main", rows, since=0)
+    assert raw is not None
+    (past.window(0, rows).sum() + raw.sum() + entries.sum()).backward()
     assert rows.grad is not None
     assert (rows.grad == 3).all()
 

@@ -15,6 +15,7 @@ from octavo.kernels.compress import pool
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.experts import experts, mlp
 from octavo.kernels.hadamard import hadamard
+from octavo.kernels.pack import Pack
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.rope import norm_rotate, rope_table, rotate
 from octavo.kernels.route import route
@@ -48,6 +49,13 @@ def test_stream_mixing(T: int) -> None:
     gain = torch.rand(32)
     both(lambda: hyper.enter(streams, fn, base, scale, gain, **HYPER))
     both(lambda: hyper.enter(y.unsqueeze(1).expand(-1, 4, -1), fn, base, scale, gain, **HYPER))
+    pack = Pack.of(fn, base, scale, gain)
+    both(lambda: hyper.begin(y.unsqueeze(1).expand(-1, 4, -1), pack, **HYPER))
+    post, comb = torch.rand(T, 4), torch.rand(T, 4, 4)
+    both(lambda: hyper.cross(streams, y, post, comb, pack, **HYPER))
+    both(lambda: hyper.cross(y.unsqueeze(1).expand(-1, 4, -1), y, post, comb, pack, **HYPER))
+    head = Pack.of(torch.randn(4, 128) * 0.1, torch.randn(4), torch.rand(1) + 0.5, gain)
+    both(lambda: hyper.finish(streams, head, eps=1e-6, norm_eps=1e-6))
     pre, post, comb = torch.rand(T, 4), torch.rand(T, 4), torch.rand(T, 4, 4)
     both(lambda: hyper.read(streams, pre))
     both(lambda: hyper.write(streams, y, post, comb))

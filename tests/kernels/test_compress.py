@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from octavo.kernels import dispatch
 from octavo.kernels.compress import place, pool
 
 
@@ -32,6 +33,20 @@ def test_definition(ratio: int, overlap: bool, has_previous: bool) -> None:
     values, scores = torch.randn(2, 2, 3 * ratio, 10, dtype=torch.float64).unbind(0)
     made = pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
     torch.testing.assert_close(made, by_hand(values, scores, ratio, overlap, has_previous), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("overlap", "has_previous"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("ratio", [1, 4, 128])
+def test_loop_over_few_groups(ratio: int, overlap: bool, has_previous: bool) -> None:
+    packed = torch.randn(2, 3 * ratio, 24)
+    packed[..., 12:] *= 30  # gates from about 0 to 1
+    values, scores = packed[..., :12], packed[..., 12:]  # neither is contiguous
+    options = {"ratio": ratio, "overlap": overlap, "has_previous": has_previous}
+    with torch.no_grad():
+        made = pool(values, scores, **options)
+        with dispatch.use(dispatch.Body.REFERENCE):
+            expected = pool(values, scores, **options)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
 
 
 def test_equal_scores_are_the_mean_and_a_large_one_is_the_token() -> None:

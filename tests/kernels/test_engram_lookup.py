@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavo.kernels import dispatch
 from octavo.kernels.engram_lookup import HashPlan, gate, gather, plan_hash, row_ids
 
 PRIMES = (101, 103, 107, 109, 113, 127)
@@ -33,6 +34,21 @@ def by_hand(context: list[int], plan: HashPlan) -> list[int]:
 def test_addresses_equal_exact_integers(contexts: list[list[int]]) -> None:
     ids = row_ids(torch.tensor(contexts), PLAN)
     assert ids.tolist() == [by_hand(context, PLAN) for context in contexts]
+
+
+@pytest.mark.parametrize("T", [1, 8, 9])
+@torch.no_grad()
+def test_loops_over_few_tokens(T: int) -> None:
+    torch.manual_seed(T)
+    contexts = torch.randint(0, 99_092, (T, 4))
+    assert row_ids(contexts, PLAN).tolist() == [by_hand(context, PLAN) for context in contexts.tolist()]
+    streams, keys, (gain, key_gain) = torch.randn(T, 4, 32), torch.randn(T, 4, 32), torch.rand(2, 4, 32)
+    streams[0, 0] = 0  # no product, no sign
+    keys[0, 1] = -streams[0, 1] / 3
+    found = gate(streams, keys, gain, key_gain, 1e-6)
+    with dispatch.use(dispatch.Body.REFERENCE):
+        expected = gate(streams, keys, gain, key_gain, 1e-6)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 300, 99_092, 2**31 - 1])

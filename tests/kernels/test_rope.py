@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from octavo.kernels import dispatch
 from octavo.kernels.rope import inverse_frequencies, rope_table, rotate
 
 OFFICIAL = {"base": 160000.0, "dims": 64, "factor": 16.0, "original": 65536}
@@ -68,6 +69,16 @@ def test_far_positions_keep_their_phase_in_single_precision() -> None:
     assert narrow[0].dtype == torch.float32
     torch.testing.assert_close(narrow[0].double(), wide[0], rtol=0, atol=1e-7)
     torch.testing.assert_close(narrow[1].double(), wide[1], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(1,), (8,), (1, 3), (9,), (0,)])
+@torch.no_grad()
+def test_table_of_a_handful_is_that_of_many(shape: tuple[int, ...]) -> None:
+    positions, frequencies = torch.randint(0, 1 << 20, shape), inverse_frequencies(**OFFICIAL)
+    found = rope_table(positions, frequencies)
+    with dispatch.use(dispatch.Body.REFERENCE):
+        expected = rope_table(positions, frequencies)
+    torch.testing.assert_close(found, expected, rtol=0, atol=6e-8)
 
 
 def test_narrow_input_is_rounded_once_and_empty_stays_empty() -> None:

@@ -17,7 +17,7 @@ def chosen_only(
 ) -> Tensor:
     """See the package docstring for the contract; nothing is rounded on the way."""
     out = np.zeros(tuple(x.shape), dtype=np.float32)
-    _experts(
+    listed_experts(
         x.contiguous().numpy(), w1.numpy(), w3.numpy(), w2.numpy(), chosen.numpy(), weights.contiguous().numpy(),
         np.float32(math.inf if limit is None else limit), out,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def mlp(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None) -
     """See the package docstring for the contract; nothing is rounded on the way."""
     out = np.zeros(tuple(x.shape), dtype=np.float32)
     bound = np.float32(math.inf if limit is None else limit)
-    _everyone(x.contiguous().numpy(), w1.numpy(), w3.numpy(), w2.numpy(), bound, out)
+    everyone(x.contiguous().numpy(), w1.numpy(), w3.numpy(), w2.numpy(), bound, out)
     return torch.from_numpy(out)
 
 
@@ -43,7 +43,8 @@ def _expert(x, w1, w3, w2, weight, limit, hidden, out):
 
 
 @loop
-def _experts(x, w1, w3, w2, chosen, weights, limit, out):
+def listed_experts(x, w1, w3, w2, chosen, weights, limit, out):
+    """Add the chosen experts' outputs to `out` [T, D]."""
     hidden = np.empty(w1.shape[1], dtype=np.float32)
     for t in range(len(x)):
         for a in range(chosen.shape[1]):
@@ -52,7 +53,8 @@ def _experts(x, w1, w3, w2, chosen, weights, limit, out):
 
 
 @loop
-def _everyone(x, w1, w3, w2, limit, out):
+def everyone(x, w1, w3, w2, limit, out):
+    """Add the output of one expert for every token to `out` [T, D]."""
     hidden = np.empty(len(w1), dtype=np.float32)
     for t in range(len(x)):
         _expert(x[t], w1, w3, w2, np.float32(1.0), limit, hidden, out[t])

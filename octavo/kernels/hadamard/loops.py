@@ -15,12 +15,13 @@ def hadamard(x: Tensor) -> Tensor:
     """See the package docstring for the contract."""
     given = x.reshape(-1, x.shape[-1]).numpy()
     out = np.empty(given.shape, dtype=np.float32)
-    in_halves(partial(_butterflies, given, np.float32(x.shape[-1] ** -0.5), out), len(out))
+    in_halves(partial(butterflies, given, np.float32(x.shape[-1] ** -0.5), out), len(out))
     return torch.from_numpy(out).view(x.shape)
 
 
 @loop
-def _butterflies(x, scale, out, start, stop):
+def butterflies(x, scale, out, start, stop):
+    """Rows start .. stop of the transform of x [R, N] into `out`, which may be x."""
     N = x.shape[1]
     for r in range(start, stop):
         row = out[r]

@@ -37,7 +37,7 @@ def enter(
     """x [T, D], post [T, M] and comb [T, M, M] of a handful of tokens."""
     T, M, D = streams.shape
     x, post, comb = (np.empty(shape, dtype=np.float32) for shape in ((T, D), (T, M), (T, M, M)))
-    _enter(
+    enter_all(
         streams.contiguous().numpy(), fn.numpy(), base.numpy(), scale.numpy(), gain.numpy(), iters, np.float32(eps),
         np.float32(norm_eps), x, post, comb,
     )  # fmt: skip
@@ -48,14 +48,14 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     """post (x) y + comb^T streams, [T, M, D]."""
     out = np.empty(tuple(streams.shape), dtype=np.float32)
     given = streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy()
-    in_halves(partial(_write, *given, out), len(out))
+    in_halves(partial(write_part, *given, out), len(out))
     return torch.from_numpy(out)
 
 
 def read(streams: Tensor, pre: Tensor) -> Tensor:
     """Weighted sum of the streams, [T, D]."""
     out = np.empty((streams.shape[0], streams.shape[2]), dtype=np.float32)
-    in_halves(partial(_read, streams.contiguous().numpy(), pre.numpy(), out), len(out))
+    in_halves(partial(read_part, streams.contiguous().numpy(), pre.numpy(), out), len(out))
     return torch.from_numpy(out)
 
 
@@ -110,7 +110,8 @@ def _sinkhorn(c, iters, eps, by_row, by_column):
 
 
 @loop
-def _enter(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
+def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
+    """All that begins a sublayer, for every token."""
     T, M, D = streams.shape
     flat = streams.reshape(T, M * D)
     raw, pre = np.empty((T, len(fn)), dtype=np.float32), np.empty((T, M), dtype=np.float32)
@@ -118,7 +119,7 @@ def _enter(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
         for t in range(T):
             raw[t, o] = dot(fn[o], flat[t])
     _gates(flat, raw, base, scale, iters, eps, norm_eps, pre, post, comb, 0, T)
-    _read(streams, pre, x, 0, T)
+    read_part(streams, pre, x, 0, T)
     for t in range(T):
         rms = np.float32(1.0) / np.float32(math.sqrt(dot(x[t], x[t]) / np.float32(D) + norm_eps))
         for d in range(D):
@@ -126,7 +127,8 @@ def _enter(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
 
 
 @loop
-def _write(streams, y, post, comb, out, start, stop):
+def write_part(streams, y, post, comb, out, start, stop):
+    """Tokens start .. stop of `write` into `out`."""
     M, D = out.shape[1:]
     for t in range(start, stop):
         for k in range(M):
@@ -139,7 +141,8 @@ def _write(streams, y, post, comb, out, start, stop):
 
 
 @loop
-def _read(streams, pre, out, start, stop):
+def read_part(streams, pre, out, start, stop):
+    """Tokens start .. stop of `read` into `out`."""
     M, D = streams.shape[1:]
     for t in range(start, stop):
         for d in range(D):

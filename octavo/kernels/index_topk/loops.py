@@ -36,7 +36,7 @@ def loop_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: in
     """See the package docstring for the contract."""
     S = q.shape[1]
     picks = np.full((1, S, k), -1, dtype=np.int64)
-    shares = w[0].float().contiguous().numpy()
+    shares = w.float().contiguous().numpy()[0]
     for start in range(0, S, _QUERIES):
         stop = min(start + _QUERIES, S)
         seen = np.minimum(np.arange(first + start + 1, first + stop + 1) // ratio, keys.length)
@@ -55,11 +55,11 @@ def _block(q: Tensor, shares: np.ndarray, keys: Rows, seen: np.ndarray, picks: n
     held = best, entry, level, count
     flat = q.reshape(S * I, J)
     for lo in range(0, end, tile):
-        some = keys.tile(lo, min(lo + tile, end))[0].float()
+        some = keys.tile(lo, min(lo + tile, end)).float()
         if S <= _FEW:
-            _score(flat.numpy(), shares, some.contiguous().numpy(), lo, seen, *held, k)
+            _score(flat.numpy(), shares, some.contiguous().numpy()[0], lo, seen, *held, k)
         else:
-            dots = (flat @ some.T).numpy().reshape(S, I, -1)
+            dots = (flat @ some[0].T).numpy().reshape(S, I, -1)
             in_halves(partial(_weigh, dots, shares, lo, seen, *held, k), S)
     _finish(best, entry, count, picks)
 
@@ -67,14 +67,27 @@ def _block(q: Tensor, shares: np.ndarray, keys: Rows, seen: np.ndarray, picks: n
 @loop
 def _score(q, shares, keys, lo, seen, best, entry, level, count, k):
     S, I = shares.shape
+    J, none, whole = keys.shape[1], np.float32(0.0), I // 4 * 4
     score = np.empty(len(keys), dtype=np.float32)
     for s in range(S):
         n = min(len(keys), seen[s] - lo)
-        for e in range(n):
-            total = np.float32(0.0)
-            for i in range(I):
-                total += shares[s, i] * max(dot(q[s * I + i], keys[e]), np.float32(0.0))
-            score[e] = total
+        score[: max(n, 0)] = none
+        for i in range(0, whole, 4):  # four heads share the loads of a key
+            at = s * I + i
+            q0, q1, q2, q3 = q[at], q[at + 1], q[at + 2], q[at + 3]
+            w0, w1, w2, w3 = shares[s, i], shares[s, i + 1], shares[s, i + 2], shares[s, i + 3]
+            for e in range(n):
+                d0, d1, d2, d3 = none, none, none, none
+                for j in range(J):
+                    v = keys[e, j]
+                    d0 += q0[j] * v
+                    d1 += q1[j] * v
+                    d2 += q2[j] * v
+                    d3 += q3[j] * v
+                score[e] += (w0 * max(d0, none) + w1 * max(d1, none)) + (w2 * max(d2, none) + w3 * max(d3, none))
+        for i in range(whole, I):
+            for e in range(n):
+                score[e] += shares[s, i] * max(dot(q[s * I + i], keys[e]), none)
         _take(score, n, lo, s, best[s], entry[s], level, count, k)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.compiled import in_halves, loop
 
-_LARGE = 1 << 19  # numbers in a weight from which it pays to read it on several threads
+_LARGE = 1 << 22  # numbers in a weight from which it pays to read it on several threads: below, waking one takes longer
 
 
 def fits(x: Tensor, *weights: Tensor, tokens: int | None = None) -> bool:
@@ -29,9 +29,9 @@ def linear(x: Tensor, *weights: Tensor) -> Tensor:
     if len(arrays) > 1:
         _several(given, tuple(arrays), out)
     elif arrays[0].size < _LARGE:
-        _one(given, arrays[0], out, 0, out.shape[1])
+        products(given, arrays[0], out, 0, out.shape[1])
     else:
-        in_halves(partial(_one, given, arrays[0], out), out.shape[1])
+        in_halves(partial(products, given, arrays[0], out), out.shape[1])
     made = torch.from_numpy(out)
     return made if x.dim() == 2 else made.view(*x.shape[:-1], -1)
 
@@ -40,7 +40,7 @@ def grouped(x: Tensor, weight: Tensor) -> Tensor:
     """See the package docstring for the contract."""
     T, G, N = x.shape
     out = np.empty((T, weight.shape[0]), dtype=np.float32)
-    _grouped(x.contiguous().numpy(), weight.numpy().reshape(G, -1, N), out)
+    grouped_products(x.contiguous().numpy(), weight.numpy().reshape(G, -1, N), out)
     return torch.from_numpy(out)
 
 
@@ -54,7 +54,8 @@ def dot(a, b):
 
 
 @loop
-def _one(x, weight, out, start, stop):
+def products(x, weight, out, start, stop):
+    """Columns start .. stop of x W^T into `out` [T, O]."""
     for o in range(start, stop):
         for t in range(len(x)):
             out[t, o] = dot(weight[o], x[t])
@@ -71,7 +72,8 @@ def _several(x, weights, out):
 
 
 @loop
-def _grouped(x, weight, out):
+def grouped_products(x, weight, out):
+    """`grouped_linear` of x [T, G, N] and weight [G, R, N] into `out` [T, G R]."""
     R = weight.shape[1]
     for g in range(len(weight)):
         for r in range(R):

@@ -18,12 +18,13 @@ def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """See the package docstring for the contract."""
     flat = x.reshape(-1, x.shape[-1]).numpy()
     out = np.empty(flat.shape, dtype=np.float32)
-    in_halves(partial(_norm, flat, _NO_WEIGHT if weight is None else weight.numpy(), np.float32(eps), out), len(out))
+    in_halves(partial(norm, flat, _NO_WEIGHT if weight is None else weight.numpy(), np.float32(eps), out), len(out))
     return torch.from_numpy(out).view(x.shape)
 
 
 @loop
-def _norm(x, weight, eps, out, start, stop):
+def norm(x, weight, eps, out, start, stop):
+    """Rows start .. stop of the normalised x [R, N] into `out`, which may be x."""
     N = x.shape[1]
     for r in range(start, stop):
         square = np.float32(0.0)

@@ -12,12 +12,20 @@ Arithmetic in the table's dtype, one rounding to x's. Empty input gives an empty
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.rope import loops, ref
-from octavo.kernels.rope.ref import inverse_frequencies, rope_table
+from octavo.kernels.rope.ref import inverse_frequencies
+
+
+def rope_table(positions: Tensor, inv_freq: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """See the package docstring for the contract."""
+    if dtype == torch.float32 and positions.numel() <= loops.FEW and dispatch.loops_on_cpu(positions, of=torch.int64):
+        return loops.table(positions, inv_freq)
+    return ref.rope_table(positions, inv_freq, dtype=dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool = False) -> Tensor:

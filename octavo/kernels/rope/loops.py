@@ -1,4 +1,6 @@
-"""Rotation as a loop: FP32, no gradient, one row of cos and sin for a run of rows of x; with the RMS norm before it."""
+"""Rotation as a loop: FP32, no gradient, one row of cos and sin for a run of rows of x; with the RMS norm before it.
+Tables of a handful of positions.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,18 @@ from octavo.kernels.compiled import in_halves, loop
 from octavo.kernels.linear.loops import dot
 
 _NO_WEIGHT = np.empty(0, dtype=np.float32)
+
+
+FEW = 8  # positions up to which a table is made here
+
+
+def table(positions: Tensor, inv_freq: Tensor) -> tuple[Tensor, Tensor]:
+    """`rope_table` of a handful of positions (int64), FP32."""
+    shape = (*positions.shape, len(inv_freq))
+    cos, sin = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    pairs = len(inv_freq)
+    _table(positions.reshape(-1).numpy(), inv_freq.numpy(), cos.reshape(-1, pairs), sin.reshape(-1, pairs))
+    return torch.from_numpy(cos), torch.from_numpy(sin)
 
 
 def fits(x: Tensor, cos: Tensor) -> bool:
@@ -44,12 +58,21 @@ def _run(x: Tensor, cos: Tensor, sin: Tensor, sign: np.float32, weight: np.ndarr
     given = x.reshape(rows, -1, x.shape[-1]).numpy()
     out = np.empty(given.shape, dtype=np.float32)
     table = cos.reshape(rows, pairs).numpy(), sin.reshape(rows, pairs).numpy()
-    in_halves(partial(_rotate, given, *table, sign, weight, eps, out), rows)
+    in_halves(partial(turn, given, *table, sign, weight, eps, out), rows)
     return torch.from_numpy(out).view(x.shape)
 
 
 @loop
-def _rotate(x, cos, sin, sign, weight, eps, out, start, stop):
+def _table(positions, inv_freq, cos, sin):
+    for t in range(len(positions)):
+        for p in range(len(inv_freq)):
+            angle = positions[t] * inv_freq[p]
+            cos[t, p], sin[t, p] = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+
+
+@loop
+def turn(x, cos, sin, sign, weight, eps, out, start, stop):
+    """Tokens start .. stop of x [T, R, N], normed if `eps` is not negative, rotated into `out`, which may be x."""
     R, N = x.shape[1:]
     P = cos.shape[1]
     first = N - 2 * P

@@ -21,7 +21,7 @@ def choose(
     given = table_rows is not None
     experts = table_rows.numpy() if table_rows is not None else np.empty((T, top), dtype=np.int64)
     weights, scores = np.empty(experts.shape, dtype=np.float32), np.empty(tuple(raw.shape), dtype=np.float32)
-    _choose(
+    choice(
         raw.contiguous().numpy(), _NO_BIAS if bias is None else bias.numpy(), given, normalise, np.float32(scale),
         experts, weights, scores,
     )  # fmt: skip
@@ -30,7 +30,8 @@ def choose(
 
 
 @loop
-def _choose(raw, bias, given, normalise, scale, experts, weights, scores):
+def choice(raw, bias, given, normalise, scale, experts, weights, scores):
+    """Scores of the raw products; experts, unless `given`, and their weights."""
     T, X = raw.shape
     A = experts.shape[1]
     for t in range(T):

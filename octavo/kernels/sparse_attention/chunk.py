@@ -141,7 +141,7 @@ def _picked(
     span: _Run, q: Tensor, level: tuple[np.ndarray, np.float32], rows: Rows, index: Tensor, out: Tensor
 ) -> Tensor:
     """Window and listed entries."""
-    near, (entries, listed) = span.scores(q), listed_entries(rows, index)
+    near, (entries, listed) = span.scores(q), listed_entries(rows, index.unsqueeze(0), 0, len(index))
     mass = np.zeros(listed.shape, dtype=np.float32)
     given = q.numpy(), near.numpy(), entries, listed, *level, *span.place, mass, out.numpy()
     in_halves(partial(_soften_listed, *given), len(q))

@@ -48,7 +48,7 @@ def attend(
     """See the package docstring for the contract."""
     S, H, K = q.shape[1:]
     out = np.empty((1, S, H, K), dtype=np.float32)
-    near, given, level = window_rows[0].contiguous().numpy(), q[0].contiguous().numpy(), sink.numpy()
+    near, given, level = window_rows.contiguous().numpy()[0], q.contiguous().numpy()[0], sink.numpy()
     past, masses = len(near) - S, []
     block = S if rows is None or rows.together else _GATHERED
     for begin in range(0, S, block):
@@ -58,7 +58,8 @@ def attend(
 
         run = partial(_attend, given, near, entries, index, mass, level, past, window, np.float32(scale), begin, out[0])
         in_halves(run, end - begin)
-        masses.append(torch.from_numpy(mass))
+        if mass_every:
+            masses.append(torch.from_numpy(mass))
     if not mass_every or rows is None:
         return torch.from_numpy(out), None
     found = torch.cat(masses)[mass_every - 1 :: mass_every]
@@ -75,16 +76,17 @@ def _entries(
         return _NO_ROWS, np.empty((stop - start, 0), dtype=np.int64)
     if isinstance(selection, Causal):
         visible = min((first + 1) // selection.ratio, rows.length)
-        return rows.tile(0, visible)[0].float().contiguous().numpy(), np.arange(visible)[None]
+        return rows.tile(0, visible).float().contiguous().numpy()[0], np.arange(visible)[None]
     assert isinstance(selection, Picked)
-    return listed_entries(rows, selection.index[0, start:stop])
+    return listed_entries(rows, selection.index, start, stop)
 
 
-def listed_entries(rows: Rows, index: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Entries [n, K] that hold what `index` [S, k] lists, and its numbers among them; -1 stays."""
-    listed = index.contiguous()
+def listed_entries(rows: Rows, index: Tensor, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Entries [n, K] that hold what rows start .. stop - 1 of `index` [1, S, k] list, and its numbers among them; -1
+    stays."""
     if rows.together:
-        return rows.tile(0, rows.length)[0].numpy(), listed.numpy()
+        return rows.tile(0, rows.length).numpy()[0], index.contiguous().numpy()[0, start:stop]
+    listed = index[0, start:stop].contiguous()
     own = torch.arange(listed.numel()).view(listed.shape).masked_fill(listed < 0, -1)
     return rows.gather(listed.clamp_min(0).unsqueeze(0))[0].float().flatten(0, 1).contiguous().numpy(), own.numpy()
 

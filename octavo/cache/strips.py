@@ -1,0 +1,76 @@
+"""Room for tails to grow in place.
+
+Covers: `Strips`, which appends a few new rows behind the rows of a tail without moving those. A row that was handed out
+is never written again, so tails stay immutable values that forks share and rollbacks cut. Does not cover: which rows a
+tail keeps (`octavo.cache.tails`).
+
+Decoding adds one row to each tail and step. Joining tensors would copy every tail at every step, and torch shares
+copies of that size out among its threads, which waits for the slowest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_LEAST_ROWS = 16
+
+
+@dataclass
+class _Strip:
+    """`rows[:end]` are in use; the tail that was handed out last ends there. `cells` are the same memory in numpy."""
+
+    rows: Tensor
+    cells: np.ndarray
+    end: int
+    newest: Tensor | None
+
+
+class Strips:
+    """The strips of one sequence, by name."""
+
+    def __init__(self) -> None:
+        self._strips: dict[Hashable, _Strip] = {}
+
+    def extend(
+        self, key: Hashable, old: Tensor, new: Tensor, *, drop: int, used: int
+    ) -> tuple[Tensor | None, Tensor]:
+        """`new` rows [n, width] behind `old`: the last `used` of all rows (None for none), and all rows but the first
+        `drop`, which are the next `old`.
+
+        In place where `old` is what this call gave last; otherwise (a fork, a rollback, a step that was not committed)
+        the rows move to a strip of their own. Many new rows, another device or gradients: joined as usual.
+        """
+        count, past = new.shape[0], old.shape[0]
+        if count > past or torch.is_grad_enabled() or not new.is_cpu:
+            self._strips.pop(key, None)
+            both = torch.cat((old, new))
+            kept = both[drop:]
+            last = both[count + past - used :] if used else None
+            return last, kept.clone() if count + past > 2 * (count + past - drop) else kept
+        strip = self._strips.get(key)
+        if strip is None or strip.newest is not old or strip.end + count > len(strip.cells):
+            strip = self._strips[key] = _moved(old, count)
+        end = strip.end + count
+        strip.cells[strip.end : end] = _cells(new)
+        strip.newest, strip.end = strip.rows[end - count - past + drop : end], end
+        return strip.rows[end - used : end] if used else None, strip.newest
+
+
+def _moved(old: Tensor, count: int) -> _Strip:
+    """A strip that begins with `old` and has room for about as many rows more, at least `count`."""
+    room = max(2 * len(old) + count, _LEAST_ROWS)
+    with torch.inference_mode(False):  # rows made in inference mode could be written nowhere else
+        rows = torch.empty(room, *old.shape[1:], dtype=old.dtype)
+    cells = _cells(rows)
+    cells[: len(old)] = _cells(old)
+    return _Strip(rows, cells, len(old), None)
+
+
+def _cells(rows: Tensor) -> np.ndarray:
+    """Rows as an array of the same memory: numpy copies them without torch's threads; it knows BF16 as bytes only."""
+    return (rows.contiguous().view(torch.uint8) if rows.dtype == torch.bfloat16 else rows.detach()).numpy()

@@ -1,0 +1,79 @@
+"""Tails that grow in place: the same rows as joined tensors, and no row that was handed out ever changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from octavo.cache.strips import Strips
+from tests.support.sequences import World, token_ids
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_same_rows_as_joined(dtype: torch.dtype) -> None:
+    strips, tail, keep = Strips(), torch.empty(0, 3, dtype=dtype), 7
+    expected = tail
+    for step, count in enumerate([20, *[1] * 60, 3, 30, *[2] * 40]):
+        new = (torch.arange(3 * count).view(count, 3) + step).to(dtype)
+        expected = torch.cat((expected, new))
+        drop = max(len(tail) + count - keep, 0)
+        used = step % (len(expected) + 1)
+        last, tail = strips.extend("a", tail, new, drop=drop, used=used)
+        assert (last is None) == (used == 0)
+        assert last is None or torch.equal(last, expected[-used:])
+        expected = expected[-keep:]
+        assert torch.equal(tail, expected)
+
+
+@torch.no_grad()
+def test_rows_move_only_when_the_room_is_used_up() -> None:
+    strips, tail = Strips(), torch.zeros(8, 2)
+    places = set()
+    for _ in range(64):
+        _, tail = strips.extend("a", tail, torch.ones(1, 2), drop=1, used=0)
+        places.add(tail.untyped_storage().data_ptr())
+    assert len(places) <= 8
+
+
+@torch.no_grad()
+def test_rows_that_were_handed_out_never_change() -> None:
+    strips = Strips()
+    _, tail = strips.extend("a", torch.zeros(4, 2), torch.ones(1, 2), drop=0, used=0)
+    held = []
+    for value in range(2, 40):  # from the same tail on, again and again, as after a rollback or a lost step
+        _, other = strips.extend("a", tail, torch.full((1, 2), float(value)), drop=0, used=0)
+        held.append((other, other.clone()))
+        _, further = strips.extend("a", other, torch.full((1, 2), -1.0), drop=1, used=0)
+        held.append((further, further.clone()))
+    assert all(torch.equal(rows, before) for rows, before in held)
+
+
+def test_gradients_and_names_are_kept_apart() -> None:
+    strips, old = Strips(), torch.zeros(4, 2)
+    new = torch.ones(1, 2, requires_grad=True)
+    both, _ = strips.extend("a", old, new, drop=0, used=5)
+    assert both is not None
+    assert both.requires_grad
+    with torch.no_grad():
+        _, a = strips.extend("a", old, torch.ones(1, 2), drop=0, used=0)
+        _, b = strips.extend("b", old, torch.full((1, 2), 2.0), drop=0, used=0)
+    assert (a[-1].tolist(), b[-1].tolist()) == ([1.0, 1.0], [2.0, 2.0])
+
+
+def test_tokens_one_by_one_after_fork_and_rollback_are_as_in_one_line() -> None:
+    world = World()
+    ids, other = token_ids(60), token_ids(9, seed=5)
+    straight, state = world.new_state(), world.new_state()
+    world.read(ids[:40], straight)
+    world.read(ids[:40], state)
+    for token in ids[40:].reshape(-1, 1):
+        world.read(token, straight)
+        twin = state.fork()
+        for wrong in other[:3].reshape(-1, 1):  # the twin and the state write behind the same rows
+            world.read(wrong, twin)
+        world.read(other[3:5], state)
+        state.rollback(2)
+        world.read(token, state)
+        twin.close()
+    assert torch.equal(world.step(other, state), world.step(other, straight))
