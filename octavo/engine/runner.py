@@ -118,7 +118,7 @@ class Runner:
             )
 
     def _chunks(self, ids: np.ndarray, first: int) -> list[np.ndarray]:
-        """Cut at absolute multiples of the chunk size, so that a resumed reading repeats the same passes bit by bit."""
+        """Cut at absolute multiples of the chunk size, so that a resumed reading repeats the same passes."""
         ends = range((first // self.chunk + 1) * self.chunk - first, len(ids), self.chunk)
         return np.split(np.asarray(ids), list(ends)) if len(ids) else []
 

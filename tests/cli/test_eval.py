@@ -42,7 +42,7 @@ def test_page_controls_and_report(prose: str, tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert (tmp_path / "report" / "recall.md").read_text(encoding="utf-8") == out
     saved = json.loads((tmp_path / "report" / "recall.json").read_text(encoding="utf-8"))
-    assert [cell["control"] for cell in saved["cells"]] == ["none", "random picks", "HCA off"]
+    assert [cell["control"] for cell in saved["cells"]] == ["none", "random picks", "HCA off", "any words"]
     assert saved["about"]["index_topk"] == 4
 
 
