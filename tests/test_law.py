@@ -132,3 +132,25 @@ def test_import_law() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def _callees(node: ast.FunctionDef) -> set[str]:
+    return {one.func.id for one in ast.walk(node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)}
+
+
+def test_what_loops_call_is_a_part_of_them() -> None:
+    """See `octavo.kernels.compiled.part`. Names are imported as they are, so that the name tells the function."""
+    callers, loops = {}, set()
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                marks = {mark.id for mark in node.decorator_list if isinstance(mark, ast.Name)}
+                if marks & {"loop", "part"}:
+                    callers[name(path), node.name] = _callees(node)
+                if "loop" in marks:
+                    loops.add((name(path), node.name))
+    assert len(loops) > 20
+    for (file, caller), called in callers.items():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        own = {other for path, other in loops if path == file or re.search(rf"import .*\b{other}\b", text)}
+        assert not called & own, f"{caller} of {file} calls {called & own}: mark it @part"

@@ -21,8 +21,8 @@ from octavo.config.errors import LimitError
 from octavo.model.block import BlockReport
 from octavo.model.transformer import Transformer
 
-CHUNK = 512
-"""Tokens read at a time. 256 to 2048 measured alike on CPU; working memory grows with it."""
+CHUNK = 1024
+"""Tokens read at a time. 1024 to 4096 measured alike on CPU, 512 slower by a tenth; working memory grows with it."""
 
 
 class StepOutput(NamedTuple):
@@ -118,7 +118,7 @@ class Runner:
             )
 
     def _chunks(self, ids: np.ndarray, first: int) -> list[np.ndarray]:
-        """Cut at absolute multiples of the chunk size, so that a resumed reading repeats the same passes."""
+        """Cut at absolute multiples of the chunk size, so that a resumed reading repeats the same passes bit by bit."""
         ends = range((first // self.chunk + 1) * self.chunk - first, len(ids), self.chunk)
         return np.split(np.asarray(ids), list(ends)) if len(ids) else []
 

@@ -1,9 +1,9 @@
 """How loops for the CPU are compiled and run.
 
-Covers: `loop`, numba's compiler with the options of this package, and `in_halves`, which runs one on as many threads as
-torch uses. Does not cover: which body runs (`dispatch`). Sums may be reassociated (they vectorise then); NaN and
-infinity keep their meaning, and a division by zero gives them: a check at every division would keep loops from
-vectorising. numba's own threads are not used: a second pool beside torch's would fight for the cores.
+Covers: `loop` and `part`, numba's compiler with the options of this package, and `in_halves`, which runs a loop on as
+many threads as torch uses. Does not cover: which body runs (`dispatch`). Sums may be reassociated (they vectorise
+then); NaN and infinity keep their meaning, and a division by zero gives them: a check at every division would keep
+loops from vectorising. numba's own threads are not used: a second pool beside torch's would fight for the cores.
 """
 
 from __future__ import annotations
@@ -20,10 +20,22 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WORTH = 16  # steps below which handing work to a thread costs more than it saves
 
 
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
+
+
 def loop(function: _Function) -> _Function:
     """Compile at the first call and keep the machine code on disk, beside the file or in the user's cache."""
-    fast = {"reassoc", "contract", "arcp", "nsz"}
-    compiled: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath=fast)(function)
+    compiled: Any = njit(**_OPTIONS)(function)
+    return compiled
+
+
+def part(function: _Function) -> _Function:
+    """As `loop`, for what other loops call: its code becomes a part of theirs.
+
+    Left as calls, a function and the copy in its caller bear one name, and which of the two runs, each with sums in its
+    own order, would depend on what the process had loaded before.
+    """
+    compiled: Any = njit(**_OPTIONS, forceinline=True)(function)
     return compiled
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import part
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LOW, _HIGH = np.float32(-87.0), np.float32(88.0)
@@ -19,7 +19,7 @@ _C1, _C2, _C3 = np.float32(0.69314720560051), np.float32(0.2402264660871402), np
 _C4, _C5, _C6 = np.float32(0.009618519534350424), np.float32(0.0013399860363109025), np.float32(0.0001533757683250243)
 
 
-@loop
+@part
 def exp(x):
     """e^x; relative error below 1e-7 (2 + |x|). Stays at e^-87 below and e^88 above; NaN stays NaN."""
     x = _LOW if x < _LOW else x
@@ -31,13 +31,13 @@ def exp(x):
     return power * np.int32((n + 127) << 23).view(np.float32)
 
 
-@loop
+@part
 def logistic(x):
     """1 / (1 + e^-x)."""
     return _ONE / (_ONE + exp(-x))
 
 
-@loop
+@part
 def highest(row):
     """The largest number of a row, NaN if one is NaN with a clear sign; -infinity of an empty row.
 

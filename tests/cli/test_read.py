@@ -257,13 +257,8 @@ def goes_on(
     found = run_json(["read", "long.txt", "-o", output, "--model", "octavo-long"], capsys)
     assert 0 < found["usage"]["reused_tokens"] < found["tokens"]
     assert found["usage"]["read_tokens"] == found["tokens"] - found["usage"]["reused_tokens"]
-    answer, sources = asked(output, capsys, "--model", "octavo-long")
-    expected, places = asked(str(whole), capsys, "--model", "octavo-long")
-    assert answer == expected
-    # Products may differ in the last bit with where their operands lie in memory.
-    weights = [source.pop("weight") for source in sources]
-    assert weights == pytest.approx([place.pop("weight") for place in places], rel=1e-5)
-    assert sources == places
+    answer = asked(output, capsys, "--model", "octavo-long")
+    assert answer == asked(str(whole), capsys, "--model", "octavo-long")
 
 
 def test_interrupt_keeps_what_was_read_and_says_how_to_go_on(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -200,3 +204,32 @@ def test_parts_cover_everything_once_and_errors_come_back(monkeypatch: pytest.Mo
 
     with pytest.raises(ValueError, match="second part"):
         in_halves(failing, 101)
+
+
+HISTORY = """
+import hashlib, sys
+import numpy as np
+from octavo.kernels.sparse_attention import chunk, heads
+draw = np.random.default_rng(0)
+q, entries = draw.standard_normal((64, 4, 128), np.float32), draw.standard_normal((300, 128), np.float32)
+near, sink = draw.standard_normal((64, 4, 159), np.float32), draw.standard_normal(4, np.float32)
+index = np.stack([draw.permutation(300)[:128] for _ in range(64)])
+if sys.argv[1] == "parts first":
+    heads.logits_of(q[0], entries, index[0], np.float32(0.1), np.empty((4, 128), np.float32))
+    chunk._softmax(near[0, 0].copy(), near[0, 1].copy(), sink[0])
+mass, out = np.zeros((64, 128), np.float32), np.zeros((64, 4, 128), np.float32)
+chunk._soften_listed(q, near, entries, index, sink, np.float32(0.1), 32, 128, 0, mass, out, 0, 64)
+print(hashlib.sha256(near.tobytes() + mass.tobytes() + out.tobytes()).hexdigest())
+"""
+
+
+def test_bits_do_not_depend_on_what_was_compiled_or_loaded_before(tmp_path: Path) -> None:
+    """Compiled here, loaded from the cache, and loaded behind functions of which it has its own copy."""
+    made = set()
+    for order in ("whole first", "whole first", "parts first"):
+        ran = subprocess.run(
+            [sys.executable, "-c", HISTORY, order], check=True, capture_output=True, text=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        )  # fmt: skip
+        made.add(ran.stdout)
+    assert len(made) == 1

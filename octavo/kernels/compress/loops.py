@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.floats import exp
 
 
@@ -61,13 +61,13 @@ def _pool(values, scores, ratio, overlap, skipped, made, start, stop):
         _divide(made[g], total)
 
 
-@loop
+@part
 def _raise(row, top):
     for c in range(len(row)):
         top[c] = row[c] if row[c] > top[c] else top[c]
 
 
-@loop
+@part
 def _weigh(row, scores, top, total, out):
     for c in range(len(row)):
         share = exp(scores[c] - top[c])
@@ -75,7 +75,7 @@ def _weigh(row, scores, top, total, out):
         out[c] += share * row[c]
 
 
-@loop
+@part
 def _divide(row, total):
     for c in range(len(row)):
         row[c] /= total[c]

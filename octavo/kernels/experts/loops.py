@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import part
 from octavo.kernels.linear.loops import dot
 
 
@@ -32,7 +32,7 @@ def mlp(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None) -
     return torch.from_numpy(out)
 
 
-@loop
+@part
 def _expert(x, w1, w3, w2, weight, limit, hidden, out):
     """Add one expert's output for one token."""
     for f in range(len(w1)):
@@ -42,7 +42,7 @@ def _expert(x, w1, w3, w2, weight, limit, hidden, out):
         out[d] += dot(w2[d], hidden)
 
 
-@loop
+@part
 def listed_experts(x, w1, w3, w2, chosen, weights, limit, out):
     """Add the chosen experts' outputs to `out` [T, D]."""
     hidden = np.empty(w1.shape[1], dtype=np.float32)
@@ -52,7 +52,7 @@ def listed_experts(x, w1, w3, w2, chosen, weights, limit, out):
             _expert(x[t], w1[e], w3[e], w2[e], weights[t, a], limit, hidden, out[t])
 
 
-@loop
+@part
 def everyone(x, w1, w3, w2, limit, out):
     """Add the output of one expert for every token to `out` [T, D]."""
     hidden = np.empty(len(w1), dtype=np.float32)

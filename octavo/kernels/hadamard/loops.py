@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, part
 
 
 def hadamard(x: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def hadamard(x: Tensor) -> Tensor:
     return torch.from_numpy(out).view(x.shape)
 
 
-@loop
+@part
 def butterflies(x, scale, out, start, stop):
     """Rows start .. stop of the transform of x [R, N] into `out`, which may be x."""
     N = x.shape[1]

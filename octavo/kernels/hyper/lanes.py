@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.floats import exp, logistic
 from octavo.kernels.linear.loops import dot
 
@@ -81,7 +81,7 @@ def _enter(streams, raw, base, scale, gain, iters, eps, norm_eps, x, post, comb,
             _read(streams[t], m[0, i], m[1, i], m[2, i], m[3, i], gain, norm_eps, x[t])
 
 
-@loop
+@part
 def _softmax_rows(c, eps):
     """c [16, lanes], a token's matrix in a column."""
     for r in range(0, 16, 4):
@@ -93,7 +93,7 @@ def _softmax_rows(c, eps):
             c0[i], c1[i], c2[i], c3[i] = e0 * part + eps, e1 * part + eps, e2 * part + eps, e3 * part + eps
 
 
-@loop
+@part
 def _sinkhorn(c, iters, eps, by_row, by_column):
     """Column steps with row steps between. What they leave of c[i, j] is by_row[i] c[i, j] by_column[j]."""
     by_row[:], by_column[:] = _ONE, _ONE
@@ -105,7 +105,7 @@ def _sinkhorn(c, iters, eps, by_row, by_column):
             _divide(c, r, 4, by_row, by_column, r, eps)
 
 
-@loop
+@part
 def _divide(c, first, stride, factors, own, r, eps):
     """Divide a row or column, whose factor is own[r], by its sum."""
     for i in range(_LANES):
@@ -114,7 +114,7 @@ def _divide(c, first, stride, factors, own, r, eps):
         own[r, i] = own[r, i] / (own[r, i] * total + eps)
 
 
-@loop
+@part
 def _read(streams, p0, p1, p2, p3, gain, norm_eps, x):
     """The normalised weighted sum of one token's streams."""
     h0, h1, h2, h3 = streams[0], streams[1], streams[2], streams[3]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, part
 from octavo.kernels.linear.loops import dot
 
 
@@ -59,7 +59,7 @@ def read(streams: Tensor, pre: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
-@loop
+@part
 def _gates(streams, raw, base, scale, iters, eps, norm_eps, pre, post, comb, start, stop):
     M = pre.shape[1]
     one, two = np.float32(1.0), np.float32(2.0)
@@ -87,7 +87,7 @@ def _gates(streams, raw, base, scale, iters, eps, norm_eps, pre, post, comb, sta
         _sinkhorn(c, iters, eps, by_row, by_column)
 
 
-@loop
+@part
 def _sinkhorn(c, iters, eps, by_row, by_column):
     """Column steps with row steps between. What they leave of c[i, j] is by_row[i] c[i, j] by_column[j]."""
     M = len(c)
@@ -109,7 +109,7 @@ def _sinkhorn(c, iters, eps, by_row, by_column):
             c[i, j] *= by_row[i] * by_column[j]
 
 
-@loop
+@part
 def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, comb):
     """All that begins a sublayer, for every token."""
     T, M, D = streams.shape
@@ -126,7 +126,7 @@ def enter_all(streams, fn, base, scale, gain, iters, eps, norm_eps, x, post, com
             x[t, d] *= rms * gain[d]
 
 
-@loop
+@part
 def write_part(streams, y, post, comb, out, start, stop):
     """Tokens start .. stop of `write` into `out`."""
     M, D = out.shape[1:]
@@ -140,7 +140,7 @@ def write_part(streams, y, post, comb, out, start, stop):
                     out[t, k, d] += share * streams[t, j, d]
 
 
-@loop
+@part
 def read_part(streams, pre, out, start, stop):
     """Tokens start .. stop of `read` into `out`."""
     M, D = streams.shape[1:]

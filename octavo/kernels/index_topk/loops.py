@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.floats import highest
 from octavo.kernels.linear.loops import dot
 from octavo.kernels.rows import Rows
@@ -114,7 +114,7 @@ def _weigh(dots, shares, lo, seen, best, entry, level, count, k, start, stop):
         _take(score, n, lo, s, best[s], entry[s], level, count, k)
 
 
-@loop
+@part
 def _take(score, n, lo, s, best, entry, level, count, k):
     """Offer the entries lo .. lo + n - 1 to query s."""
     held, bar = count[s], level[s]
@@ -129,7 +129,7 @@ def _take(score, n, lo, s, best, entry, level, count, k):
     count[s], level[s] = held, bar
 
 
-@loop
+@part
 def _below_the_best(values, k):
     """A number that at least k of the values are greater than, and not many more where they lie apart.
 
@@ -152,7 +152,7 @@ def _below_the_best(values, k):
     return found
 
 
-@loop
+@part
 def _keep_best(best, entry, held, k):
     """Move the k best of the first `held` to the front, order kept, lower entries first among equals; their least."""
     bar, room = _kth(best[:held], k), k
@@ -167,7 +167,7 @@ def _keep_best(best, entry, held, k):
     return bar
 
 
-@loop
+@part
 def _kth(values, k):
     """The k-th largest: values are counted into bins of equal width, and only one bin is searched."""
     least, most = values[0], values[0]
@@ -193,7 +193,7 @@ def _kth(values, k):
     return _select(work[:n], k - 1 - above)
 
 
-@loop
+@part
 def _select(work, rank):
     """The value that `rank` others come before in descending order (Hoare's selection; `work` is reordered)."""
     lo, hi = 0, len(work) - 1

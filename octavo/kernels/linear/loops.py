@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, loop, part
 
 _LARGE = 1 << 22  # numbers in a weight from which it pays to read it on several threads: below, waking one takes longer
 
@@ -44,7 +44,7 @@ def grouped(x: Tensor, weight: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
-@loop
+@part
 def dot(a, b):
     """Sum of products of two rows."""
     total = np.float32(0.0)
@@ -53,7 +53,7 @@ def dot(a, b):
     return total
 
 
-@loop
+@part
 def products(x, weight, out, start, stop):
     """Columns start .. stop of x W^T into `out` [T, O]."""
     for o in range(start, stop):
@@ -71,7 +71,7 @@ def _several(x, weights, out):
         at += len(weight)
 
 
-@loop
+@part
 def grouped_products(x, weight, out):
     """`grouped_linear` of x [T, G, N] and weight [G, R, N] into `out` [T, G R]."""
     R = weight.shape[1]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, part
 
 _NO_WEIGHT = np.empty(0, dtype=np.float32)
 
@@ -22,7 +22,7 @@ def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return torch.from_numpy(out).view(x.shape)
 
 
-@loop
+@part
 def norm(x, weight, eps, out, start, stop):
     """Rows start .. stop of the normalised x [R, N] into `out`, which may be x."""
     N = x.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.linear.loops import dot
 
 _NO_WEIGHT = np.empty(0, dtype=np.float32)
@@ -70,7 +70,7 @@ def _table(positions, inv_freq, cos, sin):
             cos[t, p], sin[t, p] = np.float32(math.cos(angle)), np.float32(math.sin(angle))
 
 
-@loop
+@part
 def turn(x, cos, sin, sign, weight, eps, out, start, stop):
     """Tokens start .. stop of x [T, R, N], normed if `eps` is not negative, rotated into `out`, which may be x."""
     R, N = x.shape[1:]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import part
 
 _NO_BIAS = np.empty(0, dtype=np.float32)
 
@@ -29,7 +29,7 @@ def choose(
     return chosen, torch.from_numpy(weights), torch.from_numpy(scores)
 
 
-@loop
+@part
 def choice(raw, bias, given, normalise, scale, experts, weights, scores):
     """Scores of the raw products; experts, unless `given`, and their weights."""
     T, X = raw.shape

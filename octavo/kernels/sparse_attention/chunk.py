@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octavo.kernels.compiled import in_halves, loop
+from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.floats import exp, highest
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
@@ -62,7 +62,8 @@ def attend(
         part, into = given[begin : begin + size], out[begin : begin + size]
         level = sink.numpy(), np.float32(scale)
         if isinstance(selection, Picked) and rows is not None:
-            masses.append(_picked(span, part, level, rows, selection.index[0, begin : begin + size], into))
+            listed = selection.index[0, begin : begin + size]
+            masses.append(_picked(span, part, level, rows, listed, into, counted=mass_every > 0))
         else:
             masses.append(_causal(span, part, level, entries, selection, first + begin, into))
         begin += size
@@ -138,31 +139,32 @@ def _causal(
 
 
 def _picked(
-    span: _Run, q: Tensor, level: tuple[np.ndarray, np.float32], rows: Rows, index: Tensor, out: Tensor
-) -> Tensor:
-    """Window and listed entries."""
+    span: _Run, q: Tensor, level: tuple[np.ndarray, np.float32], rows: Rows, index: Tensor, out: Tensor, *,
+    counted: bool,
+) -> Tensor:  # fmt: skip
+    """Window and listed entries. Masses [S, k] where `counted`, else [S, 0]."""
     near, (entries, listed) = span.scores(q), listed_entries(rows, index.unsqueeze(0), 0, len(index))
-    mass = np.zeros(listed.shape, dtype=np.float32)
+    mass = np.zeros((len(listed), listed.shape[1] if counted else 0), dtype=np.float32)
     given = q.numpy(), near.numpy(), entries, listed, *level, *span.place, mass, out.numpy()
     in_halves(partial(_soften_listed, *given), len(q))
     span.add(near, out, fresh=False)
     return torch.from_numpy(mass)
 
 
-@loop
+@part
 def _bounds(s, block, window, missing):
     """Columns of its block's scores that query s of a run sees."""
     i = s % block
     return max(i, missing - (s - i)), i + window
 
 
-@loop
+@part
 def _shift(row, scale, offset):
     for i in range(len(row)):
         row[i] = row[i] * scale + offset
 
 
-@loop
+@part
 def _exp(row, top):
     """Exponentials in place, and their sum."""
     total = np.float32(0.0)
@@ -172,7 +174,7 @@ def _exp(row, top):
     return total
 
 
-@loop
+@part
 def _softmax(near, far, sink):
     """Two rows and the sink's logit -> probabilities in place."""
     top = max(sink, max(highest(near), highest(far)))
@@ -214,7 +216,7 @@ def _soften_listed(q, near, entries, index, sink, scale, block, window, missing,
             _shift(by_window, scale, np.float32(0.0))
             _softmax(by_window, by_entry, sink[h])
             near[s, h, :lo], near[s, h, hi:] = np.float32(0.0), np.float32(0.0)
-            for i in range(n):
+            for i in range(n if mass.shape[1] else 0):
                 mass[s, place[i]] += by_entry[i]
         out[s] = np.float32(0.0)
         add_rows(far, entries, listed[:n], out[s])

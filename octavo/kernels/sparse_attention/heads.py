@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import part
 from octavo.kernels.linear.loops import dot
 
 
-@loop
+@part
 def logits_of(q, rows, listed, scale, out):
     """out [H, n] = scale q [H, K] . rows[listed]."""
     H, n = len(q), len(listed)
@@ -28,7 +28,7 @@ def logits_of(q, rows, listed, scale, out):
             out[h, i] = dot(q[h], rows[listed[i]]) * scale
 
 
-@loop
+@part
 def add_rows(p, rows, listed, out):
     """out [H, K] += p [H, n] rows[listed]."""
     H, K = out.shape
@@ -48,7 +48,7 @@ def add_rows(p, rows, listed, out):
                 out[h, k] += p[h, i] * row[k]
 
 
-@loop
+@part
 def _four_by_four(q, rows, listed, scale, h, i, out):
     r0, r1, r2, r3 = rows[listed[i]], rows[listed[i + 1]], rows[listed[i + 2]], rows[listed[i + 3]]
     q0, q1, q2, q3 = q[h], q[h + 1], q[h + 2], q[h + 3]
@@ -70,7 +70,7 @@ def _four_by_four(q, rows, listed, scale, h, i, out):
     out[h, i], out[h, i + 1], out[h, i + 2], out[h, i + 3] = d0 * scale, d1 * scale, d2 * scale, d3 * scale
 
 
-@loop
+@part
 def _add_four_to_four(p, rows, listed, h, i, out):
     r0, r1, r2, r3 = rows[listed[i]], rows[listed[i + 1]], rows[listed[i + 2]], rows[listed[i + 3]]
     o0, o1, o2, o3 = out[h], out[h + 1], out[h + 2], out[h + 3]
