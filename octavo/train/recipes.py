@@ -94,6 +94,24 @@ def octavo_xs_mixed() -> Recipe:
     return replace(base, name="octavo-xs-mixed", schedule=Schedule(stages=(stage,), seed=3), seed=base.seed + 3)
 
 
+def octavo_xs_fuller() -> Recipe:
+    """Goes on from the weights of `octavo-xs-mixed` once there were three times as many relations: as
+    `octavo-xs-wider`."""
+    base = octavo_xs()
+    stage = Stage(
+        name="fuller", steps=1440, row_lengths=(4096,), topk=(64, 128), skips=0.6, dilute=0.5, rate=0.75,
+        final_rate=0.4, warmup=40,
+    )  # fmt: skip
+    return replace(base, name="octavo-xs-fuller", schedule=Schedule(stages=(stage,), seed=4), seed=base.seed + 4)
+
+
+def octavo_xs_settled() -> Recipe:
+    """Goes on from the weights of `octavo-xs-fuller`: as `octavo-xs-mixed`, to a rate of nothing."""
+    mixed = octavo_xs_mixed()
+    stage = replace(mixed.schedule.stages[0], name="settled", rate=0.5, final_rate=0.005)
+    return replace(mixed, name="octavo-xs-settled", schedule=Schedule(stages=(stage,), seed=5), seed=mixed.seed + 2)
+
+
 def tiny() -> Recipe:
     """A run of seconds on CPU, to see that everything works; the model is a cut-down `xs`."""
     small = xs().changed(hidden_size=64, num_attention_heads=2, o_groups=1, q_lora_rank=32, o_lora_rank=32)
@@ -110,7 +128,8 @@ def tiny() -> Recipe:
 
 RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
-    "octavo-xs-mixed": octavo_xs_mixed, "tiny": tiny,
+    "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
+    "tiny": tiny,
 }  # fmt: skip
 
 

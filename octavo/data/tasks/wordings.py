@@ -16,7 +16,7 @@ from octavo.data.tasks.authored.lines import lines
 from octavo.data.tasks.phrasing import Phrasing
 
 _LISTED = 0.15  # share of training wordings from the short lists; the others come from grammars and authored files
-_AUTHORED = 0.6  # of those, where there are both
+_AUTHORED = 0.7  # of those, where there are both
 _SHORT = 5  # words; shorter wordings with one word left out say nothing any more
 
 
