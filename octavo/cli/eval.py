@@ -38,7 +38,7 @@ class Command:
     device: str = "cpu"
     """cpu (arithmetic in float32) or cuda (in bfloat16)."""
     chunk: int | None = None
-    """Tokens read at a time; left out: 512. A GPU reads faster in larger pieces."""
+    """Tokens read at a time; left out: 1,024. A GPU reads faster in larger pieces."""
     out: str | None = None
     """A folder for recall.json, with every answer, and recall.md."""
     json: bool = False

@@ -135,7 +135,8 @@ class Document:
         if chosen is False:
             return None
         rule = QuoteRule() if chosen is True else chosen
-        return Quotation(self.llm.config, self.texts.ids, {self.llm.config.eos_token_id}, rule)
+        ids, config = self.texts.ids, self.llm.config
+        return Quotation(config, ids, self.llm.borders.inside(ids), {config.eos_token_id}, rule)
 
     def question_ids(self, question: str) -> list[int]:
         """A question as it follows the document; see `LLM.question_ids`."""

@@ -38,6 +38,7 @@ from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.model.checkpoint import load_weights
 from octavo.model.transformer import Transformer
+from octavo.text.borders import WordBorders
 from octavo.text.chat import ChatOptions, encode_chat
 from octavo.text.message import Message
 from octavo.text.plain import check_unicode
@@ -128,6 +129,11 @@ class LLM:
     def config(self) -> ModelConfig:
         """The model's configuration."""
         return self.model.config
+
+    @cached_property
+    def borders(self) -> WordBorders:
+        """Where words begin and end among this model's tokens."""
+        return WordBorders(self.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:

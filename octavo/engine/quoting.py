@@ -4,8 +4,9 @@ Covers: which tokens may come next, from the places that the answer so far could
 choosing among them (`sampler`), the places that are shown (`sources`).
 
 The first token of the answer must stand near the places that the attention of the question's last token fell on; each
-later one must follow in the document what the answer quotes so far. A copy that slips (a digit, the end of a rare word)
-cannot happen then; an answer in words of the model's own cannot either.
+later one must follow in the document what the answer quotes so far. A quotation neither begins nor ends inside a word.
+A copy that slips (a digit, the end of a rare word) cannot happen then; an answer in words of the model's own cannot
+either.
 """
 
 from __future__ import annotations
@@ -37,19 +38,26 @@ class QuoteRule:
 
 
 class Quotation:
-    """One answer in the making, quoted from document tokens `ids` [T]; `ends` may come after its first token."""
+    """One answer in the making, quoted from document tokens `ids` [T]; `ends` may come after its first token.
 
-    def __init__(self, config: ModelConfig, ids: np.ndarray, ends: set[int], rule: QuoteRule) -> None:
+    inside [T + 1]: whether a word goes on from token i - 1 to token i (`WordBorders`); there no quotation begins or
+    ends.
+    """
+
+    def __init__(
+        self, config: ModelConfig, ids: np.ndarray, inside: np.ndarray, ends: set[int], rule: QuoteRule
+    ) -> None:
         self._config, self._ids, self._ends, self._rule = config, np.asarray(ids), sorted(ends), rule
+        self._inside = inside
         self._next: np.ndarray | None = None  # places of the tokens that may come next
+        self._complete = False  # whether the answer may end here
 
     def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
         """The logits [V] of the tokens that may come next; all others are minus infinity."""
-        first = self._next is None
         places = self._begin(reports) if self._next is None else self._next
         self._next = places
         tokens = np.unique(self._ids[places])
-        if not first or not len(tokens):
+        if self._complete or not len(tokens):
             tokens = np.append(tokens, self._ends)
         index = torch.from_numpy(tokens.astype(np.int64)).to(logits_V.device)
         return torch.full_like(logits_V, -torch.inf).index_copy(0, index, logits_V[index])
@@ -58,13 +66,16 @@ class Quotation:
         """Take note of the token that was chosen."""
         assert self._next is not None
         kept = self._next[self._ids[self._next] == token] + 1
+        self._complete = not self._inside[kept].all()
         self._next = kept[kept < len(self._ids)]
 
     def _begin(self, reports: Sequence[BlockReport]) -> np.ndarray:
         """Places [n] where the quotation may begin."""
         length, rule = len(self._ids), self._rule
+        begins = ~self._inside[:length]
+        begins[:1] = False  # the mark at the beginning
         if rule.places == 0:
-            return np.arange(1, length)
+            return np.flatnonzero(begins)
         tally = MassTally(self._config, length, rule.mass)
         tally.add(reports, question=True)
         weights = tally.weights()
@@ -76,4 +87,5 @@ class Quotation:
             low, high = max(1, peak - rule.reach), min(length, peak + rule.reach + 1)
             near[low:high] = True
             weights[low:high] = 0
-        return np.flatnonzero(near) if near.any() else np.arange(1, length)
+        near &= begins
+        return np.flatnonzero(near if near.any() else begins)

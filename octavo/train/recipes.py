@@ -112,6 +112,13 @@ def octavo_xs_settled() -> Recipe:
     return replace(mixed, name="octavo-xs-settled", schedule=Schedule(stages=(stage,), seed=5), seed=mixed.seed + 2)
 
 
+def octavo_xs_last() -> Recipe:
+    """Goes on from the weights of `octavo-xs-settled`, which saw the old relations alone: the same with all of them."""
+    settled = octavo_xs_settled()
+    stage = replace(settled.schedule.stages[0], name="last", steps=600, rate=0.45)
+    return replace(settled, name="octavo-xs-last", schedule=Schedule(stages=(stage,), seed=6), seed=settled.seed + 1)
+
+
 def tiny() -> Recipe:
     """A run of seconds on CPU, to see that everything works; the model is a cut-down `xs`."""
     small = xs().changed(hidden_size=64, num_attention_heads=2, o_groups=1, q_lora_rank=32, o_lora_rank=32)
@@ -129,6 +136,7 @@ def tiny() -> Recipe:
 RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
+    "octavo-xs-last": octavo_xs_last,
     "tiny": tiny,
 }  # fmt: skip
 
