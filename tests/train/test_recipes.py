@@ -36,6 +36,6 @@ def test_trial_run_is_small() -> None:
 
 
 def test_unknown_name() -> None:
-    known = "octavo-xs, octavo-xs-fuller, octavo-xs-longer, octavo-xs-mixed, octavo-xs-settled, octavo-xs-wider, tiny"
-    with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}"):
+    known = ", ".join(f"octavo-xs{end}" for end in ("", "-fuller", "-last", "-longer", "-mixed", "-settled", "-wider"))
+    with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}, tiny"):
         recipe("huge")
