@@ -1,8 +1,8 @@
 """Four streams of many tokens on the CPU: FP32, no gradient; tokens stand side by side in vector registers.
 
-Covers: all that begins a sublayer behind the raw product (`enter`), and `write`. A token's matrix of 4 x 4 is too small
-for vectors, so 32 tokens are normalised together. Does not cover: other numbers of streams, a handful of tokens
-(`loops`).
+Covers: all that begins a sublayer behind the raw product (`enter`), and the loop for `loops.write`. A token's matrix of
+4 x 4 is too small for vectors, so 32 tokens are normalised together. Does not cover: other numbers of streams, a handful
+of tokens (`loops`).
 """
 
 from __future__ import annotations
@@ -40,14 +40,6 @@ def enter(
     )  # fmt: skip
     in_halves(run, T)
     return torch.from_numpy(x), torch.from_numpy(post), torch.from_numpy(comb)
-
-
-def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
-    """post (x) y + comb^T streams, [T, 4, D]."""
-    out = np.empty(tuple(streams.shape), dtype=np.float32)
-    given = streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy()
-    in_halves(partial(_write, *given, out), len(out))
-    return torch.from_numpy(out)
 
 
 @loop
@@ -129,7 +121,8 @@ def _read(streams, p0, p1, p2, p3, gain, norm_eps, x):
 
 
 @loop
-def _write(streams, y, post, comb, out, start, stop):
+def write_four(streams, y, post, comb, out, start, stop):
+    """Tokens start .. stop of `loops.write` into `out`."""
     for t in range(start, stop):
         h0, h1, h2, h3 = streams[t, 0], streams[t, 1], streams[t, 2], streams[t, 3]
         for k in range(4):

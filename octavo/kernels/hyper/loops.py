@@ -7,6 +7,7 @@ of tokens (`enter`). Does not cover: the raw product of many tokens, which torch
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -44,11 +45,11 @@ def enter(
     return torch.from_numpy(x), torch.from_numpy(post), torch.from_numpy(comb)
 
 
-def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
-    """post (x) y + comb^T streams, [T, M, D]."""
+def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor, body: Callable[..., None]) -> Tensor:
+    """post (x) y + comb^T streams, [T, M, D]; `body` writes some tokens, as `write_part` does."""
     out = np.empty(tuple(streams.shape), dtype=np.float32)
     given = streams.contiguous().numpy(), y.contiguous().numpy(), post.numpy(), comb.numpy()
-    in_halves(partial(write_part, *given, out), len(out))
+    in_halves(partial(body, *given, out), len(out))
     return torch.from_numpy(out)
 
 

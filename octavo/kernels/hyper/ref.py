@@ -82,7 +82,8 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     if dispatch.trains_on_gpu(streams):
         return _write_by_stream(streams, y, post, comb)
     if dispatch.loops_on_cpu(streams) and y.dtype == torch.float32:
-        return (lanes if lanes.fits(streams) else loops).write(streams, y, post, comb)
+        body = lanes.write_four if lanes.fits(streams) else loops.write_part
+        return loops.write(streams, y, post, comb, body)
     kept = torch.bmm(comb.transpose(1, 2), _wide(streams))
     return (kept + post.unsqueeze(-1) * _wide(y).unsqueeze(1)).to(streams.dtype)
 
