@@ -1,8 +1,8 @@
 """Four streams of many tokens on the CPU: FP32, no gradient; tokens stand side by side in vector registers.
 
 Covers: all that begins a sublayer behind the raw product (`enter`), and the loop for `loops.write`. A token's matrix of
-4 x 4 is too small for vectors, so 32 tokens are normalised together. Does not cover: other numbers of streams, a handful
-of tokens (`loops`).
+4 x 4 is too small for vectors, so 32 tokens are normalised together. Does not cover: other numbers of streams, a
+handful of tokens (`loops`).
 """
 
 from __future__ import annotations
