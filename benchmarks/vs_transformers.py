@@ -31,10 +31,10 @@ from octavo.cache.tails import empty_tails
 from octavo.cache.view import View
 from octavo.config.model import ModelConfig
 from octavo.config.presets import xs
+from octavo.engine.runner import CHUNK
 from octavo.model.transformer import Transformer
 from tests.support.tiny import build_model, hf_model, random_tensors
 
-CHUNK = 1024  # tokens read at a time, by ours and by transformers in chunks
 EXPERTS = ("eager", "grouped_mm")
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -136,7 +137,7 @@ class Document:
             return None
         rule = QuoteRule() if chosen is True else chosen
         ids, config = self.texts.ids, self.llm.config
-        return Quotation(config, ids, self.llm.borders.inside(ids), {config.eos_token_id}, rule)
+        return Quotation(config, ids, partial(self.llm.borders.inside, ids), {config.eos_token_id}, rule)
 
     def question_ids(self, question: str) -> list[int]:
         """A question as it follows the document; see `LLM.question_ids`."""

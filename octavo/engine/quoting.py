@@ -11,7 +11,7 @@ either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,17 @@ class QuoteRule:
 class Quotation:
     """One answer in the making, quoted from document tokens `ids` [T]; `ends` may come after its first token.
 
-    inside [T + 1]: whether a word goes on from token i - 1 to token i (`WordBorders`); there no quotation begins or
-    ends.
+    inside(places) says of places [n] in 0 .. T whether a word goes on across them (`WordBorders`): there no quotation
+    begins or ends.
     """
 
     def __init__(
-        self, config: ModelConfig, ids: np.ndarray, inside: np.ndarray, ends: set[int], rule: QuoteRule
+        self,
+        config: ModelConfig,
+        ids: np.ndarray,
+        inside: Callable[[np.ndarray], np.ndarray],
+        ends: set[int],
+        rule: QuoteRule,
     ) -> None:
         self._config, self._ids, self._ends, self._rule = config, np.asarray(ids), sorted(ends), rule
         self._inside = inside
@@ -66,16 +71,15 @@ class Quotation:
         """Take note of the token that was chosen."""
         assert self._next is not None
         kept = self._next[self._ids[self._next] == token] + 1
-        self._complete = not self._inside[kept].all()
+        self._complete = not self._inside(kept).all()
         self._next = kept[kept < len(self._ids)]
 
     def _begin(self, reports: Sequence[BlockReport]) -> np.ndarray:
         """Places [n] where the quotation may begin."""
         length, rule = len(self._ids), self._rule
-        begins = ~self._inside[:length]
-        begins[:1] = False  # the mark at the beginning
+        anywhere = np.arange(1, length)  # behind the mark at the beginning
         if rule.places == 0:
-            return np.flatnonzero(begins)
+            return self._borders(anywhere)
         tally = MassTally(self._config, length, rule.mass)
         tally.add(reports, question=True)
         weights = tally.weights()
@@ -87,5 +91,8 @@ class Quotation:
             low, high = max(1, peak - rule.reach), min(length, peak + rule.reach + 1)
             near[low:high] = True
             weights[low:high] = 0
-        near &= begins
-        return np.flatnonzero(near if near.any() else begins)
+        places = self._borders(np.flatnonzero(near))
+        return places if len(places) else self._borders(anywhere)
+
+    def _borders(self, places: np.ndarray) -> np.ndarray:
+        return places[~self._inside(places)]

@@ -26,13 +26,15 @@ class WordBorders:
         self._ends = np.array([_of_a_letter(first) for first in firsts])
         self._tail = np.array([first == b"" for first in firsts])  # texts that hold the end of a character at most
 
-    def inside(self, ids: np.ndarray) -> np.ndarray:
-        """Bool [T + 1] for ids [T]: whether a word or a character goes on from token i - 1 to token i; never at either
-        end."""
-        cut = np.zeros(len(ids) + 1, dtype=bool)
-        places = np.arange(len(ids))
-        last = np.maximum.accumulate(np.where(self._tail[ids], 0, places))  # where the last character so far began
-        cut[1:-1] = self._goes_on[ids[1:]] | (self._ends[ids[last]][:-1] & self._begins[ids[1:]])
+    def inside(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Bool [n] for ids [T] and places [n] in 0 .. T: whether a word or a character goes on from the token before to
+        the token at the place; never at either end."""
+        cut = (places > 0) & (places < len(ids))
+        at = places[cut]
+        last = at - 1  # where the last character before each place began: at most three tokens further back
+        for _ in range(3):
+            last = last - (self._tail[ids[last]] & (last > 0))
+        cut[cut] = self._goes_on[ids[at]] | (self._ends[ids[last]] & self._begins[ids[at]])
         return cut
 
 

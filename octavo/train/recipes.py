@@ -97,12 +97,9 @@ def octavo_xs_mixed() -> Recipe:
 def octavo_xs_fuller() -> Recipe:
     """Goes on from the weights of `octavo-xs-mixed` once there were three times as many relations: as
     `octavo-xs-wider`."""
-    base = octavo_xs()
-    stage = Stage(
-        name="fuller", steps=1440, row_lengths=(4096,), topk=(64, 128), skips=0.6, dilute=0.5, rate=0.75,
-        final_rate=0.4, warmup=40,
-    )  # fmt: skip
-    return replace(base, name="octavo-xs-fuller", schedule=Schedule(stages=(stage,), seed=4), seed=base.seed + 4)
+    wider = octavo_xs_wider()
+    stage = replace(wider.schedule.stages[0], name="fuller", steps=1440, rate=0.75)
+    return replace(wider, name="octavo-xs-fuller", schedule=Schedule(stages=(stage,), seed=4), seed=wider.seed + 2)
 
 
 def octavo_xs_settled() -> Recipe:
@@ -136,8 +133,7 @@ def tiny() -> Recipe:
 RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
-    "octavo-xs-last": octavo_xs_last,
-    "tiny": tiny,
+    "octavo-xs-last": octavo_xs_last, "tiny": tiny,
 }  # fmt: skip
 
 

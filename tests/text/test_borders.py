@@ -32,7 +32,7 @@ def of_a_word(character: str) -> bool:
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_border_is_where_the_text_says(tokenizer: Tokenizer, text: str) -> None:
     ids = np.array(tokenizer.encode(text))
-    inside = WordBorders(tokenizer).inside(ids)
+    inside = WordBorders(tokenizer).inside(ids, np.arange(len(ids) + 1))
     assert inside.shape == (len(ids) + 1,)
     assert not inside[0]
     assert not inside[-1]
@@ -44,4 +44,4 @@ def test_a_border_is_where_the_text_says(tokenizer: Tokenizer, text: str) -> Non
 
 
 def test_an_empty_text_has_one_border(tokenizer: Tokenizer) -> None:
-    assert WordBorders(tokenizer).inside(np.array([], dtype=np.int64)).tolist() == [False]
+    assert WordBorders(tokenizer).inside(np.array([], dtype=np.int64), np.array([0])).tolist() == [False]

@@ -59,13 +59,13 @@ def attend(
         size = min(step, S - begin)
         size = size // _BLOCK * _BLOCK or size
         span = _Run(window_rows[0], S=S, begin=begin, size=size, window=window)
-        part, into = given[begin : begin + size], out[begin : begin + size]
+        some, into = given[begin : begin + size], out[begin : begin + size]
         level = sink.numpy(), np.float32(scale)
         if isinstance(selection, Picked) and rows is not None:
             listed = selection.index[0, begin : begin + size]
-            masses.append(_picked(span, part, level, rows, listed, into, counted=mass_every > 0))
+            masses.append(_picked(span, some, level, rows, listed, into, counted=mass_every > 0))
         else:
-            masses.append(_causal(span, part, level, entries, selection, first + begin, into))
+            masses.append(_causal(span, some, level, entries, selection, first + begin, into))
         begin += size
     if not mass_every or rows is None:
         return out.unsqueeze(0), None
