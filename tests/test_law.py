@@ -93,6 +93,8 @@ def mirror_of(path: Path) -> Path | None:
     if parts[-1].startswith("__"):
         is_op = parts[0] == "kernels" and len(parts) == 3
         return ROOT / "tests" / "kernels" / f"test_{parts[1]}.py" if is_op else None
+    if parts[:2] == ("bench", "cases"):
+        return ROOT / "tests" / "bench" / "test_cases.py"
     if parts[0] == "kernels" and len(parts) > 2:
         return ROOT / "tests" / "kernels" / f"test_{parts[1]}.py"
     return ROOT.joinpath("tests", *parts[:-1], f"test_{parts[-1].lstrip('_')}")

@@ -1,0 +1,1 @@
+"""Measuring speed and memory: cases, timing, bounds, records, figures."""
