@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: setup demo test check bench docs
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt hatch_build.py octavo/kernels/index_topk/scan.cpp
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]" && touch $@
 
@@ -21,8 +21,10 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
+	$(BIN)/octavo bench kernels
 	$(BIN)/python -m benchmarks.vs_transformers
 	$(BIN)/python -m benchmarks.read_lengths
+	$(BIN)/octavo bench report
 
 docs: setup
 	$(BIN)/python docs/build.py

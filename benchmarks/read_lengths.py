@@ -25,7 +25,8 @@ from typing import Any
 import torch
 
 import octavo
-from benchmarks.surroundings import RESULTS, surroundings
+from octavo.bench.record import write_json
+from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.engine.document import Document
 from octavo.engine.llm import LLM
 from octavo.engine.locate import locate
@@ -191,8 +192,7 @@ def main() -> None:
         records.append(in_process_of_its_own(arguments, tokens))
         print(f"{tokens:,} tokens: {records[-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
     record["lengths"] = with_ratios(records)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.out, record)
     print(table(record["lengths"]))
     print(f"written to {arguments.out}")
 

@@ -9,12 +9,12 @@ trusted. Does not cover: controls, GPUs (`octavo eval recall`).
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
 import octavo
-from benchmarks.surroundings import RESULTS, surroundings
+from octavo.bench.record import write_json
+from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.data.tasks.cell import TEST_SEEDS
 from octavo.engine.plan import parse_context
 from octavo.evals.runner import RecallPlan, run_recall
@@ -49,8 +49,7 @@ def main() -> None:
             print(f"{key[0]}, {key[1]:,} tokens, seed {seed}: {hits} of {len(result.outcomes)}", flush=True)
     for kind, length in asked:
         print(f"{kind}, {length:,} tokens, all: {right[kind, length]} of {asked[kind, length]}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(where | {"cells": cells}, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.out, where | {"cells": cells})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ overhead to it. Does not cover: making the data, several devices (`octavo train`
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,7 +20,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.surroundings import RESULTS, surroundings
+from octavo.bench.record import write_json
+from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.config.counts import count
 from octavo.model.init import init_weights
 from octavo.model.transformer import Transformer
@@ -119,8 +119,7 @@ def main() -> None:
             f" {r['share_of_bound']:.3f} of the bound",
             flush=True,
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(where | {"runs": runs}, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.out, where | {"runs": runs})
 
 
 if __name__ == "__main__":

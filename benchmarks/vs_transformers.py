@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.surroundings import RESULTS, surroundings
+from octavo.bench.record import write_json
+from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
@@ -202,8 +202,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     where = surroundings(("torch", "transformers", "octavo"))
     record = where | {"config": shared_config().to_dict(), "dtype": "float32"} | compare(arguments)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.out, record)
     for part in ("prefill", "decode"):
         for name, r in record[part].items():
             print(

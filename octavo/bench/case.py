@@ -43,6 +43,7 @@ class Case:
 
     `error(run's result, reference's result)` must stay at or below `tolerance`. `size` is tiny (CI, also in Triton's
     interpreter, FP32 inputs there) or full. `headline` numbers the ratio of the performance goals this case reports.
+    `devices` are those that a full case runs and is timed on; tiny ones run everywhere and are checked only.
     """
 
     op: str
@@ -56,3 +57,4 @@ class Case:
     peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     size: Literal["tiny", "full"] = "full"
     headline: int | None = None
+    devices: tuple[Literal["cpu", "cuda"], ...] = ("cuda",)

@@ -67,18 +67,22 @@ class SequenceState:
 
     # -- growth ------------------------------------------------------------------------------------------------------
 
-    def reserve(self, count: int) -> None:
-        """Make pages for `count` more tokens writable; a shared last page is copied first."""
+    def reserve(self, count: int, *, ahead: int = 0) -> None:
+        """Make pages for `count` more tokens writable; a shared last page is copied first.
+
+        `ahead` tokens are on their way: their pages were reserved, their steps are not committed.
+        """
         assert not self._closed, "the state is closed"
-        used = -(-self.length // PAGE_TOKENS)
+        end = self.length + ahead
+        used = -(-end // PAGE_TOKENS)
         if len(self.pages) > used:
             self._drop_pages(used)
-        if self.length % PAGE_TOKENS and not self.pool.allocator.writable(self.pages[-1]):
+        if end % PAGE_TOKENS and not self.pool.allocator.writable(self.pages[-1]):
             fresh = self.pool.take()
             self.pool.copy_page(self.pages[-1], fresh)
             self._drop_pages(used - 1)
             self.pages.append(fresh)
-        while len(self.pages) * PAGE_TOKENS < self.length + count:
+        while len(self.pages) * PAGE_TOKENS < end + count:
             self.pages.append(self.pool.take())
         self.runs = self.pool.runs(self.pages, self.runs)
 

@@ -174,8 +174,9 @@ class FreshRows:
 class StateRows:
     """One sequence in the cache; collects the new tails and hands them over in `commit`."""
 
-    def __init__(self, state: SequenceState, count: int) -> None:
+    def __init__(self, state: SequenceState, count: int, *, first: int | None = None) -> None:
         self._state, self._count = state, count
+        self._first = state.length if first is None else first
         self._window: dict[int, Tensor] = {}
         self._raw: dict[tuple[int, str], tuple[Tensor, int]] = {}
         self._conv: dict[int, Tensor] = {}
@@ -184,11 +185,24 @@ class StateRows:
     def _layout(self) -> CacheLayout:
         return self._state.layout
 
+    def tail(self, layer: int) -> LayerTail:
+        """The rows of `layer` before this step."""
+        return self._state.tails[layer]
+
+    def made(self, layer: int) -> LayerTail:
+        """The rows of `layer` after this step, which has passed it."""
+        old = self.tail(layer)
+        raw = {k: self._raw[layer, k][0] for k in old.raw}
+        raw_first = {k: self._raw[layer, k][1] for k in old.raw}
+        return LayerTail(
+            window=self._window[layer], raw=raw, raw_first=raw_first, conv=self._conv.get(layer, old.conv)
+        )
+
     def window(self, layer: int, rows: Tensor) -> Tensor:
         """[1, S, K] -> past and new window rows [1, N, K], each as the storage format gives it back."""
         layout = self._layout
         stored = codec.encode(rows[0], format=layout.main, kind="main", rope_dims=layout.rope_dims)
-        old = self._state.tails[layer].window
+        old = self.tail(layer).window
         past, count = old.shape[0], stored.shape[0]
         drop, seen = max(past + count - layout.window_rows, 0), min(past, layout.config.sliding_window - 1) + count
         used, self._window[layer] = self._state.strips.extend((layer, "window"), old, stored, drop=drop, used=seen)
@@ -198,7 +212,7 @@ class StateRows:
         ).unsqueeze(0).to(rows.dtype)
 
     def raw(self, layer: int, kind: str, rows: Tensor, *, since: int | None) -> Tensor | None:
-        tail, stop = self._state.tails[layer], self._state.length + rows.shape[1]
+        tail, stop = self.tail(layer), self._first + rows.shape[1]
         old, first = tail.raw[kind], tail.raw_first[kind]
         start = max(first, raw_start(self._layout, layer, stop))  # a rollback may have cut older rows away
         used, kept = self._state.strips.extend(
@@ -217,7 +231,7 @@ class StateRows:
         return torch.arange(first, stop, device=self._state.pool.device).unsqueeze(0) * ratio
 
     def conv(self, layer: int, rows: Tensor) -> Tensor:
-        tail = self._state.tails[layer].conv
+        tail = self.tail(layer).conv
         assert tail is not None
         every = tail.shape[0] + rows.shape[1]
         drop = max(every - self._layout.conv_rows, 0)
@@ -227,18 +241,9 @@ class StateRows:
         return both.unsqueeze(0).to(rows.dtype)
 
     def ids_before(self, count: int) -> Tensor:
-        past = self._state.tokens[max(0, self._state.length - count) :].astype(np.int64)
+        past = self._state.tokens[max(0, self._first - count) : self._first].astype(np.int64)
         return torch.from_numpy(past).to(self._state.pool.device).unsqueeze(0)
 
     def commit(self, ids: np.ndarray) -> None:
         assert len(ids) == self._count
-        tails = []
-        for layer, old in enumerate(self._state.tails):
-            raw = {k: self._raw[layer, k][0] for k in old.raw}
-            raw_first = {k: self._raw[layer, k][1] for k in old.raw}
-            tails.append(
-                LayerTail(
-                    window=self._window[layer], raw=raw, raw_first=raw_first, conv=self._conv.get(layer, old.conv)
-                )
-            )
-        self._state.append(ids, tuple(tails))
+        self._state.append(ids, tuple(self.made(layer) for layer in range(len(self._state.tails))))

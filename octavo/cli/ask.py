@@ -30,6 +30,8 @@ class Command:
     """Repeats a drawn answer; left out: a new one each time."""
     quote: bool | None = None
     """Answer in the document's own words only, or in any; left out: as the model was made for."""
+    draft: int | None = None
+    """Tokens that an MTP block drafts a step, 0 to 7; any number gives the same text. Left out: as suits the model."""
     json: bool = False
     """Print one JSON object: answer, sources, usage."""
 
@@ -43,10 +45,11 @@ class Command:
             raise UsageError("ask needs a file and a question: octavo ask FILE QUESTION")
         *files, question = self.line
         check_files(files)
-        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
+        options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
         Request(**options)  # a bad option is refused before a model is loaded,
         model = octavo.load(self.model)
-        model.question_ids(question)  # and a bad question before a text is read
+        model.runner.draft_count(self.draft)  # and drafts it cannot make,
+        model.question_ids(question)  # or a bad question, before a text is read
         with open_or_read(model, files) as doc:
             answer = doc.ask(question, quote=self.quote, **options)
             before = doc.usage

@@ -33,6 +33,8 @@ class Command:
     """0 takes the likeliest token each time; above it draws."""
     seed: int | None = None
     """Repeats drawn answers; left out: new ones each time."""
+    draft: int | None = None
+    """Tokens that an MTP block drafts a step, 0 to 7; any number gives the same text. Left out: as suits the model."""
     json: bool = False
     """Print a JSON object a turn: answer, reasoning, sources, usage."""
 
@@ -44,7 +46,8 @@ class Command:
         if self.doc is not None and self.system is not None:
             raise UsageError("--system and --doc exclude each other: the document stands in the place of those words")
         model = octavo.load(self.model)
-        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
+        model.runner.draft_count(self.draft)  # drafts it cannot make are refused before a text is read
+        options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
         speaker = model.converse if self.doc is None else open_or_read(model, [self.doc]).converse
         with speaker(thinking=self.thinking, system=self.system, **options) as talk:
             for line in _turns():
@@ -65,11 +68,9 @@ def _stream(event: Event) -> None:
 
 def _turns() -> Iterator[str]:
     """Lines of standard input that are not blank; on a terminal with a mark on stderr."""
-    line = _line()
-    while line:
+    for line in iter(_line, ""):
         if line.strip():
             yield line.strip()
-        line = _line()
 
 
 def _line() -> str:

@@ -33,6 +33,8 @@ class Command:
     """Repeats a drawn completion; left out: a new one each time."""
     stop: Annotated[tuple[str, ...], UseAppendAction] = ()
     """A text that ends the completion; may be given several times."""
+    draft: int | None = None
+    """Tokens that an MTP block drafts a step, 0 to 7; any number gives the same text. Left out: as suits the model."""
     json: bool = False
     """Print one JSON object at the end: text, finish, seed, usage."""
 
@@ -42,7 +44,7 @@ class Command:
         from octavo.engine.request import Request
         from octavo.text.plain import plain_text
 
-        names = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop")
+        names = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "draft")
         options = {name: getattr(self, name) for name in names}
         Request(**options)  # a bad option is refused before a model is loaded
         prompt = plain_text(sys.stdin.buffer.read(), name="standard input") if self.prompt == "-" else self.prompt

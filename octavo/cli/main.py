@@ -21,6 +21,7 @@ VERBS = {
     "plan": "see what fits before loading anything",
     "inspect": "look inside a document, a checkpoint or a shipped model",
     "eval": "measure a model on tasks with known answers",
+    "bench": "check and time the kernels, and draw what was recorded",
     "train": "train by a recipe; goes on where it stopped",
 }
 

@@ -52,13 +52,16 @@ class Usage:
     """What an answer, or the reading of a document, took.
 
     read_tokens: document tokens that the model read for it. reused_tokens: document tokens that were in the cache
-    already. cache_bytes: the sequence's bytes at the end (pages that it shares counted in full). seconds: wall clock.
+    already. drafted_tokens, accepted_tokens: tokens that the MTP block proposed, and those of them that the answer went
+    on with. cache_bytes: the sequence's bytes at the end (pages that it shares counted in full). seconds: wall clock.
     """
 
     read_tokens: int = 0
     reused_tokens: int = 0
     question_tokens: int = 0
     answer_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     seconds: float = 0.0
     cache_bytes: int = 0
     prefix: Prefix = Prefix.NONE

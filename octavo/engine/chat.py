@@ -69,6 +69,8 @@ def answer_chat(
         reused_tokens=kept,
         question_tokens=len(prompt) - kept,
         answer_tokens=len(made.token_ids),
+        drafted_tokens=made.drafted_tokens,
+        accepted_tokens=made.accepted_tokens,
         seconds=time.perf_counter() - started,
         cache_bytes=state.nbytes,
     )

@@ -93,6 +93,8 @@ class Document:
                 reused_tokens=len(self),
                 question_tokens=len(prompt),
                 answer_tokens=len(made.token_ids),
+                drafted_tokens=made.drafted_tokens,
+                accepted_tokens=made.accepted_tokens,
                 seconds=time.perf_counter() - started,
                 cache_bytes=state.nbytes,
                 prefix=self._prefix,

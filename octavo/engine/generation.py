@@ -1,7 +1,7 @@
 """The loop that makes an answer token by token.
 
 Covers: prompt, sampling, end token, stop strings, text as it becomes certain, attention mass on the way. Does not
-cover: what the prompt says (`document`, `llm`), spans (`sources`).
+cover: what the prompt says (`document`, `llm`), spans (`sources`), drafts (`speculative`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
@@ -21,6 +22,7 @@ from octavo.engine.quoting import Quotation
 from octavo.engine.request import Request
 from octavo.engine.runner import Runner, StepOutput
 from octavo.engine.sampler import Sampler
+from octavo.engine.speculative import Decoding
 from octavo.engine.stops import StopScanner
 from octavo.text.detokenizer import Detokenizer
 from octavo.text.special import Special
@@ -31,6 +33,7 @@ class Generation:
     """One answer in the making; iterating gives pieces of text, and the properties are complete when it ends.
 
     The state belongs to the generation until then: it has read the prompt and every answer token but the last one made.
+    On the way it may hold drafts too; they are gone when the answer ends or is given up.
     """
 
     def __init__(
@@ -46,13 +49,14 @@ class Generation:
         quotation: Quotation | None = None,
     ) -> None:
         """`prompt`: at least one id to read first. `quotation` says which tokens may come. Raises LimitError when the
-        prompt does not fit into the context."""
+        prompt does not fit into the context, UsageError when drafts are asked of a model that makes none."""
         if not prompt:
             raise UsageError("the prompt has no tokens; a generation needs at least one")
         self.prompt = np.array(prompt, dtype=np.int32)
         runner.check_room(len(self.prompt), state.length, what="the prompt")
         controls = controls or Controls()
-        self._controls = controls if tally is quotation is None else replace(controls, mass=True)
+        controls = controls if tally is quotation is None else replace(controls, mass=True)
+        self._steps = Decoding(runner, state, controls=controls, draft=request.draft)
         self._quotation = quotation
         self._runner, self.state, self.request, self.tally = runner, state, request, tally
         self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))
@@ -82,6 +86,16 @@ class Generation:
             raise UsageError("the answer is not complete")
         return self.finish
 
+    @property
+    def drafted_tokens(self) -> int:
+        """Tokens that the MTP block proposed."""
+        return self._steps.drafted
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Those of them that the answer went on with."""
+        return self._steps.accepted
+
     def run(self) -> str:
         """Make the whole answer and return its text."""
         for _ in self:
@@ -93,23 +107,28 @@ class Generation:
         if self.finish is not None or self.token_ids:
             raise UsageError("this answer has been made already")
         started = time.perf_counter()
-        output = self._runner.read_last(self.prompt, self.state, controls=self._controls)
-        while self.finish is None:
-            piece = self._take(output)
-            self.seconds = time.perf_counter() - started
-            self.first_token_seconds = self.first_token_seconds or self.seconds
-            if piece:
-                self._parts.append(piece)
-                yield piece
-            if self.finish is None:
-                output = self._runner.step(np.array(self.token_ids[-1:]), self.state, controls=self._controls)
+        try:
+            output = self._steps.begin(self.prompt)
+            while self.finish is None:
+                piece = self._take(output)
+                self.seconds = time.perf_counter() - started
+                self.first_token_seconds = self.first_token_seconds or self.seconds
+                if piece:
+                    self._parts.append(piece)
+                    yield piece
+                if self.finish is None:
+                    most = self.request.max_tokens - len(self.token_ids) - 1
+                    output = self._steps.next(self.token_ids[-1], most=most)
+        finally:
+            self._steps.close()
         self.seconds = time.perf_counter() - started
 
     def _take(self, output: StepOutput) -> str:
         """Choose the next token and return the text that it makes certain; sets `finish` at the end."""
-        logits = output.logits[-1]
-        if self._quotation is not None:
-            logits = self._quotation.allowed(logits, output.reports)
+        logits = self._allowed(output)
+        if self.request.temperature == 0 and self._steps.doubtful(logits):
+            output = self._steps.again()
+            logits = self._allowed(output)
         token = self._sampler.pick(logits)
         if token in self._ends:
             self.finish = Finish.END
@@ -124,9 +143,14 @@ class Generation:
             self.finish = Finish.STOP
         elif len(self.token_ids) == self.request.max_tokens:
             self.finish = Finish.LENGTH
-        elif self.state.length >= self._runner.limit:
+        elif self._steps.length >= self._runner.limit:
             self.finish = Finish.CONTEXT
         return piece if self.finish is None else piece + self._flush()
+
+    def _allowed(self, output: StepOutput) -> Tensor:
+        """Logits [V] of the row, those of tokens that may not come at minus infinity."""
+        logits = output.logits[-1]
+        return logits if self._quotation is None else self._quotation.allowed(logits, output.reports)
 
     def _flush(self) -> str:
         """The end of the text: half characters and what may have begun a stop string."""

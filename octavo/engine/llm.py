@@ -122,7 +122,7 @@ class LLM:
         """`quotes`: answers about a document are made of its own words unless a question says otherwise."""
         self.quotes = quotes
         self.model, self.tokenizer, self.pool, self.name = model, tokenizer, pool, name
-        self.runner = Runner(model, pool, chunk=chunk)
+        self.runner = Runner(model, pool, chunk=chunk, name=name)
         self.source_rule = SourceRule()
 
     @property
@@ -260,6 +260,8 @@ class LLM:
         usage = Usage(
             question_tokens=len(made.prompt),
             answer_tokens=len(made.token_ids),
+            drafted_tokens=made.drafted_tokens,
+            accepted_tokens=made.accepted_tokens,
             seconds=made.seconds,
             cache_bytes=made.state.nbytes,
         )

@@ -13,6 +13,8 @@ from typing import TypedDict
 from octavo.config.errors import LimitError, UsageError
 
 MAX_SEED = 2**63 - 1
+MAX_DRAFT = 7  # a step of the model takes up to 8 tokens at the bits of single ones; 8 can be rolled back at once
+DEFAULT_DRAFT = 2  # what a model with an MTP block drafts unless told otherwise
 
 
 class RequestFields(TypedDict, total=False):
@@ -25,6 +27,7 @@ class RequestFields(TypedDict, total=False):
     min_p: float
     seed: int | None
     stop: str | tuple[str, ...] | list[str]
+    draft: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,9 @@ class Request:
     least p times as likely as the likeliest. None, 1 and 0 leave them out. They apply in this order.
     seed: 0 .. 2^63 - 1; equal seeds give equal answers whatever else runs. None draws one.
     stop: texts that end the answer; they and what follows are not part of it. One string stands for a tuple of one.
+    draft: tokens that the model's MTP block proposes for every step of the model, 0 .. 7. The answer is the same for
+    all of them (in BF16, with simulated rounding and on GPUs but for choices as close as rounding). None: as suits the
+    model, 0 where it has no such block.
     """
 
     max_tokens: int = 64
@@ -46,6 +52,7 @@ class Request:
     min_p: float = 0.0
     seed: int | None = None
     stop: str | tuple[str, ...] | list[str] = ()
+    draft: int | None = None
 
     def __post_init__(self) -> None:
         _whole("max_tokens", self.max_tokens, least=1)
@@ -56,6 +63,8 @@ class Request:
             _whole("top_k", self.top_k, least=1)
         if self.seed is not None:
             _whole("seed", self.seed, least=0, most=MAX_SEED)
+        if self.draft is not None:
+            _whole("draft", self.draft, least=0, most=MAX_DRAFT)
         object.__setattr__(self, "stop", _stops(self.stop))
 
 

@@ -17,7 +17,10 @@ from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import Controls, View
-from octavo.config.errors import LimitError
+from octavo.config.errors import LimitError, UsageError
+from octavo.config.model import DraftKind
+from octavo.engine.pipeline import read_in_pipeline
+from octavo.engine.request import DEFAULT_DRAFT
 from octavo.model.block import BlockReport
 from octavo.model.transformer import Transformer
 
@@ -26,10 +29,11 @@ CHUNK = 1024
 
 
 class StepOutput(NamedTuple):
-    """Logits of the rows that were asked for, [R, V], and every block's report."""
+    """Logits of the rows that were asked for, [R, V], every block's report, and the streams [T, M, D] of all rows."""
 
     logits: Tensor
     reports: tuple[BlockReport, ...]
+    streams: Tensor
 
 
 class Runner:
@@ -39,8 +43,8 @@ class Runner:
     valid at the end of the last whole chunk.
     """
 
-    def __init__(self, model: Transformer, pool: PagePool, *, chunk: int = CHUNK) -> None:
-        self.model, self.pool, self.chunk = model, pool, chunk
+    def __init__(self, model: Transformer, pool: PagePool, *, chunk: int = CHUNK, name: str = "this model") -> None:
+        self.model, self.pool, self.chunk, self.name = model, pool, chunk, name
         self.limit = model.config.max_position_embeddings
 
     def new_state(self) -> SequenceState:
@@ -61,7 +65,7 @@ class Runner:
         output = self.model(tokens, view)
         logits = self.model.logits(output.streams if all_rows else output.streams[-1:])
         view.commit(tokens)
-        return StepOutput(logits, output.reports)
+        return StepOutput(logits, output.reports, output.streams)
 
     def read(
         self,
@@ -73,7 +77,16 @@ class Runner:
     ) -> None:
         """Read ids [T] in chunks that end at multiples of the chunk size; `after` gets the state after each."""
         self.check_room(len(ids), state.length)
-        for part in self._chunks(ids, state.length):
+        self._read_parts(self._chunks(ids, state.length), state, controls, after)
+
+    def _read_parts(
+        self, parts: list[np.ndarray], state: SequenceState, controls: Controls | None,
+        after: Callable[[SequenceState], None] | None = None,
+    ) -> None:
+        if self.pool.device.type == "cpu" and parts:
+            read_in_pipeline(self.model, state, parts, controls=controls, after=after)
+            return
+        for part in parts:
             self._advance(part, state, controls)
             if after is not None:
                 after(state)
@@ -90,8 +103,7 @@ class Runner:
         """Read ids [T] (T >= 1) in chunks; logits [1, V] and reports of the pass that held the last row."""
         *before, last = self._chunks(ids, state.length)
         self.check_room(len(ids), state.length)
-        for part in before:
-            self._advance(part, state, None if controls is None else _quiet(controls))
+        self._read_parts(before, state, None if controls is None else _quiet(controls))
         return self.step(last, state, controls=controls)
 
     def all_logits(self, ids: np.ndarray, state: SequenceState, *, chunk: int | None = None) -> Tensor:
@@ -106,6 +118,19 @@ class Runner:
         tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
         view = View.packed([0, len(ids)], device=self.pool.device)
         return self.model.logits(self.model(tokens, view).streams)
+
+    def draft_count(self, asked: int | None) -> int:
+        """Tokens to draft at a time: `asked`, or what is usual for this model (None): 0 without an MTP block.
+
+        Raises UsageError when drafts are asked for and the model has no MTP block.
+        """
+        kind = self.model.config.mtp_kind
+        if kind is DraftKind.MTP:
+            return DEFAULT_DRAFT if asked is None else asked
+        if asked:
+            why = "its draft stages are DSpark, not MTP" if kind is DraftKind.DSPARK else "it has no MTP block"
+            raise UsageError(f"draft is {asked}: {self.name} cannot draft tokens, {why}; leave it out or give 0")
+        return 0
 
     def check_room(self, count: int, before: int, *, what: str | None = None) -> None:
         """Raise LimitError, naming `what` they are, unless `count` tokens after `before` fit into the model's context.

@@ -35,7 +35,17 @@ class MTP(Block):
     ) -> tuple[Tensor, BlockReport]:
         """Streams [T, M, D] of the last block, embedding [T, D] and ids [T] of the following tokens -> hidden [T, D]
         that the model's head turns into logits of the token after next."""
+        after, report = self.advance(streams, next_embedding, next_tokens, view, rotary)
+        return self.read_out(after), report
+
+    def advance(
+        self, streams: Tensor, next_embedding: Tensor, next_tokens: Tensor, view: View, rotary: Rotary
+    ) -> tuple[Tensor, BlockReport]:
+        """As `predict`, up to the block's own streams [T, M, D]; they stand for those of the last block one token on.
+        """
         mixed = self.e_proj(self.enorm(next_embedding)).unsqueeze(1) + self.h_proj(self.hnorm(streams))
-        after, report = self(mixed, next_tokens, view, rotary, None)
-        merged = hyper.merge(after, self.hc_head_fn, self.hc_head_base, self.hc_head_scale, **self._merge)
-        return self.norm(merged), report
+        return self(mixed, next_tokens, view, rotary, None)
+
+    def read_out(self, streams: Tensor) -> Tensor:
+        """The block's own streams [R, M, D] -> hidden [R, D]."""
+        return self.norm(hyper.merge(streams, self.hc_head_fn, self.hc_head_base, self.hc_head_scale, **self._merge))

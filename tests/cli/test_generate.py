@@ -11,6 +11,7 @@ import pytest
 
 import octavo
 from octavo.cli import main
+from tests.support.tiny import tiny_config, write_tiny_model
 
 PROMPT = "The keeper of"
 
@@ -74,3 +75,28 @@ def test_bad_option_is_one_line_before_any_model(
 def test_unknown_model_is_one_line(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", PROMPT, "--model", "octavo-zz"]) == 1
     assert capsys.readouterr().err.startswith("octavo: error: unknown model 'octavo-zz'")
+
+
+def test_drafts_change_nothing_but_the_counts(
+    tmp_path: Path, story: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(max_position_embeddings=4096, num_nextn_predict_layers=1)
+    model = ["--model", str(write_tiny_model(tmp_path / "octavo-mtp", config, 1)), "--max-tokens", "12"]
+    lines = (["--draft", "0"], ["--draft", "3"], [])
+    plain, drafted, usual = (generate([PROMPT, *model, *line], capsys) for line in lines)
+    assert plain["text"] == drafted["text"] == usual["text"]
+    assert plain["usage"]["drafted_tokens"] == plain["usage"]["accepted_tokens"] == 0
+    assert drafted["usage"]["drafted_tokens"] > usual["usage"]["drafted_tokens"] > 0
+
+
+@pytest.mark.parametrize("verb", ["generate", "ask", "chat"])
+def test_drafts_of_a_model_without_a_predictor_are_refused_by_name(
+    verb: str, story: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"generate": [PROMPT], "ask": [str(story), "Who?"], "chat": ["--doc", str(story)]}[verb]
+    assert main([verb, *line, "--draft", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "octavo: error: draft is 2: octavo-xs cannot draft tokens, it has no MTP block; leave it out or give 0\n"
+    )

@@ -21,6 +21,8 @@ def test_json_form_has_the_promised_fields() -> None:
             "reused_tokens": 8,
             "question_tokens": 2,
             "answer_tokens": 1,
+            "drafted_tokens": 0,
+            "accepted_tokens": 0,
             "seconds": 0.0,
             "cache_bytes": 0,
             "prefix": "snapshot",

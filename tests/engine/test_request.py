@@ -30,6 +30,9 @@ from octavo.engine.request import Request
         ("seed", -1, "integer from 0"),
         ("seed", 2**63, "integer from 0"),
         ("seed", 1.0, "integer from 0"),
+        ("draft", -1, "integer from 0 to 7"),
+        ("draft", 8, "integer from 0 to 7"),
+        ("draft", True, "integer from 0 to 7"),
     ],
 )
 def test_value_out_of_range_is_named_with_its_limit(field: str, value: object, limit: str) -> None:
@@ -41,6 +44,7 @@ def test_value_out_of_range_is_named_with_its_limit(field: str, value: object, l
 def test_borders_are_allowed() -> None:
     request = Request(max_tokens=1, temperature=0, top_p=1, min_p=1, top_k=1, seed=2**63 - 1)
     assert request.seed == 2**63 - 1
+    assert [Request(draft=draft).draft for draft in (None, 0, 7)] == [None, 0, 7]
 
 
 @pytest.mark.parametrize(("stop", "kept"), [("end", ("end",)), (["a", "b"], ("a", "b")), ((), ())])

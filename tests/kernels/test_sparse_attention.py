@@ -223,3 +223,22 @@ def test_gradient(selection: Selection | None, monkeypatch: pytest.MonkeyPatch) 
         return o
 
     assert torch.autograd.gradcheck(run, inputs if selection is not None else [*inputs[:3], inputs[3].detach()])
+
+
+@pytest.mark.parametrize("ratio", [0, 4, 8])
+def test_a_query_has_the_same_bits_alone_and_among_a_handful(ratio: int) -> None:
+    """Each sees entries that the one before it does not; ratio 0: the window alone."""
+    S, past, first = 8, 4, 33
+    q, rows, sink, entries = world(S, past, 12, dtype=torch.float32)
+    selection = Causal(ratio) if ratio else None
+    with torch.inference_mode():
+        o, mass = attend(q, rows, sink, entries if ratio else None, selection, first=first, mass_every=1)
+        for s in range(S):
+            own = rows[:, : past + s + 1]
+            alone, share = attend(
+                q[:, s : s + 1], own, sink, entries if ratio else None, selection, first=first + s, mass_every=1
+            )
+            assert torch.equal(o[:, s : s + 1], alone)
+            assert (mass is None) == (share is None) == (ratio == 0)
+            if mass is not None and share is not None:
+                assert torch.equal(mass[:, s : s + 1], share)

@@ -66,6 +66,16 @@ def test_a_window_block_with_a_learned_router_and_no_head_of_its_own() -> None:
     assert not hasattr(build_model(tiny_config(), random_tensors(tiny_config(), 0)), "mtp")
 
 
+def test_a_prediction_is_read_out_of_the_streams_with_which_the_next_goes_on() -> None:
+    _, stage = make()
+    streams, embedded, tokens = inputs()
+    view, rotary = View.packed([0, 50]), Rotary(CONFIG)
+    after, _ = stage.advance(streams, embedded, tokens, view, rotary)
+    assert after.shape == streams.shape
+    assert torch.equal(stage.read_out(after), predict(stage, streams, embedded, tokens))
+    torch.testing.assert_close(stage.read_out(after[7:9]), stage.read_out(after)[7:9], rtol=0, atol=1e-12)
+
+
 def test_gradient_reaches_the_streams_the_embedding_and_every_weight() -> None:
     _, stage = make()
     stage.requires_grad_(True)

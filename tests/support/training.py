@@ -15,7 +15,7 @@ from octavo.model.transformer import Transformer
 from octavo.train.optim import OptimConfig, Optimizer
 from octavo.train.recipes import Recipe
 from octavo.train.schedule import Schedule, Stage, StepPlan
-from octavo.train.step import Batch
+from octavo.train.step import Batch, LossWeights, train_step
 from tests.support.tiny import tiny_config, tiny_engram
 
 ROW = 32
@@ -96,3 +96,24 @@ def feed_of(recipe: Recipe, start: int) -> Iterator[dict[str, np.ndarray]]:
         positions = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
         yield {"tokens": tokens, "weight": np.tile(weight, (rows, 1)), "positions": positions}
         step += 1
+
+
+def walks(rows: int, length: int, *, seed: int) -> torch.Tensor:
+    """Rows of tokens [rows, length] below 32 that follow one rule nine times in ten, and another the tenth time."""
+    draw = np.random.default_rng(seed)
+    made = np.empty((rows, length), dtype=np.int64)
+    made[:, 0] = draw.integers(0, 32, rows)
+    for at in range(1, length):
+        step = np.where(draw.random(rows) < 0.9, 3, 9)
+        made[:, at] = (made[:, at - 1] * 5 + step) % 32
+    return torch.from_numpy(made)
+
+
+def trained_on_walks(*, steps: int, **overrides: Any) -> Transformer:
+    """A small model with a predictor that has learned most of the rule of `walks`; its context is 512 tokens."""
+    model, optimizer = fresh(small_config(num_nextn_predict_layers=1, max_position_embeddings=512, **overrides))
+    weight, positions = torch.ones(8, ROW), torch.arange(ROW).expand(8, ROW)
+    for step in range(steps):
+        batch = Batch(tokens=walks(8, ROW, seed=step), weight=weight, positions=positions)
+        train_step(model, optimizer, [batch], plan_of(), LossWeights(mtp=1.0))
+    return model.eval().requires_grad_(False)

@@ -8,7 +8,8 @@ differentiable.
 k best among the entries visible to it, 0 .. (first + s + 1) // ratio - 1, in no particular order; -1 fills up where
 fewer are visible. Ties: the lower entry number wins, on every device. Scores may be negative. No entries give -1
 everywhere, S = 0 an empty result. Not differentiable.
-Bodies: `ref` sorts, `streaming` merges the best of spans of entries, `loops` passes over them once (CPU).
+Bodies: `ref` sorts, `streaming` merges the best of spans of entries, `loops` passes over them once (CPU), `scan` does
+so for many queries with compiled code that scores in FP32 only what bytes cannot rule out.
 `select_topk(...)`, same arguments -> the choice as a `Selection`: `Picked`, or `Masked` while training on a GPU.
 Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
@@ -16,7 +17,7 @@ Memory: a bounded number of score elements at a time, never [S, C] for long C.
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.index_topk import loops
+from octavo.kernels.index_topk import loops, scan
 from octavo.kernels.index_topk.loops import loop_topk
 from octavo.kernels.index_topk.masked import masked_topk
 from octavo.kernels.index_topk.ref import gathered_scores, index_scores, reference_topk
@@ -29,6 +30,8 @@ def index_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: i
     """See the package docstring for the contract."""
     if dispatch.body() is dispatch.Body.REFERENCE:
         chosen = reference_topk
+    elif scan.fits(q, keys):
+        chosen = scan.scan_topk
     else:
         chosen = loop_topk if loops.fits(q, keys) else streaming_topk
     return chosen(q, w, keys, first=first, ratio=ratio, k=k)

@@ -1,9 +1,10 @@
 """Attention as a loop over queries, on the CPU: FP32, no gradient.
 
-Covers: listed entries of one sequence, each query with its window, and a single query over all visible entries, as
-decoding has it. Entries are read where they lie; only those that lie in several places are gathered, some queries at a
-time. The sums run in the same order either way, so a sequence gives the same bits wherever its pages are. Does not
-cover: many queries over all visible entries, where one product serves them all (`tiled`).
+Covers: listed entries of one sequence, each query with its window, and a handful of queries over all visible entries,
+as decoding and the verification of drafts have them. Entries are read where they lie; only those that lie in several
+places are gathered, some queries at a time. The sums run in the same order either way, so a sequence gives the same
+bits wherever its pages are, and a query the same bits alone and among others. Does not cover: many queries over all
+visible entries, where one product serves them all (`tiled`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels import dispatch
 from octavo.kernels.compiled import in_halves, loop
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Picked, Selection
@@ -30,7 +32,8 @@ def fits(q: Tensor, window_rows: Tensor, selection: Selection | None) -> bool:
         return False
     if isinstance(selection, Causal) and selection.offset is not None:
         return False
-    return isinstance(selection, Picked) or (q.shape[1] == 1 and isinstance(selection, Causal | None))
+    few = dispatch.loops_on_cpu(q, tokens=q.shape[1])
+    return isinstance(selection, Picked) or (few and isinstance(selection, Causal | None))
 
 
 def attend(
@@ -75,8 +78,10 @@ def _entries(
     if rows is None or selection is None:
         return _NO_ROWS, np.empty((stop - start, 0), dtype=np.int64)
     if isinstance(selection, Causal):
-        visible = min((first + 1) // selection.ratio, rows.length)
-        return rows.tile(0, visible).float().contiguous().numpy()[0], np.arange(visible)[None]
+        visible = np.minimum(np.arange(first + start + 1, first + stop + 1) // selection.ratio, rows.length)
+        listed = np.broadcast_to(np.arange(visible[-1]), (stop - start, visible[-1]))
+        own = np.where(listed < visible[:, None], listed, -1)
+        return rows.tile(0, int(visible[-1])).float().contiguous().numpy()[0], own
     assert isinstance(selection, Picked)
     return listed_entries(rows, selection.index, start, stop)
 

@@ -1,0 +1,207 @@
+"""Several tokens a step of the model: drafts of its multi-token predictor, verified by the model itself.
+
+Covers: `Drafter`, which proposes; `Decoding`, which reads the drafts behind the token they follow and hands out the
+rows of logits one after the other. Does not cover: choosing tokens (`sampler`, `generation`).
+
+A token is chosen from the model's own row, as without drafts, and only then compared with the draft: equal, and the row
+behind it is there already; else the rows behind it are rolled back. So drafts change how long an answer takes, never
+what it is. For a greedy choice that accepts the longest beginning of the drafts that greedy decoding would make. For a
+drawn one it is speculative sampling (arXiv 2211.17192) with all of the draft's probability q on one token x: x is
+accepted with probability min(1, p(x) / q(x)) = p(x), else the token is drawn from max(p - q, 0) normalised, which is p
+without x; a single draw from p does both. The draws are those of plain decoding, so a seed gives the same tokens too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache.draft import DraftRows
+from octavo.cache.layout import CacheLayout
+from octavo.cache.state import SequenceState
+from octavo.cache.view import Controls, Group, PastRows, View
+from octavo.engine.runner import Runner, StepOutput
+from octavo.kernels import dispatch
+from octavo.model.attention import Mass
+from octavo.model.block import BlockReport
+from octavo.model.mtp import MTP
+from octavo.model.transformer import Transformer
+
+# Gaps between two logits, as parts of the larger, that rounding could turn round: by the dtype of weights, and for
+# anything narrower. Simulated FP8 is narrow: a value between two codes falls to either.
+_CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_CLOSE_NARROW = 0.05
+
+
+class Drafter:
+    """Proposes tokens with the first stage of the predictor, applied to its own streams for all but the first of them.
+
+    It keeps the stage's window rows for one answer. Those of accepted tokens are made from the model's streams, as in
+    training; those made from its own are cut before the next proposal.
+    """
+
+    def __init__(self, model: Transformer, layout: CacheLayout, device: torch.device | str = "cpu") -> None:
+        """`model` must have MTP blocks."""
+        stage = model.mtp[0]
+        assert isinstance(stage, MTP)
+        self._model, self._stage, self._rows = model, stage, DraftRows(layout, device)
+
+    @torch.inference_mode()
+    def propose(self, streams: Tensor, following: Sequence[int], *, first: int, count: int) -> list[int]:
+        """`count` tokens that may come after the last of `following` [R].
+
+        `streams` [R, M, D] are the model's of the tokens first .. first + R - 1, which `following` follows one by one;
+        rows before them that were not given earlier in one piece are not seen. Count 0: the rows are only kept.
+        """
+        window = self._model.config.sliding_window
+        skipped = max(len(following) - window, 0)
+        self._rows.cut(first + skipped)
+        streams, drafts = self._advance(streams[skipped:], following[skipped:]), []
+        while len(drafts) < count:
+            drafts.append(self._likeliest(streams[-1:]))
+            if len(drafts) < count:
+                streams = self._advance(streams[-1:], drafts[-1:])
+        return drafts
+
+    def _advance(self, streams: Tensor, following: Sequence[int]) -> Tensor:
+        """The stage's own streams [R, M, D] of the next R tokens."""
+        model, first, count, device = self._model, self._rows.end, len(following), streams.device
+        ids = torch.tensor(following, device=device)
+        past = cast(PastRows, self._rows)  # a block without entries asks for window rows alone
+        view = View(
+            positions=torch.arange(first, first + count, device=device),
+            groups=(Group(start=0, rows=1, length=count, first=first, past=past),),
+        )
+        after, _ = self._stage.advance(streams, model.embed(ids).to(streams.dtype), ids, view, model.rotary)
+        return after
+
+    def _likeliest(self, streams: Tensor) -> int:
+        hidden = self._stage.read_out(streams)
+        return int(self._model.head(hidden if hidden.dtype == torch.float64 else hidden.float())[0].argmax())
+
+
+class Decoding:
+    """The rows of logits of one answer: that of the prompt's last token, then that of every token that was chosen.
+
+    While it goes on the state may hold rows of drafts behind the `length` tokens that count; `close` rolls them back.
+    `drafted` and `accepted` count draft tokens, `steps` the steps of the model behind the prompt.
+    """
+
+    def __init__(
+        self, runner: Runner, state: SequenceState, *, controls: Controls | None = None, draft: int | None = None
+    ) -> None:
+        """`draft` tokens are proposed at a time (see `Request`). Raises UsageError when the model cannot draft."""
+        self._runner, self._state, self._controls = runner, state, controls
+        self._draft = runner.draft_count(draft)
+        self._drafter = Drafter(runner.model, runner.pool.layout, runner.pool.device) if self._draft else None
+        self._close = closeness(runner.model)
+        self._ids: list[int] = []  # what the newest step read; the row at self._at was given out last
+        self._at = -1
+        self._output: StepOutput
+        self.drafted = self.accepted = self.steps = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of the state that are no drafts: the prompt and what was chosen and read."""
+        return self._state.length - self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        """Rows of drafts that nothing was chosen for yet."""
+        return len(self._ids) - 1 - self._at
+
+    def begin(self, prompt: np.ndarray) -> StepOutput:
+        """Read the prompt [T]; its last row."""
+        output = self._runner.read_last(prompt, self._state, controls=self._controls)
+        self._take(output, [int(token) for token in prompt[-len(output.streams) :]])
+        self._at = len(self._ids) - 1
+        return self._row()
+
+    def next(self, token: int, *, most: int) -> StepOutput:
+        """The row behind `token`, which was chosen from the row before; at most `most` tokens behind it are of use."""
+        if self._waiting and self._ids[self._at + 1] == token:
+            self._at += 1
+            self.accepted += 1
+            return self._row()
+        self.close()
+        drafts = self._drafts(token, most)
+        self.drafted += len(drafts)
+        self._step([token, *drafts])
+        return self._row()
+
+    def doubtful(self, logits_V: Tensor) -> bool:
+        """Whether the likeliest token of the row given out last, of which these are the logits (or what a rule left of
+        them), could be another in a step of its own, where rows of one step are rounded unlike those of single ones."""
+        if not self._close or len(self._ids) == 1 or not self.steps:
+            return False
+        best, second = logits_V.topk(2).values.double().tolist()
+        return best - second < self._close * max(abs(best), abs(second))
+
+    def again(self) -> StepOutput:
+        """The row given out last, from a step of its own."""
+        token, kept = self._ids[self._at], self._at
+        if self._drafter is not None and kept:
+            first = self._state.length - len(self._ids)
+            self._drafter.propose(self._output.streams[:kept], self._ids[1 : kept + 1], first=first, count=0)
+        self._state.rollback(len(self._ids) - kept)
+        self._step([token])
+        return self._row()
+
+    def close(self) -> None:
+        """Roll back the rows of drafts that were not accepted."""
+        waiting = self._waiting
+        self._ids = self._ids[: self._at + 1]
+        self._state.rollback(waiting)
+
+    def _drafts(self, token: int, most: int) -> list[int]:
+        """What may come behind `token`, which comes behind all that counts."""
+        state, kept = self._state, len(self._ids)
+        count = min(self._draft, most, self._runner.limit - state.length - 1)
+        if self._drafter is None or count < 1:
+            return []
+        following = [*self._ids[1:], token]
+        return self._drafter.propose(self._output.streams[:kept], following, first=state.length - kept, count=count)
+
+    def _step(self, ids: list[int]) -> None:
+        self.steps += 1
+        made = self._runner.step(np.array(ids), self._state, controls=self._controls, all_rows=True)
+        self._take(made, ids)
+
+    def _take(self, output: StepOutput, ids: list[int]) -> None:
+        self._output, self._ids, self._at = output, ids, 0
+
+    def _row(self) -> StepOutput:
+        """The row at self._at as a step of one token would give it; of the prompt only the last has logits."""
+        output, at = self._output, self._at
+        place = at - len(output.streams) + len(output.logits)
+        reports = tuple(_of_row(report, at) for report in output.reports)
+        return StepOutput(output.logits[place : place + 1], reports, output.streams[at : at + 1])
+
+
+def rows_alike(model: Transformer) -> bool:
+    """Whether a step of up to 8 tokens gives each of them the bits that a step of its own gives.
+
+    The loops for the CPU do, whose sums run in one order whatever the number of tokens. Products of torch do not.
+    """
+    weight = model.embed.weight
+    loops = weight.is_cpu and weight.dtype == torch.float32 and dispatch.body() is dispatch.Body.FAST
+    return loops and not model.config.quant_sim
+
+
+def closeness(model: Transformer) -> float:
+    """The part of a logit by which another must be smaller for a choice between the two to be beyond doubt; 0 where
+    rows are alike."""
+    if rows_alike(model):
+        return 0.0
+    return _CLOSE_NARROW if model.config.quant_sim else _CLOSE.get(model.embed.weight.dtype, _CLOSE_NARROW)
+
+
+def _of_row(report: BlockReport, row: int) -> BlockReport:
+    """The report of one row of a step of one sequence."""
+    one = slice(row, row + 1)
+    masses = [Mass(m.ratio, m.values[:, one], None if m.index is None else m.index[:, one]) for m in report.mass]
+    return BlockReport(report.index_loss, tuple(masses), report.load)

@@ -1,0 +1,412 @@
+// Exact top-k of index scores on x86 processors, a tile of keys at a time.
+//
+// Scores are sum_i w_i relu(q_i . key). The keys of a tile become bytes once, for all queries. Products of bytes give
+// scores with a bound on their error, so that only keys that may be among a query's k best are scored in FP32. The
+// result is that of scoring every key in FP32: a key is passed over only where its score is surely too low.
+//
+// With rounded q', k' a score is off by at most sum_i |w_i| (|(q_i - q'_i) . k| + |q'_i . (k - k')|), and by the
+// inequality of Cauchy and Schwarz (sum_i |w_i| |a_i . u|)^2 <= sum_i |w_i| * u^T (sum_i |w_i| a_i a_i^T) u. So the bound
+// is slack_norm |k| + slack_error |k - k'|, each factor from the largest eigenvalue of such a matrix.
+//
+// Covers: queries of one sequence with ascending numbers of visible keys. Ties go to the lower key. Built as a plain
+// shared library without any other; Python calls it through ctypes, which lets other threads run.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define OCTAVO_X86 1
+#endif
+
+namespace {
+
+constexpr int kTile = 8192;  // keys made bytes together: 512 KB of 64-wide keys, in the second-level cache
+constexpr int kShared = 4;   // queries that pass over a group of keys while it is in the first-level cache
+constexpr int kRows = 8;     // groups whose lanes share a maximum
+constexpr int kHalvings = 14;
+constexpr int kAhead = 6;  // keys fetched before they are scored
+constexpr float kGuard = 1.0001f;  // rounding of the bound itself
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+struct Scored {
+  float score;
+  int32_t entry;
+};
+
+// Before in rank: higher score, then lower entry.
+inline bool before(const Scored& a, const Scored& b) {
+  return a.score > b.score || (a.score == b.score && a.entry < b.entry);
+}
+
+struct Query {
+  float level = kNone;                                     // what a key must beat
+  float slack_norm = 0.f, slack_error = 0.f;               // factors of the error's bound
+  std::vector<Scored> held;
+};
+
+#ifdef OCTAVO_X86
+
+// How keys and queries become bytes: keys unsigned with an offset, queries signed.
+struct Vnni {
+  static constexpr int lanes = 16, key_most = 127, offset = 128;
+};
+struct Avx2 {
+  static constexpr int lanes = 8, key_most = 63, offset = 64;  // pairs of products stay below 2^15
+};
+
+__attribute__((target("avx2,fma"), always_inline)) inline float sum_of(__m256 v) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+
+__attribute__((target("avx2,fma"), always_inline)) inline float dot(const float* a, const float* b, int n) {
+  __m256 sum = _mm256_setzero_ps(), other = _mm256_setzero_ps();
+  int j = 0;
+  for (; j + 16 <= n; j += 16) {
+    sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + j), _mm256_loadu_ps(b + j), sum);
+    other = _mm256_fmadd_ps(_mm256_loadu_ps(a + j + 8), _mm256_loadu_ps(b + j + 8), other);
+  }
+  for (; j < n; j += 8) sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + j), _mm256_loadu_ps(b + j), sum);
+  return sum_of(_mm256_add_ps(sum, other));
+}
+
+__attribute__((target("avx2,fma"))) float score_of(const float* q, const float* w, const float* key, int I, int J) {
+  float score = 0.f;
+  int i = 0;
+  for (; i + 4 <= I; i += 4) {  // four heads share the loads of the key and the sums at the end
+    const float *q0 = q + size_t(i) * J, *q1 = q0 + J, *q2 = q1 + J, *q3 = q2 + J;
+    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
+    for (int j = 0; j < J; j += 8) {
+      const __m256 value = _mm256_loadu_ps(key + j);
+      a = _mm256_fmadd_ps(_mm256_loadu_ps(q0 + j), value, a);
+      b = _mm256_fmadd_ps(_mm256_loadu_ps(q1 + j), value, b);
+      c = _mm256_fmadd_ps(_mm256_loadu_ps(q2 + j), value, c);
+      d = _mm256_fmadd_ps(_mm256_loadu_ps(q3 + j), value, d);
+    }
+    const __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+    score += _mm_cvtss_f32(_mm_dp_ps(_mm_max_ps(four, _mm_setzero_ps()), _mm_loadu_ps(w + i), 0xf1));
+  }
+  for (; i < I; ++i) score += w[i] * std::max(dot(q + size_t(i) * J, key, J), 0.f);
+  return score;
+}
+
+// An upper bound of the largest eigenvalue of sum_i |w_i| a_i a_i^T: (trace G^4)^(1/4) of the Gram matrix G.
+__attribute__((target("avx2,fma"))) float largest(const float* a, const float* w, int I, int J) {
+  std::vector<float> gram(size_t(I) * I);
+  for (int i = 0; i < I; ++i)
+    for (int h = 0; h <= i; ++h)
+      gram[size_t(i) * I + h] = gram[size_t(h) * I + i] =
+          dot(a + size_t(i) * J, a + size_t(h) * J, J) * std::sqrt(std::fabs(w[i] * w[h]));
+  double total = 0.;  // of the squares of G G
+  for (int i = 0; i < I; ++i)
+    for (int h = 0; h < I; ++h) {
+      float square = 0.f;
+      for (int j = 0; j < I; ++j) square += gram[size_t(i) * I + j] * gram[size_t(h) * I + j];
+      total += double(square) * square;
+    }
+  return float(std::sqrt(std::sqrt(total)));
+}
+
+// One tile of keys as bytes: group g of `lanes` keys holds J / 4 blocks of [lanes][4] bytes.
+struct Tile {
+  std::vector<uint8_t> bytes;
+  std::vector<float> scale;
+  float norm, error;  // the largest |k| and |k - k'|
+};
+
+template <class Form>
+__attribute__((target("avx2,fma"))) void fill(Tile& tile, const float* keys, int count, int J) {
+  constexpr int L = Form::lanes;
+  const int padded = (count + L - 1) / L * L;
+  tile.bytes.assign(size_t(padded) * J, uint8_t(Form::offset));
+  tile.scale.assign(padded, 0.f);
+  tile.norm = tile.error = 0.f;
+  const __m256 plus = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  for (int e = 0; e < count; ++e) {
+    const float* key = keys + size_t(e) * J;
+    __m256 top = _mm256_setzero_ps(), error = _mm256_setzero_ps();
+    for (int j = 0; j < J; j += 8) top = _mm256_max_ps(top, _mm256_and_ps(plus, _mm256_loadu_ps(key + j)));
+    __m128 half = _mm_max_ps(_mm256_castps256_ps128(top), _mm256_extractf128_ps(top, 1));
+    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    const float most = std::max(_mm_cvtss_f32(half), _mm_cvtss_f32(_mm_shuffle_ps(half, half, 1)));
+    const float scale = most / Form::key_most, inverse = most > 0.f ? Form::key_most / most : 0.f;
+    int32_t* out = reinterpret_cast<int32_t*>(tile.bytes.data() + size_t(e / L) * L * J) + e % L;
+    for (int j = 0; j < J; j += 8) {
+      const __m256 value = _mm256_loadu_ps(key + j);
+      const __m256 whole = _mm256_round_ps(_mm256_mul_ps(value, _mm256_set1_ps(inverse)),
+                                           _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      const __m256 off = _mm256_fnmadd_ps(whole, _mm256_set1_ps(scale), value);
+      error = _mm256_fmadd_ps(off, off, error);
+      __m256i code = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(Form::offset));
+      code = _mm256_packus_epi16(_mm256_packus_epi32(code, code), code);  // 4 bytes in each half
+      out[size_t(j / 4) * L] = _mm256_extract_epi32(code, 0);
+      out[size_t(j / 4 + 1) * L] = _mm256_extract_epi32(code, 4);
+    }
+    tile.scale[e] = scale;
+    tile.norm = std::max(tile.norm, std::sqrt(dot(key, key, J)));
+    tile.error = std::max(tile.error, std::sqrt(sum_of(error)));
+  }
+}
+
+struct Rounded {
+  std::vector<int8_t> bytes;    // [I, J]
+  std::vector<int32_t> start;   // what cancels the keys' offset
+  std::vector<float> weight;    // w_i times the scale of q_i
+};
+
+template <class Form>
+void round_query(const float* q, const float* w, int I, int J, Rounded& out, Query& state) {
+  out.bytes.resize(size_t(I) * J);
+  out.start.resize(I);
+  out.weight.resize(I);
+  std::vector<float> kept(size_t(I) * J), off(size_t(I) * J);
+  float shares = 0.f;
+  for (int i = 0; i < I; ++i) {
+    float most = 0.f;
+    for (int j = 0; j < J; ++j) most = std::max(most, std::fabs(q[i * J + j]));
+    const float scale = most / 127.f, inverse = most > 0.f ? 127.f / most : 0.f;
+    int32_t sum = 0;
+    for (int j = 0; j < J; ++j) {
+      const float whole = std::nearbyintf(q[i * J + j] * inverse);
+      kept[size_t(i) * J + j] = whole * scale;
+      off[size_t(i) * J + j] = q[i * J + j] - whole * scale;
+      sum += int32_t(whole);
+      out.bytes[size_t(i) * J + j] = int8_t(whole);
+    }
+    out.start[i] = -sum * Form::offset;
+    out.weight[i] = w[i] * scale;
+    shares += std::fabs(w[i]);
+  }
+  state.slack_norm = std::sqrt(shares * largest(off.data(), w, I, J)) * kGuard;
+  state.slack_error = std::sqrt(shares * largest(kept.data(), w, I, J)) * kGuard;
+}
+
+// Sums of the products of some heads, for the `lanes` keys of a group.
+template <int HEADS>
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"), always_inline)) inline __m512 heads_vnni(
+    const Rounded& q, const uint8_t* keys, int i, int J, __m512 total) {
+  __m512i sum[HEADS];
+  for (int h = 0; h < HEADS; ++h) sum[h] = _mm512_set1_epi32(q.start[i + h]);
+  const int8_t* bytes = q.bytes.data() + size_t(i) * J;
+  for (int j = 0; j < J; j += 4) {
+    const __m512i key = _mm512_loadu_si512(keys + size_t(j) * 16);
+    for (int h = 0; h < HEADS; ++h) {
+      int32_t four;
+      std::memcpy(&four, bytes + size_t(h) * J + j, 4);
+      sum[h] = _mm512_dpbusd_epi32(sum[h], key, _mm512_set1_epi32(four));
+    }
+  }
+  for (int h = 0; h < HEADS; ++h) {
+    const __m512 product = _mm512_max_ps(_mm512_cvtepi32_ps(sum[h]), _mm512_setzero_ps());
+    total = _mm512_fmadd_ps(product, _mm512_set1_ps(q.weight[i + h]), total);
+  }
+  return total;
+}
+
+// Scores of group g from bytes, and the maximum of every lane with what `top` holds.
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) void rough(
+    Vnni, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
+  const uint8_t* keys = tile.bytes.data() + size_t(g) * 16 * J;
+  __m512 total = _mm512_setzero_ps();
+  int i = 0;
+  for (; i + 8 <= I; i += 8) total = heads_vnni<8>(q, keys, i, J, total);
+  for (; i + 4 <= I; i += 4) total = heads_vnni<4>(q, keys, i, J, total);
+  for (; i < I; ++i) total = heads_vnni<1>(q, keys, i, J, total);
+  total = _mm512_mul_ps(total, _mm512_loadu_ps(tile.scale.data() + g * 16));
+  _mm512_storeu_ps(out, total);
+  _mm512_storeu_ps(top, _mm512_max_ps(_mm512_loadu_ps(top), total));
+}
+
+template <int HEADS>
+__attribute__((target("avx2,fma"), always_inline)) inline __m256 heads_avx2(
+    const Rounded& q, const uint8_t* keys, int i, int J, __m256 total) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i sum[HEADS];
+  for (int h = 0; h < HEADS; ++h) sum[h] = _mm256_set1_epi32(q.start[i + h]);
+  const int8_t* bytes = q.bytes.data() + size_t(i) * J;
+  for (int j = 0; j < J; j += 4) {
+    const __m256i key = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + size_t(j) * 8));
+    for (int h = 0; h < HEADS; ++h) {
+      int32_t four;
+      std::memcpy(&four, bytes + size_t(h) * J + j, 4);
+      const __m256i pairs = _mm256_maddubs_epi16(key, _mm256_set1_epi32(four));
+      sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, ones));
+    }
+  }
+  for (int h = 0; h < HEADS; ++h) {
+    const __m256 product = _mm256_max_ps(_mm256_cvtepi32_ps(sum[h]), _mm256_setzero_ps());
+    total = _mm256_fmadd_ps(product, _mm256_set1_ps(q.weight[i + h]), total);
+  }
+  return total;
+}
+
+__attribute__((target("avx2,fma"))) void rough(
+    Avx2, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
+  const uint8_t* keys = tile.bytes.data() + size_t(g) * 8 * J;
+  __m256 total = _mm256_setzero_ps();
+  int i = 0;
+  for (; i + 8 <= I; i += 8) total = heads_avx2<8>(q, keys, i, J, total);
+  for (; i + 4 <= I; i += 4) total = heads_avx2<4>(q, keys, i, J, total);
+  for (; i < I; ++i) total = heads_avx2<1>(q, keys, i, J, total);
+  total = _mm256_mul_ps(total, _mm256_loadu_ps(tile.scale.data() + g * 8));
+  _mm256_storeu_ps(out, total);
+  _mm256_storeu_ps(top, _mm256_max_ps(_mm256_loadu_ps(top), total));
+}
+
+__attribute__((target("avx2,fma"))) int above(const float* values, int n, float bar) {
+  int count = 0;
+  for (int i = 0; i < n; ++i) count += values[i] > bar;
+  return count;
+}
+
+// The places, ascending, of the values that are at least `bar`; how many there are.
+__attribute__((target("avx2,fma"))) int list_above(const float* values, int n, float bar, int32_t* places) {
+  const __m256 least = _mm256_set1_ps(bar);
+  int count = 0, i = 0;
+  for (; i + 8 <= n; i += 8) {
+    unsigned bits = unsigned(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(values + i), least, _CMP_GE_OQ)));
+    for (; bits; bits &= bits - 1) places[count++] = i + __builtin_ctz(bits);
+  }
+  for (; i < n; ++i)
+    if (values[i] >= bar) places[count++] = i;
+  return count;
+}
+
+inline void fetch(const float* key, int J) {
+  for (int j = 0; j < J; j += 16) __builtin_prefetch(key + j);
+}
+
+// A number that at least k of the n values are greater than, and not many more where they lie apart; kNone if n < k.
+float below_the_best(const float* values, int n, int k) {
+  if (n < k) return kNone;
+  float low = *std::min_element(values, values + n), high = *std::max_element(values, values + n), found = kNone;
+  for (int i = 0; i < kHalvings; ++i) {
+    const float middle = 0.5f * low + 0.5f * high;
+    const int count = above(values, n, middle);
+    if (count < k) {
+      high = middle;
+    } else {
+      low = found = middle;
+      if (count <= k + k / 8) break;
+    }
+  }
+  return found;
+}
+
+void keep_best(Query& state, int k) {
+  std::nth_element(state.held.begin(), state.held.begin() + (k - 1), state.held.end(), before);
+  state.level = state.held[k - 1].score;
+  state.held.resize(k);
+}
+
+// What a call works with.
+struct Call {
+  const float *q, *w, *keys;
+  const int64_t* seen;
+  int S, I, J, k;
+};
+
+// Scores from bytes of the queries s .. s + kShared - 1 over a tile, and the maxima of lanes.
+template <class Form>
+void rough_scores(const Call& call, const std::vector<Rounded>& rounded, const Tile& tile, int s, int groups,
+                  std::vector<float>& scores, std::vector<float>& tops) {
+  constexpr int L = Form::lanes;
+  const int last = std::min(s + kShared, call.S);
+  std::fill(tops.begin(), tops.end(), kNone);
+  for (int g = 0; g < groups; ++g)
+    for (int at = s; at < last; ++at) {
+      const size_t own = size_t(at - s) * kTile;
+      rough(Form{}, rounded[at], tile, g, call.I, call.J, scores.data() + own + size_t(g) * L,
+            tops.data() + own / kRows + size_t(g / kRows) * L);
+    }
+}
+
+// Offer a query the `visible` first keys of a tile that begins with key `lo`.
+template <class Form>
+void offer(const Call& call, const Tile& tile, int s, int64_t lo, int visible, const float* scores, const float* tops,
+           int32_t* found, Query& state) {
+  constexpr int L = Form::lanes;
+  const float slack = state.slack_norm * tile.norm + state.slack_error * tile.error;
+  const int whole = visible / (L * kRows) * L;  // maxima over visible keys alone
+  const float bar = std::isfinite(slack)  // else squares overflowed: every key is scored
+                        ? std::max(state.level - slack, below_the_best(tops, whole, call.k) - 2.f * slack)
+                        : kNone;
+  const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
+  const int some = list_above(scores, visible, bar, found);
+  for (int i = 0; i < some; ++i) {
+    if (i + kAhead < some) fetch(call.keys + (lo + found[i + kAhead]) * call.J, call.J);
+    const float score = score_of(q, w, call.keys + (lo + found[i]) * call.J, call.I, call.J);
+    if (score > state.level) {
+      state.held.push_back({score, int32_t(lo + found[i])});
+      if (int(state.held.size()) >= 2 * call.k + L) keep_best(state, call.k);
+    }
+  }
+}
+
+template <class Form>
+void scan(const Call& call, int64_t* picks) {
+  constexpr int L = Form::lanes;
+  const int S = call.S, I = call.I, J = call.J, k = call.k;
+  std::vector<Rounded> rounded(S);
+  std::vector<Query> states(S);
+  for (int s = 0; s < S; ++s)
+    round_query<Form>(call.q + size_t(s) * I * J, call.w + size_t(s) * I, I, J, rounded[s], states[s]);
+  Tile tile;
+  std::vector<float> scores(size_t(kShared) * kTile), tops(scores.size() / kRows);
+  std::vector<int32_t> found(kTile);
+  const int64_t end = S ? call.seen[S - 1] : 0;
+  for (int64_t lo = 0; lo < end; lo += kTile) {
+    const int count = int(std::min<int64_t>(kTile, end - lo));
+    fill<Form>(tile, call.keys + lo * J, count, J);
+    for (int s = 0; s < S; s += kShared) {
+      rough_scores<Form>(call, rounded, tile, s, (count + L - 1) / L, scores, tops);
+      for (int at = s; at < std::min(s + kShared, S); ++at) {
+        const int visible = int(std::min<int64_t>(count, call.seen[at] - lo));
+        const size_t own = size_t(at - s) * kTile;
+        if (visible > 0)
+          offer<Form>(call, tile, at, lo, visible, scores.data() + own, tops.data() + own / kRows, found.data(),
+                      states[at]);
+      }
+    }
+  }
+  for (int s = 0; s < S; ++s) {
+    if (int(states[s].held.size()) > k) keep_best(states[s], k);
+    for (size_t e = 0; e < states[s].held.size(); ++e) picks[size_t(s) * k + e] = states[s].held[e].entry;
+  }
+}
+
+#endif
+
+}  // namespace
+
+extern "C" {
+
+// 2: AVX-512 with VNNI, 1: AVX2, 0: neither.
+int octavo_scan_level() {
+#ifdef OCTAVO_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    return 2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+  return 0;
+}
+
+// q [S, I, J], w [S, I], keys [C, J], seen [S] ascending, at most C; picks [S, k], filled with -1 by the caller.
+void octavo_scan(int level, const float* q, const float* w, const float* keys, const int64_t* seen, int S, int I, int J,
+                 int k, int64_t* picks) {
+#ifdef OCTAVO_X86
+  const Call call{q, w, keys, seen, S, I, J, k};
+  if (level == 2) scan<Vnni>(call, picks);
+  if (level == 1) scan<Avx2>(call, picks);
+#endif
+}
+
+}  // extern "C"
