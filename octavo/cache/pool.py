@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from octavo.cache import codec
+from octavo.cache.coarse import PageMeans
 from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat, StoreSpec
 from octavo.cache.pages import PageAllocator
 
@@ -26,13 +27,15 @@ LoadRows = Callable[[StoreKey], Tensor]
 class Slab:
     """`count` consecutive pages from number `first`; `stores[key]` is [count * entries_per_page, row_bytes] uint8.
 
-    With `load` the pages are adopted (read-only, they live elsewhere) and `stores` fills as they are used.
+    With `load` the pages are adopted (read-only, they live elsewhere) and `stores` fills as they are used. `means` are
+    the coarse keys that two-level selection has asked for.
     """
 
     first: int
     count: int
     stores: dict[StoreKey, Tensor]
     load: LoadRows | None = None
+    means: dict[StoreKey, PageMeans] = field(default_factory=dict)
 
     @property
     def adopted(self) -> bool:
@@ -148,6 +151,8 @@ class PagePool:
         for key, spec in self.specs.items():
             n = spec.entries_per_page
             b.stores[key][j * n : (j + 1) * n] = a.rows(key)[i * n : (i + 1) * n]
+            if key in b.means:
+                b.means[key].forget(j * n, (j + 1) * n)
 
     def write(self, runs: list[Run], key: StoreKey, first: int, values: Tensor) -> None:
         """Store entries first .. first + n - 1 of a sequence, values [n, width]."""
@@ -163,6 +168,8 @@ class PagePool:
                 continue
             slot = run.page * spec.entries_per_page + a - lo
             run.slab.stores[key][slot : slot + b - a] = rows[a - first : b - first]
+            if key in run.slab.means:
+                run.slab.means[key].forget(slot, slot + b - a)
             done += b - a
         assert done == len(rows), "entries beyond the reserved pages"
 
@@ -219,6 +226,29 @@ class PagedRows:
         if self._spec.format not in codec.PLAIN:
             rows = self._decode(rows)
         return rows.view(*index_BSk.shape, self._spec.width)
+
+    def means(self, size: int) -> Tensor:
+        """Means of whole runs of `size` entries, each computed once for all sequences that share the page."""
+        count, n, parts = self._length // size, self._spec.entries_per_page, []
+        for run in self._runs:
+            lo = run.start * n
+            stop = min(count * size, lo + run.count * n) - lo
+            if stop <= 0:
+                break
+            slab, slot = run.slab, run.page * n
+            if self._key not in slab.means:
+                slab.means[self._key] = PageMeans(slab.count * n, size, self.width, self._device, self._wide)
+            held = slab.means[self._key]
+            assert held.size == size, f"means of {size} entries were asked for where those of {held.size} are held"
+            held.fill(slot, slot + stop, lambda a, b, slab=slab: self._decode(slab.rows(self._key)[a:b]))
+            parts.append(held.values[slot // size : (slot + stop) // size])
+        if not parts:
+            return torch.empty(1, 0, self.width, device=self._device, dtype=self._wide)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        return torch.float64 if self._spec.format is RowFormat.FP64 else torch.float32
 
     def _gather_runs(self, flat: Tensor) -> Tensor:
         """Rows of many runs: entries are sorted once, so that each run that is met costs one selection."""

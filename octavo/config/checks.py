@@ -35,6 +35,8 @@ _INTEGERS: tuple[tuple[str, int, int], ...] = (
     ("bos_token_id", 0, _BIG),
     ("eos_token_id", 0, _BIG),
     ("index_levels", 1, 2),
+    ("index_block_tokens", 8, 256),
+    ("index_blocks", 1, _BIG),
 )
 _POSITIVE = (
     "routed_scaling_factor", "swiglu_limit", "hc_eps", "rms_norm_eps", "rope_theta", "compress_rope_theta",
@@ -125,6 +127,9 @@ def _check_attention(config: "ModelConfig") -> None:
     width = config.index_head_dim
     if width & (width - 1):
         raise ConfigError(f"index_head_dim is {width}; the Hadamard transform needs a power of two")
+    block = config.index_block_tokens
+    if block & (block - 1):
+        raise ConfigError(f"index_block_tokens is {block}; it must be a power of two")
     if config.quant_sim and width % 32:
         raise ConfigError(f"index_head_dim is {width}; quant_sim needs a multiple of 32")
 

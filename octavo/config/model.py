@@ -119,6 +119,8 @@ class ModelConfig:
     dspark_target_layer_ids: tuple[int, ...] | None = None
     engram: EngramConfig | None = None
     index_levels: int = 1
+    index_block_tokens: int = 16
+    index_blocks: int = 64
     quant_sim: bool = False
 
     def __post_init__(self) -> None:

@@ -10,18 +10,22 @@ import hashlib
 
 import torch
 
+from octavo.config.model import ModelConfig
 from octavo.model.transformer import Transformer
 
+_FIELDS = ModelConfig.__dataclass_fields__
+_EXACT = {name: _FIELDS[name].default for name in ("index_levels", "index_block_tokens", "index_blocks")}
 _SAMPLE = 1024  # values taken from each tensor, evenly spread: training moves all of them
 
 
 def model_fingerprint(model: Transformer) -> str:
     """sha256 (hex) over the configuration and, by name, shape, dtype and a sample of every weight.
 
-    The same weights give the same name whatever layout they were stored in; another dtype gives another one, since the
-    cached values differ too.
+    The same weights give the same name whatever layout they were stored in, and however the index is searched; another
+    dtype gives another one, since the cached values differ too.
     """
-    found = hashlib.sha256(model.config.changed(quantization=None, expert_dtype=None).to_json().encode())
+    config = model.config.changed(quantization=None, expert_dtype=None, **_EXACT)
+    found = hashlib.sha256(config.to_json().encode())
     for name, value in sorted(model.state_dict().items()):
         flat = value.detach().reshape(-1)
         step = max(1, flat.numel() // _SAMPLE)

@@ -37,6 +37,7 @@ from octavo.engine.runner import CHUNK, Runner
 from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.model.checkpoint import load_weights
+from octavo.model.int8 import to_int8
 from octavo.model.transformer import Transformer
 from octavo.text.borders import WordBorders
 from octavo.text.chat import ChatOptions, encode_chat
@@ -56,23 +57,34 @@ def load(
     model: str | PathLike[str],
     dtype: str = "float32",
     *,
+    weights: str | None = None,
     device: str = "cpu",
     main: RowFormat | str | None = None,
     index: RowFormat | str | None = None,
     capacity_tokens: int | None = None,
     chunk: int = CHUNK,
+    index_levels: int | None = None,
+    index_block_tokens: int | None = None,
+    index_blocks: int | None = None,
 ) -> LLM:
     """Load a model by shipped name, folder or hub id.
 
-    dtype: float64, float32 or bfloat16, of weights and arithmetic. main, index: how cached entries and index keys are
-    stored (fp64, fp32, bf16, fp8; index also fp4); by default exactly, in the model's own dtype. capacity_tokens:
-    tokens that one slab of cache holds; on CPU memory is taken only as it fills, so the default is the whole context.
+    dtype: float64, float32 or bfloat16, of weights and arithmetic. weights: "int8" rounds the large ones by row and
+    multiplies whole numbers (float32 on the CPU only; see `octavo.model.int8`); None keeps them in `dtype`. main,
+    index: how cached entries and index keys are stored (fp64, fp32, bf16, fp8; index also fp4); by default exactly, in
+    the model's own dtype. capacity_tokens: tokens that one slab of cache holds; on CPU memory is taken only as it
+    fills, so the default is the whole context.
+    index_levels: 1 chooses entries among all, 2 only among those of the index_blocks best blocks of index_block_tokens
+    tokens; left out, as the model's configuration has it.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
     """
     if dtype not in _DTYPES:
         raise UsageError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
+    _check_rounding(weights, dtype, device)
     folder = locate(model)
     config = ModelConfig.from_json(folder)
+    asked = {"index_levels": index_levels, "index_block_tokens": index_block_tokens, "index_blocks": index_blocks}
+    config = config.changed(**{name: value for name, value in asked.items() if value is not None})
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
@@ -82,11 +94,21 @@ def load(
         net = Transformer(config)
     load_weights(net, folder, _DTYPES[dtype])
     net = net.to(device).eval().requires_grad_(False)
+    if weights is not None:
+        to_int8(net)
     exact = _EXACT[dtype]
     layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
     capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
     pool = PagePool(layout, capacity_tokens=capacity, device=device)
     return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder))
+
+
+def _check_rounding(weights: str | None, dtype: str, device: str) -> None:
+    """Refuse, before anything is loaded, what INT8 weights do not go with."""
+    if weights not in (None, "int8"):
+        raise UsageError(f"weights is {weights!r}; it must be int8 or left out")
+    if weights is not None and (dtype != "float32" or torch.device(device).type != "cpu"):
+        raise UsageError(f"weights int8 need dtype float32 and device cpu; these are {dtype} and {device}")
 
 
 def _quotes(folder: Path) -> bool:

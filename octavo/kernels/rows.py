@@ -34,6 +34,10 @@ class Rows(Protocol):
         """Entries by number, [B, S, k] -> [B, S, k, width]; numbers are in 0..length-1."""
         ...
 
+    def means(self, size: int) -> Tensor:
+        """Mean of every complete run of `size` entries from the first on, at least FP32: [B, length // size, width]."""
+        ...
+
 
 class DenseRows:
     """Entries held in one tensor [B, C, width]; differentiable."""
@@ -61,3 +65,7 @@ class DenseRows:
         base = torch.arange(B, device=index_BSk.device).view(B, 1, 1) * C
         flat = (index_BSk + base).reshape(-1)
         return self.values_BCK.reshape(B * C, K).index_select(0, flat).view(*index_BSk.shape, K)
+
+    def means(self, size: int) -> Tensor:
+        whole = self.values_BCK[:, : self.length // size * size]
+        return (whole if whole.dtype == torch.float64 else whole.float()).unflatten(1, (-1, size)).mean(2)

@@ -11,7 +11,7 @@ from octavo.cache.view import Controls, Group, Picks
 from octavo.config.model import CSA_RATIO, ModelConfig
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.hadamard import hadamard
-from octavo.kernels.index_topk import gathered_scores, index_scores, select_topk
+from octavo.kernels.index_topk import Levels, gathered_scores, index_scores, select_topk
 from octavo.kernels.quant import simulate_fp4
 from octavo.kernels.rope import rotate
 from octavo.kernels.rows import Rows
@@ -44,6 +44,7 @@ class Indexer(nn.Module):
     def __init__(self, config: ModelConfig, *, layer: int) -> None:
         super().__init__()
         self.heads, self.width, self.topk = config.index_n_heads, config.index_head_dim, config.index_topk
+        self.levels = Levels(config.index_block_tokens, config.index_blocks) if config.index_levels == 2 else None
         self.wq_b = Linear(config.q_lora_rank, self.heads * self.width, simulate=config.quant_sim)
         self.weights_proj = Linear(config.hidden_size, self.heads)
         self.compressor = Compressor(config, layer=layer, kind="index", width=self.width)
@@ -66,7 +67,7 @@ class Indexer(nn.Module):
             return Causal(CSA_RATIO)
         if controls.picks is Picks.RANDOM:
             return Picked(random_picks(group, k, device=queries.q.device))
-        return select_topk(queries.q, queries.w, keys, first=group.first, ratio=CSA_RATIO, k=k)
+        return select_topk(queries.q, queries.w, keys, first=group.first, ratio=CSA_RATIO, k=k, levels=self.levels)
 
     def loss(
         self, queries: Queries, keys: Rows, selection: Selection, mass: Tensor, group: Group, every: int = 1

@@ -62,6 +62,13 @@ class DocumentHeader:
                 )
         self.require_layout(wanted.layout, path)
 
+    def require_reading(self, wanted: DocumentHeader, path: Path) -> None:
+        """Raise DocumentError where reading on would read otherwise than what is there was read."""
+        for name in ("index_levels", "index_block_tokens", "index_blocks"):
+            found, given = getattr(self.layout.config, name), getattr(wanted.layout.config, name)
+            if found != given:
+                raise DocumentError(f"{path}: was read with {name} = {found}; go on with that, not with {given}")
+
     def require_layout(self, wanted: CacheLayout, path: Path) -> None:
         """Raise DocumentError unless rows are stored as `wanted` has them."""
         for name in ("main", "index", "margin"):

@@ -78,6 +78,7 @@ class DocumentWriter:
                 return cls(path, file, header, Catalog(len(head), path))
             data, found, catalog = load_file(path)
             found.require(header, path)
+            found.require_reading(header, path)
             reader = DocumentReader(path, data, found, catalog)
             reader.verify()
             os.ftruncate(file, catalog.end)

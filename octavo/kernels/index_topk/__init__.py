@@ -10,38 +10,33 @@ fewer are visible. Ties: the lower entry number wins, on every device. Scores ma
 everywhere, S = 0 an empty result. Not differentiable.
 Bodies: `ref` sorts, `streaming` merges the best of spans of entries, `loops` passes over them once (CPU), `scan` does
 so for many queries with compiled code that scores in FP32 only what bytes cannot rule out.
-`select_topk(...)`, same arguments -> the choice as a `Selection`: `Picked`, or `Masked` while training on a GPU.
+`two_level_topk(..., levels)`: an approximation that scores a coarse key for every block; see `levels`.
+`select_topk(..., levels=None)` -> the choice as a `Selection`: `Picked`, or `Masked` while training on a GPU; in two
+levels where `levels` are given and no gradient is asked for.
 Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
 
+import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.index_topk import loops, scan
-from octavo.kernels.index_topk.loops import loop_topk
+from octavo.kernels.index_topk.exact import index_topk
+from octavo.kernels.index_topk.levels import Levels, two_level_topk
 from octavo.kernels.index_topk.masked import masked_topk
-from octavo.kernels.index_topk.ref import gathered_scores, index_scores, reference_topk
-from octavo.kernels.index_topk.streaming import streaming_topk
+from octavo.kernels.index_topk.ref import gathered_scores, index_scores
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Masked, Picked, Selection
 
 
-def index_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:
+def select_topk(
+    q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels | None = None
+) -> Selection:
     """See the package docstring for the contract."""
-    if dispatch.body() is dispatch.Body.REFERENCE:
-        chosen = reference_topk
-    elif scan.fits(q, keys):
-        chosen = scan.scan_topk
-    else:
-        chosen = loop_topk if loops.fits(q, keys) else streaming_topk
-    return chosen(q, w, keys, first=first, ratio=ratio, k=k)
-
-
-def select_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Selection:
-    """See the package docstring for the contract."""
+    if levels is not None and not torch.is_grad_enabled():
+        return Picked(two_level_topk(q, w, keys, first=first, ratio=ratio, k=k, levels=levels))
     if dispatch.trains_on_gpu(q):
         return Masked(masked_topk(q, w, keys, first=first, ratio=ratio, k=k))
     return Picked(index_topk(q, w, keys, first=first, ratio=ratio, k=k))
 
 
-__all__ = ["gathered_scores", "index_scores", "index_topk", "select_topk"]
+__all__ = ["Levels", "gathered_scores", "index_scores", "index_topk", "select_topk", "two_level_topk"]

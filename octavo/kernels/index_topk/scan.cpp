@@ -382,6 +382,24 @@ void scan(const Call& call, int64_t* picks) {
   }
 }
 
+// The k best entries of each query's listed blocks of `size` entries.
+void listed(const Call& call, const int64_t* blocks, int count, int size, int64_t* picks) {
+  Query state;
+  for (int s = 0; s < call.S; ++s) {
+    const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
+    state.held.clear();
+    for (int b = 0; b < count; ++b) {
+      const int64_t block = blocks[size_t(s) * count + b];
+      if (block < 0) continue;
+      const int64_t end = std::min<int64_t>((block + 1) * size, call.seen[s]);
+      for (int64_t e = block * size; e < end; ++e)
+        state.held.push_back({score_of(q, w, call.keys + e * call.J, call.I, call.J), int32_t(e)});
+    }
+    if (int(state.held.size()) > call.k) keep_best(state, call.k);
+    for (size_t e = 0; e < state.held.size(); ++e) picks[size_t(s) * call.k + e] = state.held[e].entry;
+  }
+}
+
 #endif
 
 }  // namespace
@@ -406,6 +424,14 @@ void octavo_scan(int level, const float* q, const float* w, const float* keys, c
   const Call call{q, w, keys, seen, S, I, J, k};
   if (level == 2) scan<Vnni>(call, picks);
   if (level == 1) scan<Avx2>(call, picks);
+#endif
+}
+
+// As octavo_scan, among the entries of blocks [S, count] alone: block b holds b * size .. b * size + size - 1, -1 none.
+void octavo_listed(const float* q, const float* w, const float* keys, const int64_t* blocks, const int64_t* seen, int S,
+                   int I, int J, int count, int size, int k, int64_t* picks) {
+#ifdef OCTAVO_X86
+  listed(Call{q, w, keys, seen, S, I, J, k}, blocks, count, size, picks);
 #endif
 }
 

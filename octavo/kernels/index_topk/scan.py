@@ -21,7 +21,7 @@ from octavo.kernels.rows import Rows
 LIBRARY = Path(__file__).with_name("_scan.so")
 LEVELS = ("numba", "C++, AVX2", "C++, AVX-512 VNNI")
 _LEAST = 16  # queries from which making bytes of all keys pays
-_WIDTH = 8  # widths of keys are multiples of this
+WIDTH = 8  # widths of keys are multiples of this
 
 
 @lru_cache(maxsize=1)
@@ -34,7 +34,8 @@ def _library() -> ctypes.CDLL | None:
     whole = np.ctypeslib.ndpointer(np.int64, flags="C_CONTIGUOUS")
     number = ctypes.c_int
     library.octavo_scan.argtypes = [number, floats, floats, floats, whole, *[number] * 4, whole]
-    library.octavo_scan.restype = None
+    library.octavo_listed.argtypes = [*[floats] * 3, whole, whole, *[number] * 6, whole]
+    library.octavo_scan.restype = library.octavo_listed.restype = None
     return library if library.octavo_scan_level() else None
 
 
@@ -46,7 +47,7 @@ def level() -> int:
 
 def fits(q: Tensor, keys: Rows) -> bool:
     """Whether this body serves the call."""
-    if q.shape[0] != 1 or q.shape[1] < _LEAST or q.shape[3] % _WIDTH or keys.length == 0:
+    if q.shape[0] != 1 or q.shape[1] < _LEAST or q.shape[3] % WIDTH or keys.length == 0:
         return False
     return dispatch.loops_on_cpu(q) and level() > 0
 
@@ -72,4 +73,17 @@ def _some(
     library.octavo_scan(
         level, q[start:stop], w[start:stop], keys, seen[start:stop], stop - start, I, J, picks.shape[1],
         picks[start:stop],
+    )  # fmt: skip
+
+
+def listed(
+    q: np.ndarray, w: np.ndarray, keys: np.ndarray, blocks: np.ndarray, seen: np.ndarray, size: int, picks: np.ndarray,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Fill picks [S, k] of the queries start .. stop - 1 with the best entries of their blocks [S, n]."""
+    library, (_, I, J) = _library(), q.shape
+    assert library is not None
+    library.octavo_listed(
+        q[start:stop], w[start:stop], keys, blocks[start:stop], seen[start:stop], stop - start, I, J, blocks.shape[1],
+        size, picks.shape[1], picks[start:stop],
     )  # fmt: skip

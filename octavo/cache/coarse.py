@@ -1,0 +1,38 @@
+"""Means of runs of entries, computed when they are first asked for and kept beside the pages.
+
+Covers: `PageMeans`, of one store of one slab; what is written anew is forgotten. Means are derived from the entries, so
+neither snapshots nor documents hold them. Does not cover: what they are for (`octavo.kernels.index_topk.levels`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class PageMeans:
+    """`values` [entries // size, width] of `dtype`; run i is valid where `_known[i]`."""
+
+    def __init__(self, entries: int, size: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.size = size
+        with torch.inference_mode(False):  # made in inference mode they could be written nowhere else
+            self.values = torch.empty(entries // size, width, device=device, dtype=dtype)
+        self._known = np.zeros(entries // size, dtype=bool)
+
+    def fill(self, start: int, stop: int, rows: Callable[[int, int], Tensor]) -> None:
+        """Make the means of the entries start .. stop - 1, whole runs, valid; `rows(a, b)` gives entries a .. b - 1."""
+        lo, hi = start // self.size, stop // self.size
+        missing = np.flatnonzero(~self._known[lo:hi])
+        if len(missing) == 0:
+            return
+        a, b = lo + int(missing[0]), lo + int(missing[-1]) + 1
+        some = rows(a * self.size, b * self.size).to(self.values.dtype)
+        self.values[a:b] = some.unflatten(0, (-1, self.size)).mean(1)
+        self._known[a:b] = True
+
+    def forget(self, start: int, stop: int) -> None:
+        """The entries start .. stop - 1 were written."""
+        self._known[start // self.size : -(-stop // self.size)] = False

@@ -1,0 +1,84 @@
+"""Top-k in two levels: one coarse key for every block of tokens, and only the best blocks' entries scored.
+
+Covers: `two_level_topk`, the contract of `index_topk` but an approximation: a query's entries are chosen among those of
+its best blocks, of the last complete block and of the open one. A coarse key is the mean of its block's keys, so T
+tokens cost T^2 / (2 n) pairs of query and coarse key for blocks of n tokens, instead of T^2 / 8 of query and key. Does
+not cover: training, which chooses among all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.kernels import dispatch
+from octavo.kernels.compiled import in_halves
+from octavo.kernels.index_topk import scan
+from octavo.kernels.index_topk.exact import index_topk
+from octavo.kernels.index_topk.ref import gathered_scores
+from octavo.kernels.index_topk.streaming import stable_topk
+from octavo.kernels.rows import DenseRows, Rows
+
+_NEWEST = 2  # blocks that every query sees: the last complete one and the open one
+_GATHERED = 1 << 22  # numbers of gathered keys held at once
+
+
+@dataclass(frozen=True)
+class Levels:
+    """`block` tokens share a coarse key (a multiple of the entries' ratio); `best` blocks are looked into."""
+
+    block: int
+    best: int
+
+
+def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels) -> Tensor:
+    """See the module docstring; q [B, S, I, J], w [B, S, I] -> entries [B, S, k] int64, -1 fills up."""
+    S, size = q.shape[1], levels.block // ratio
+    if (first + S) // levels.block <= levels.best + _NEWEST - 1:  # every block would be chosen
+        return index_topk(q, w, keys, first=first, ratio=ratio, k=k)
+    coarse = index_topk(q, w, DenseRows(keys.means(size)), first=first, ratio=levels.block, k=levels.best)
+    listed = _with_newest(coarse, first, levels.block)
+    token = torch.arange(first + 1, first + S + 1, device=q.device)
+    seen = (token // ratio).clamp_max(keys.length)
+    if dispatch.loops_on_cpu(q) and q.shape[0] == 1 and scan.level() and q.shape[3] % scan.WIDTH == 0:
+        return _listed_by_scan(q, w, keys, listed, seen, size, k)
+    return _listed_by_gather(q, w, keys, listed, seen, size, k)
+
+
+def _with_newest(coarse: Tensor, first: int, block: int) -> Tensor:
+    """Chosen blocks [B, S, m], the last complete and the open block of each query behind them; each once, -1: none."""
+    B, S, _ = coarse.shape
+    open_ = torch.arange(first + 1, first + S + 1, device=coarse.device) // block
+    newest = torch.stack((open_ - 1, open_), -1).expand(B, S, _NEWEST)
+    return torch.cat((coarse.masked_fill(coarse == newest[..., :1], -1), newest), -1)
+
+
+def _listed_by_scan(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor, size: int, k: int) -> Tensor:
+    picks = np.full((1, q.shape[1], k), -1, dtype=np.int64)
+    entries = keys.tile(0, int(seen[-1]))[0].float().contiguous().numpy()
+    given = q[0].contiguous().numpy(), w[0].float().contiguous().numpy(), entries
+    some = partial(scan.listed, *given, listed[0].contiguous().numpy(), seen.numpy(), size, picks[0])
+    in_halves(some, q.shape[1])
+    return torch.from_numpy(picks)
+
+
+@torch.no_grad()
+def _listed_by_gather(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor, size: int, k: int) -> Tensor:
+    """Some queries at a time: their blocks' keys are gathered and scored."""
+    (B, S, n), J = listed.shape, q.shape[3]
+    inner = torch.arange(size, device=q.device)
+    picks = torch.full((B, S, k), -1, dtype=torch.int64, device=q.device)
+    step = max(1, _GATHERED // (B * n * size * J))
+    for start in range(0, S, step):
+        some = slice(start, start + step)
+        index = (listed[:, some].sort(-1).values.unsqueeze(-1) * size + inner).flatten(2)  # ascending: ties go right
+        hidden = (index < 0) | (index >= seen[some].view(1, -1, 1))
+        scores = gathered_scores(q[:, some], w[:, some], keys.gather(index.masked_fill(hidden, 0)))
+        place = stable_topk(scores.masked_fill(hidden, -torch.inf), min(k, index.shape[-1]))
+        chosen = index.gather(2, place).masked_fill(hidden.gather(2, place), -1)
+        picks[:, some, : chosen.shape[-1]] = chosen
+    return picks

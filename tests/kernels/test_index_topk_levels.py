@@ -1,0 +1,87 @@
+"""Two levels: what the definition says, by both bodies; and all there is where every block is looked into."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from octavo.kernels.index_topk import Levels, index_scores, index_topk, scan, select_topk, two_level_topk
+from octavo.kernels.rows import DenseRows
+from octavo.kernels.selection import Picked
+from tests.kernels.test_index_topk import as_sets, draw
+
+
+@pytest.fixture(params=["scan", "gather"])
+def _body(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "gather":
+        monkeypatch.setattr(scan, "level", lambda: 0)
+    elif scan.level() == 0:
+        pytest.skip("the package was built without a compiler, or for another processor")
+
+
+def expected(q: Tensor, w: Tensor, keys: Tensor, *, first: int, k: int, levels: Levels) -> list[list[set[int]]]:
+    """By sorting Python numbers: blocks by the score of their mean key, then entries of these and the newest blocks."""
+    size, out = levels.block // 4, []
+    means = keys[:, : keys.shape[1] // size * size].unflatten(1, (-1, size)).mean(2)
+    coarse, fine = index_scores(q, w, means).tolist(), index_scores(q, w, keys).tolist()
+    for b in range(q.shape[0]):
+        rows = []
+        for s in range(q.shape[1]):
+            token = first + s + 1
+            whole, seen = token // levels.block, min(token // 4, keys.shape[1])
+            ranked = sorted(range(min(whole, means.shape[1])), key=lambda e, row=coarse[b][s]: (-row[e], e))
+            blocks = {*ranked[: levels.best], whole - 1, whole}
+            among = [e for e in range(seen) if e // size in blocks]
+            rows.append(set(sorted(among, key=lambda e, row=fine[b][s]: (-row[e], e))[:k]))
+        out.append(rows)
+    return out
+
+
+@pytest.mark.usefixtures("_body")
+@pytest.mark.parametrize("levels", [Levels(8, 3), Levels(16, 5), Levels(32, 1)])
+@pytest.mark.parametrize(("first", "S"), [(0, 150), (301, 1), (300, 40)])
+@pytest.mark.parametrize("k", [1, 9, 60])
+def test_picks_by_definition(levels: Levels, first: int, S: int, k: int) -> None:
+    q, w, keys = draw(1, S, (first + S) // 4, J=8, seed=k)
+    with torch.no_grad():
+        found = two_level_topk(q, w, DenseRows(keys), first=first, ratio=4, k=k, levels=levels)
+    assert as_sets(found) == expected(q, w, keys, first=first, k=k, levels=levels)
+
+
+def test_several_sequences() -> None:
+    q, w, keys = draw(2, 30, 60, J=8)
+    call = {"first": 210, "k": 7, "levels": Levels(8, 3)}
+    with torch.no_grad():
+        found = two_level_topk(q, w, DenseRows(keys), ratio=4, **call)
+    assert as_sets(found) == expected(q, w, keys, **call)
+
+
+@pytest.mark.usefixtures("_body")
+def test_all_blocks_are_all_entries() -> None:
+    q, w, keys = draw(1, 90, 60, J=8)
+    call = {"first": 150, "ratio": 4, "k": 9}
+    with torch.no_grad():
+        found = two_level_topk(q, w, DenseRows(keys), **call, levels=Levels(8, 40))
+        exact = index_topk(q, w, DenseRows(keys), **call)
+    assert as_sets(found) == as_sets(exact)
+
+
+def test_training_chooses_among_all() -> None:
+    q, w, keys = draw(1, 90, 60, J=8)
+    call = {"first": 150, "ratio": 4, "k": 9}
+    trained = select_topk(q, w, DenseRows(keys), **call, levels=Levels(8, 1))
+    with torch.no_grad():
+        read = select_topk(q, w, DenseRows(keys), **call, levels=Levels(8, 1))
+    assert isinstance(trained, Picked)
+    assert isinstance(read, Picked)
+    assert as_sets(trained.index) == as_sets(index_topk(q, w, DenseRows(keys), **call))
+    assert as_sets(read.index) != as_sets(trained.index)
+
+
+def test_means_of_entries_in_one_tensor() -> None:
+    values = torch.randn(2, 11, 3)
+    wanted = torch.stack((values[:, :4].mean(1), values[:, 4:8].mean(1)), 1)
+    torch.testing.assert_close(DenseRows(values).means(4), wanted)
+    assert DenseRows(values.bfloat16()).means(4).dtype == torch.float32
+    assert DenseRows(values.double()).means(4).dtype == torch.float64
