@@ -48,7 +48,7 @@ class SequenceState:
         self.tails = tails
         self.strips = Strips()
         self.length = 0
-        self._ids = np.empty(256, dtype=np.int32)
+        self._ids, self._written = np.empty(256, dtype=np.int32), 0  # written: how far the buffer holds ids
         self._marks: tuple[Mark, ...] = (Mark(0, tails),)
         self._replay = replay
         self._closed = False
@@ -89,13 +89,16 @@ class SequenceState:
     def append(self, ids: np.ndarray, tails: tuple[LayerTail, ...]) -> None:
         """Take over what a step computed for `ids`; entries are already in the reserved pages."""
         needed = self.length + len(ids)
+        again = min(needed, self._written) - self.length  # ids that stood there before a rollback
+        same = needed <= len(self._ids) and (again <= 0 or np.array_equal(self._ids[self.length :][:again], ids[:again]))
         if needed > len(self._ids):
             grown = np.empty(max(needed, 2 * len(self._ids)), dtype=np.int32)
             grown[: self.length] = self.tokens
             self._ids = grown
-        elif np.any(self._ids[self.length : needed] != ids):
-            self._ids = self._ids.copy()  # a fork may share the buffer beyond this state's length
+        elif not same:
+            self._ids = self._ids.copy()  # views of what was rolled back may be held
         self._ids[self.length : needed] = ids
+        self._written = max(needed, self._written) if same else needed
         self.length, self.tails = needed, tails
         if needed % SNAPSHOT_TOKENS == 0:
             self._marks = (self._marks[0], *self._marks[1:][1 - _KEPT_SNAPSHOTS :], Mark(needed, tails))
@@ -121,6 +124,7 @@ class SequenceState:
         self.pool.allocator.hold(twin.pages)
         twin.runs = self._runs_of(used)
         twin.length, twin._ids, twin._marks = self.length, self._ids[: self.length].copy(), self._marks
+        twin._written = self.length
         return twin
 
     def rollback(self, n: int) -> None:
@@ -242,7 +246,7 @@ class SequenceState:
             tails.append(
                 LayerTail(window=named[f"{i}.window"], raw=raw, raw_first=raw_first, conv=named.get(f"{i}.conv"))
             )
-        self._ids = np.array(ids, dtype=np.int32)
+        self._ids, self._written = np.array(ids, dtype=np.int32), len(ids)
         self.length, self.tails = len(ids), tuple(tails)
         self._marks = (self._marks[0], Mark(self.length, self.tails))
 

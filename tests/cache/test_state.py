@@ -341,3 +341,26 @@ def test_pages_cover_the_tokens_exactly(world: World) -> None:
     for length in (1, PAGE_TOKENS, PAGE_TOKENS + 1):
         fake_read(state, length - state.length)
         assert len(state.pages) == -(-length // PAGE_TOKENS)
+
+
+def test_ids_that_were_handed_out_outlive_a_rollback() -> None:
+    world = World()
+    state = world.new_state()
+    world.read(token_ids(40), state)
+    held, buffer = state.tokens, state._ids
+    state.rollback(5)
+    world.read(held[35:38].copy(), state)  # the same again: nothing moves
+    assert state._ids is buffer
+    world.read(token_ids(2, seed=7), state)  # others
+    assert held.tolist() == token_ids(40).tolist()
+    assert state.tokens[38:].tolist() == token_ids(2, seed=7).tolist()
+
+
+def test_appending_copies_no_ids() -> None:
+    world = World()
+    state = world.new_state()
+    world.read(token_ids(10), state)
+    buffer = state._ids
+    for seed in range(20):
+        world.read(token_ids(1, seed=seed), state)
+    assert state._ids is buffer

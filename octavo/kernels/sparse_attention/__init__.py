@@ -21,7 +21,7 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
-from octavo.kernels.sparse_attention import chunk, flex, loops
+from octavo.kernels.sparse_attention import chunk, flex, loops, pieces
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.tiled import tiled_attention
 
@@ -48,7 +48,7 @@ def sparse_attention(
     elif dispatch.loops_on_cpu(q) and chunk.fits(q, window_rows, selection):
         chosen = chunk.attend
     elif dispatch.loops_on_cpu(q) and loops.fits(q, window_rows, selection):
-        chosen = loops.attend
+        chosen = pieces.attend if isinstance(selection, Causal) else loops.attend
     else:
         chosen = tiled_attention
     return chosen(
