@@ -90,7 +90,7 @@ class SequenceState:
         """Take over what a step computed for `ids`; entries are already in the reserved pages."""
         needed = self.length + len(ids)
         again = min(needed, self._written) - self.length  # ids that stood there before a rollback
-        same = needed <= len(self._ids) and (again <= 0 or np.array_equal(self._ids[self.length :][:again], ids[:again]))
+        same = again <= 0 or np.array_equal(self._ids[self.length : self.length + again], ids[:again])
         if needed > len(self._ids):
             grown = np.empty(max(needed, 2 * len(self._ids)), dtype=np.int32)
             grown[: self.length] = self.tokens

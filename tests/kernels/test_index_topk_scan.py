@@ -19,6 +19,7 @@ LEVELS = range(1, scan.level() + 1)
 @pytest.fixture(params=LEVELS, ids=[scan.LEVELS[level] for level in LEVELS], autouse=True)
 def at_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "level", lambda: request.param)
+    monkeypatch.setattr(scan, "_ENTRIES", (0, 0, 0))
 
 
 @torch.no_grad()
@@ -87,6 +88,15 @@ def test_scores_of_any_size(spread: float) -> None:
     found = picked(q, w, keys, first=12_000, k=50)
     ranked = (keys[0, :, 0] * 0.5).sort(descending=True, stable=True).indices[:50]
     assert as_sets(found) == [[set(ranked.tolist())] * 40]
+
+
+def test_few_entries_are_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, least = torch.zeros(1, 16, 4, 8), 100
+    monkeypatch.setattr(scan, "_ENTRIES", (0, least, least))
+    with torch.no_grad():
+        assert scan.fits(q, DenseRows(torch.zeros(1, least, 8)))
+        assert not scan.fits(q, DenseRows(torch.zeros(1, least - 1, 8)))
+        assert not scan.fits(q[:, 1:], DenseRows(torch.zeros(1, least, 8)))
 
 
 def test_threads_change_nothing() -> None:

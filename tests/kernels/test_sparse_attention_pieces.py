@@ -21,7 +21,9 @@ def world(S: int, *, entries: int = 700, H: int = 5, K: int = 24) -> tuple[Tenso
     return draw(1, S, H, K), draw(1, WINDOW - 1 + S, K), draw(H), draw(1, entries, K), entries * RATIO - S - 1
 
 
-def attend(q: Tensor, near: Tensor, sink: Tensor, rows: Tensor, first: int, **more: int) -> tuple[Tensor, Tensor | None]:
+def attend(
+    q: Tensor, near: Tensor, sink: Tensor, rows: Tensor, first: int, **more: int
+) -> tuple[Tensor, Tensor | None]:
     return sparse_attention(
         q, near, sink, first=first, window=WINDOW, scale=0.3, rows=DenseRows(rows), selection=Causal(RATIO), **more
     )
@@ -65,6 +67,7 @@ def test_bits_do_not_depend_on_company_or_threads() -> None:
     for s in range(6):
         alone, own = attend(q[:, s : s + 1], near[:, s : s + WINDOW], sink, rows, first + s, mass_every=1)
         assert torch.equal(alone[:, 0], together[:, s])
+        assert own is not None
         assert torch.equal(own[:, 0], mass[:, s])
 
 
@@ -78,6 +81,7 @@ def test_bits_at_the_border_where_pieces_begin() -> None:
     for s in range(8):
         alone, own = attend(q[:, s : s + 1], near[:, s : s + WINDOW], sink, rows, first + s, mass_every=1)
         assert torch.equal(alone[:, 0], together[:, s])
+        assert own is not None
         assert torch.equal(own[:, 0], mass[:, s])
     with use(Body.REFERENCE):
         wanted, weight = attend(q, near, sink, rows, first, mass_every=3)
