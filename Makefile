@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test check bench docs
+.PHONY: setup demo demo-1m test check bench docs
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt hatch_build.py octavo/kernels/index_topk/scan.cpp
@@ -12,6 +12,9 @@ $(READY): pyproject.toml constraints.txt hatch_build.py octavo/kernels/index_top
 
 demo: setup
 	$(BIN)/python examples/demo.py
+
+demo-1m: setup
+	$(BIN)/python examples/demo.py --tokens 1M
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report term:skip-covered

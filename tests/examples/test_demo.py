@@ -62,3 +62,30 @@ def test_a_fact_without_its_question_is_refused(
     with pytest.raises(SystemExit):
         demo.main(["--text", str(play), "--fact", "The colour of the mill is teal."])
     assert "1 --fact and 0 --ask: each fact needs its question" in capsys.readouterr().err
+
+
+def test_so_many_tokens_with_a_table_of_times(
+    demo: ModuleType, play: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "ROOM", 100)
+    lines = [f"ADA:\nThe heron of number {i} stands beside the water\n\n" for i in range(200)]
+    play.write_text("".join(lines), "utf-8")
+    assert demo.main(["--text", str(play), "--tokens", "2K"]) == 0
+    out = capsys.readouterr().out
+    read = int(out.split(" tokens read in")[0].split()[-1].replace(",", ""))
+    assert 1_700 < read <= 2_048
+    assert f"{read:>12,}" in out.split("up to token")[1]
+    assert "first token of an answer 0." in out
+    assert "in all" in out
+
+
+def test_a_short_text_is_read_whole(demo: ModuleType, play: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main(["--text", str(play), "--tokens", "64K"]) == 0
+    assert "right answers" in capsys.readouterr().out
+
+
+def test_times_by_parts(demo: ModuleType) -> None:
+    clock = demo.Clock(lambda *_: None)
+    clock.marks = [(0, 10.0), (400, 12.0), (800, 20.0)]
+    lines = clock.table().splitlines()[1:]
+    assert [line.split() for line in lines] == [["400", "2.0", "200"], ["800", "10.0", "50"], ["in", "all", "80"]]
