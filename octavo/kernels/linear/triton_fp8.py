@@ -1,0 +1,87 @@
+"""Linear maps of FP8 activations and FP8 weights on a GPU's FP8 matrix units.
+
+Covers: rounding the activations to e4m3 with a power-of-two scale for each 128 channels (the rule of
+`octavo.kernels.quant`), and the product, whose partial sums of 128 channels are scaled and added in FP32. Does not
+cover: BF16 activations (`triton`), gradients.
+"""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo.kernels.bits import e8m0_of, from_e4m3, from_e8m0, inverse_e8m0, magnitude, to_e4m3
+from octavo.kernels.linear.packed import BLOCK, Tiles
+from octavo.kernels.linear.triton import check
+
+
+@triton.jit
+def _round(x, codes, scales, N: tl.constexpr):
+    row, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    at = row * N + group * 128 + tl.arange(0, 128)
+    values = tl.load(x + at).to(tl.float32)
+    scale = e8m0_of(tl.max(magnitude(values)).to(tl.float32, bitcast=True), 448)
+    tl.store(codes + at, to_e4m3(values * inverse_e8m0(scale)))
+    tl.store(scales + row * (N // 128) + group, scale)
+
+
+@triton.jit
+def _product(
+    codes, scales, w, w_scales, out, T, O,
+    N: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    source, inner = tl.minimum(row, O - 1), tl.arange(0, 128)
+    x_at = codes + tl.minimum(token, T - 1).to(tl.int64)[:, None] * N + inner[None, :]
+    w_at = w + source.to(tl.int64)[:, None] * N + inner[None, :]
+    xs_at = scales + tl.minimum(token, T - 1).to(tl.int64) * (N // 128)
+    ws_at = w_scales + tl.program_id(0) * ROWS // 128 * (N // 128)  # 128 is a multiple of ROWS
+    acc = tl.zeros((TOKENS, ROWS), tl.float32)
+    for step in range(N // 128):
+        a, b = tl.load(x_at + step * 128), tl.load(w_at + step * 128)
+        if WIDE:
+            part = tl.dot(from_e4m3(a), tl.trans(from_e4m3(b)), input_precision="ieee")
+        else:
+            part = tl.dot(a.to(tl.float8e4nv, bitcast=True), tl.trans(b.to(tl.float8e4nv, bitcast=True)))
+        acc += part * (from_e8m0(tl.load(xs_at + step)) * from_e8m0(tl.load(ws_at + step)))[:, None]
+    to = out + token.to(tl.int64)[:, None] * O + row[None, :]
+    tl.store(to, acc.to(out.dtype.element_ty), mask=(token < T)[:, None] & (row < O)[None, :])
+
+
+def round_activations(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [T, N], N a multiple of 128 -> e4m3 codes [T, N] and e8m0 scales [T, N / 128], both uint8; a group that
+    holds NaN or an infinity becomes NaN as a whole."""
+    T, N = x.shape
+    codes, scales = (torch.empty(T, n, dtype=torch.uint8, device=x.device) for n in (N, N // BLOCK))
+    if T:
+        _round[(T, N // BLOCK)](x.contiguous(), codes, scales, N, num_warps=1)
+    return codes, scales
+
+
+def linear_fp8(
+    x: Tensor, weight: Tensor, scale: Tensor, *, dtype: torch.dtype | None = None, tiles: Tiles | None = None
+) -> Tensor:
+    """x [T, N] rounded to FP8, times weight e4m3 [O, N] with scale e8m0 [ceil(O / 128), N / 128] -> [T, O] in `dtype`.
+
+    Twice the arithmetic rate of `triton.linear` for a relative error of about 3 %: 3 mantissa bits of activation. No
+    gradient. ValueError as there.
+    """
+    (T, N), O = x.shape, weight.shape[0]
+    check(x.unsqueeze(1), weight, scale)
+    out = torch.empty(T, O, dtype=dtype or x.dtype, device=x.device)
+    if T == 0 or O == 0:
+        return out
+    codes, scales = round_activations(x)
+    tiles = tiles or Tiles(128, 64 if T <= 64 else 128, BLOCK, 8, 3)
+    if BLOCK % tiles.rows:
+        raise ValueError(f"tiles have {tiles.rows} rows; {BLOCK} must be a multiple of that")
+    _product[(triton.cdiv(O, tiles.rows), triton.cdiv(T, tiles.tokens))](
+        codes, scales, weight.view(torch.uint8), scale.view(torch.uint8), out, T, O, N, not x.is_cuda, tiles.rows,
+        tiles.tokens, num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+    return out
