@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -22,6 +22,8 @@ class Command:
     """An .octavo document, or UTF-8 texts (- is standard input); then the question."""
     model: str = "octavo-xs"
     """Shipped model, folder or hub id; a document opens only with the model that read it."""
+    weights: Literal["int8"] | None = None
+    """int8: large ones rounded; smaller, faster with VNNI. A document opens only with the weights that read it."""
     max_tokens: int = 64
     """Most tokens of the answer."""
     temperature: float = 0.0
@@ -47,7 +49,7 @@ class Command:
         check_files(files)
         options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
         Request(**options)  # a bad option is refused before a model is loaded,
-        model = octavo.load(self.model)
+        model = octavo.load(self.model, weights=self.weights)
         model.runner.draft_count(self.draft)  # and drafts it cannot make,
         model.question_ids(question)  # or a bad question, before a text is read
         with open_or_read(model, files) as doc:

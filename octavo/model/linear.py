@@ -1,7 +1,8 @@
 """Linear maps without bias.
 
 Covers: `Linear` (weight [out, in], product in the input's dtype) with the optional FP8 simulation of its input, and
-`pack_of`, the weights of several modules for one operation. Does not cover: quantised storage (`checkpoint`).
+`pack_of`, the weights of several modules for one operation. Does not cover: quantised storage (`checkpoint`), INT8
+codes in the place of the weight (`int8`).
 """
 
 from __future__ import annotations

@@ -73,3 +73,15 @@ def test_nothing_said_ends_at_once(
 def test_system_beside_a_document_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chat", "--system", "x", "--doc", "a.txt", "--model", "no-such-model"]) == 2
     assert capsys.readouterr().err.startswith("octavo: error: --system and --doc")
+
+
+def test_int8_weights_talk_about_a_document_that_they_read(
+    story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["read", story.name, "-o", "book.octavo", "--weights", "int8"]) == 0
+    capsys.readouterr()
+    turn = json.loads(chat(["--doc", "book.octavo", "--weights", "int8", "--json"], "Which?\n", monkeypatch, capsys))
+    assert turn["usage"]["reused_tokens"] > 100
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Which?\n"))
+    assert main(["chat", "--doc", "book.octavo"]) == 1
+    assert "another model" in capsys.readouterr().err

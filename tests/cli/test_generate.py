@@ -100,3 +100,13 @@ def test_drafts_of_a_model_without_a_predictor_are_refused_by_name(
     assert err == (
         "octavo: error: draft is 2: octavo-xs cannot draft tokens, it has no MTP block; leave it out or give 0\n"
     )
+
+
+def test_int8_weights_are_passed_on(
+    story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = octavo.load("octavo-xs", weights="int8").generate(PROMPT, max_tokens=8).text
+    chosen, load = [], octavo.load
+    monkeypatch.setattr(octavo, "load", lambda *names, **options: chosen.append(options) or load(*names, **options))
+    assert generate([PROMPT, "--max-tokens", "8", "--weights", "int8"], capsys)["text"] == expected
+    assert chosen == [{"weights": "int8"}]

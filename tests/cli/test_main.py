@@ -16,10 +16,10 @@ from octavo.version import __version__
 
 # A new flag is a decision: it is written down here as well, twelve a verb at most.
 FLAGS = {
-    "read": "files output model json",
-    "ask": "line model max_tokens temperature seed quote draft json",
-    "chat": "doc system model thinking max_tokens temperature seed draft json",
-    "generate": "prompt model max_tokens temperature top_p top_k min_p seed stop draft json",
+    "read": "files output model weights json",
+    "ask": "line model weights max_tokens temperature seed quote draft json",
+    "chat": "doc system model weights thinking max_tokens temperature seed draft json",
+    "generate": "prompt model weights max_tokens temperature top_p top_k min_p seed stop draft json",
     "plan": "model context hardware main index weights json",
     "inspect": "path verify json",
     "eval": "task kinds text lengths count controls index_topk model device chunk out json",

@@ -49,6 +49,13 @@ def test_document_answers_as_the_text_does(story: Path, capsys: pytest.CaptureFi
     assert asked("book.octavo", capsys) == asked(story.name, capsys)
 
 
+def test_int8_weights_read_a_document_that_only_they_open(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_json(["read", story.name, "-o", "book.octavo", "--weights", "int8"], capsys)
+    given = ("--weights", "int8")
+    assert asked("book.octavo", capsys, *given) == asked(story.name, capsys, *given)
+    assert "another model" in refused(["ask", "book.octavo", QUESTION], capsys)
+
+
 def test_page_for_people(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["read", story.name, "-o", "book.octavo"]) == 0
     out, err = capsys.readouterr()
@@ -284,7 +291,7 @@ def test_interrupt_keeps_what_was_read_and_says_how_to_go_on(
 def test_interrupt_before_reading_leaves_no_document(
     story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("octavo.load", stop)

@@ -132,6 +132,34 @@ def test_bad_options_are_refused(tmp_path: Path, options: dict[str, str], messag
         load(folder, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "int4"}, "weights is 'int4'; it must be int8 or left out"),
+        ({"weights": "int8", "dtype": "float64"}, "need dtype float32 and device cpu; these are float64 and cpu"),
+        ({"weights": "int8", "device": "cuda"}, "need dtype float32 and device cpu; these are float32 and cuda"),
+    ],
+)
+def test_what_int8_weights_do_not_go_with_is_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load("no-such-model", **options)  # type: ignore[arg-type]
+
+
+def test_int8_weights_answer_and_keep_documents_apart(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model", tiny_config(max_position_embeddings=4096), 1)
+    wide, small = load(folder), load(folder, weights="int8")
+    assert small.pool.layout.main is RowFormat.FP32
+    assert small.fingerprint != wide.fingerprint
+    with small.read(STORY) as doc:
+        expected = doc.ask("Who?", max_tokens=4)
+        doc.save(tmp_path / "story.octavo")
+    with load(folder, weights="int8").open(tmp_path / "story.octavo") as doc:
+        found = doc.ask("Who?", max_tokens=4)
+    assert (found.token_ids, found.sources) == (expected.token_ids, expected.sources)
+    with pytest.raises(DocumentError, match="another model"):
+        wide.open(tmp_path / "story.octavo")
+
+
 def test_missing_weights_and_tokenizer_are_named(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path, tiny_config(), 1)
     (folder / "model.safetensors").rename(folder / "away")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from octavo.kernels.dispatch import Body, use
+from octavo.kernels.int8_linear import int8_grouped, int8_linear, round_weight
 from octavo.kernels.linear import grouped_linear, linear, loops
 from octavo.kernels.wide_linear import wide_linear
 
@@ -41,3 +42,11 @@ def test_loops_equal_torch(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPat
                 torch.testing.assert_close(found, wide_linear(x, *some), rtol=1e-5, atol=2e-6)
         monkeypatch.setattr(loops, "_LARGE", 1)
         torch.testing.assert_close(linear(x, weights[0]), x @ weights[0].T, rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
+def test_int8_weights_are_taken_as_they_are() -> None:
+    weight = round_weight(torch.randn(6, 8))
+    x = torch.randn(4, 3, 8)
+    assert torch.equal(linear(x, weight), int8_linear(x, weight))
+    assert torch.equal(grouped_linear(x, weight), int8_grouped(x, weight))

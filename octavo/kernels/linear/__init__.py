@@ -3,6 +3,7 @@
 Contract: `linear(x [..., N], weight [O, N]) -> [..., O]`: x W^T in x's dtype (the weight is cast to it).
 `grouped_linear(x [T, G, N], weight [G * R, N]) -> [T, G * R]`: rows g R .. g R + R - 1 of the weight read group g.
 Differentiable. Empty leading dimensions give an empty result. Not in place.
+A weight may be an `Int8Weight`: then `int8_linear` and `int8_grouped` say what comes out.
 
 Bodies: torch's products; `loops` for a handful of rows on the CPU, where a product is one pass over the weight and
 torch's general one reads it at half the speed.
@@ -14,18 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.kernels.int8_linear import Int8Weight, int8_grouped, int8_linear
 from octavo.kernels.linear import loops
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor | Int8Weight) -> Tensor:
     """See the package docstring for the contract."""
+    if isinstance(weight, Int8Weight):
+        return int8_linear(x, weight)
     if loops.fits(x, weight):
         return loops.linear(x, weight)
     return F.linear(x, weight.to(x.dtype))
 
 
-def grouped_linear(x: Tensor, weight: Tensor) -> Tensor:
+def grouped_linear(x: Tensor, weight: Tensor | Int8Weight) -> Tensor:
     """See the package docstring for the contract."""
+    if isinstance(weight, Int8Weight):
+        return int8_grouped(x, weight)
     if loops.fits(x, weight, tokens=x.shape[0]):
         return loops.grouped(x, weight)
     split = weight.to(x.dtype).view(x.shape[1], -1, x.shape[-1])
