@@ -52,11 +52,11 @@ def plan(T: int, I: int, C: int, k: int, *, sequences: int, products: str) -> Pl
     """The plan for T queries of I heads over C entries in `products` ("fp32", "bf16", "fp16", "fp8"); ValueError where
     C is too large for k."""
     heads = triton.next_power_of_2(I)
-    near = 1 if sequences >= T else 2  # queries of one sequence share the keys of a tile
+    near = 1 if sequences >= T else 4  # queries of one sequence share the keys of a tile
     if products == "fp32":
         keys, near, warps, stages = 32, 1, 4, 2
     else:
-        keys, warps, stages = 128, 4 * near, 3
+        keys, warps, stages = 128, 4, 3 if near == 1 else 2
     queries = max(near, 16 // heads)  # a product has at least 16 columns
     group = _group(C, k, keys)
     all_tiles = triton.cdiv(C, keys)

@@ -25,7 +25,7 @@ def tiles_for(T: int, N: int, *, dense: bool) -> Tiles:
     width = BLOCK if not dense else min(64 if tokens > 64 else 128, N & -N)
     if tokens <= 32:
         return Tiles(rows=64, tokens=tokens, width=width, warps=4, stages=5)
-    return Tiles(rows=128, tokens=tokens, width=width, warps=8, stages=3)
+    return Tiles(rows=128, tokens=tokens, width=width, warps=4, stages=2)
 
 
 @triton.jit

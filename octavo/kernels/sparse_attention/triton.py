@@ -82,7 +82,7 @@ class Keys:
 
 
 # (programs with so many heads needed at least, heads, keys a tile, warps, stages), the first that fits
-_TABLE = ((96, 64, 64, 8, 2), (8, 64, 32, 8, 3), (0, 16, 32, 4, 3))
+_TABLE = ((96, 64, 64, 8, 2), (8, 32, 64, 8, 2), (0, 16, 32, 4, 2))
 _FP32 = (16, 16, 4, 1)  # heads, keys a tile, warps, stages: FP32 products do not use the matrix units
 
 
