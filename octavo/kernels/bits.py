@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton import knobs
 
-_COMPILED = tl.constexpr(not triton.knobs.runtime.interpret)
+_COMPILED = tl.constexpr(not knobs.runtime.interpret)
 
 
 @triton.jit
