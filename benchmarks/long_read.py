@@ -30,7 +30,7 @@ from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.config.counts import count
-from octavo.config.model import LayerKind, ModelConfig
+from octavo.config.model import ModelConfig
 from octavo.config.presets import PRESETS, preset
 from octavo.engine.cost import token_bytes
 from octavo.engine.llm import load
@@ -78,14 +78,8 @@ def read_bandwidth() -> float:
 
 
 def decode_bytes(config: ModelConfig, context: int) -> float:
-    """What a decode step reads: `token_bytes`; in two levels coarse keys and the best blocks' keys instead of all."""
-    moved = token_bytes(CacheLayout(config), context, weight_bytes=4 * count(config).active)
-    if config.index_levels == 1:
-        return moved.total
-    csa, row = config.layer_kinds.count(LayerKind.CSA), 4 * config.index_head_dim
-    coarse = context // config.index_block_tokens
-    looked_into = min(config.index_blocks, coarse) * config.index_block_tokens // 4
-    return moved.total - moved.index + csa * row * (coarse + looked_into)
+    """What a decode step reads, weights and cache in FP32."""
+    return token_bytes(CacheLayout(config), context, weight_bytes=4 * count(config).active).total
 
 
 def decode_times(runner: Runner, state: SequenceState, steps: int) -> list[float]:

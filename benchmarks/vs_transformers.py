@@ -26,12 +26,9 @@ from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagePool
-from octavo.cache.state import SequenceState
-from octavo.cache.tails import empty_tails
-from octavo.cache.view import View
 from octavo.config.model import ModelConfig
 from octavo.config.presets import xs
-from octavo.engine.runner import CHUNK
+from octavo.engine.runner import CHUNK, Runner
 from octavo.model.transformer import Transformer
 from tests.support.tiny import build_model, hf_model, random_tensors
 
@@ -44,26 +41,20 @@ def shared_config() -> ModelConfig:
 
 
 class Ours:
-    """Our model on one growing state."""
+    """Our model on one growing state, read and decoded as the engine does it."""
 
     def __init__(self, model: Transformer) -> None:
-        self._model = model
-        self._pool = PagePool(CacheLayout(model.config), capacity_tokens=16384)
-        self._state = SequenceState(self._pool, empty_tails(self._pool.layout))
+        self._runner = Runner(model, PagePool(CacheLayout(model.config), capacity_tokens=16384))
+        self._state = self._runner.new_state()
 
     def start(self) -> None:
         """Forget everything."""
         self._state.close()
-        self._state = SequenceState(self._pool, empty_tails(self._pool.layout))
+        self._state = self._runner.new_state()
 
     def read(self, ids: Tensor) -> Tensor:
         """Logits [V] of the last of `ids`."""
-        streams = torch.empty(0)
-        for part in ids.split(CHUNK):
-            view = View.step([self._state], [len(part)])
-            streams = self._model(part, view).streams
-            view.commit(part)
-        return self._model.logits(streams[-1:])[0]
+        return self._runner.read_last(ids.numpy(), self._state).logits[0]
 
 
 class Theirs:

@@ -64,9 +64,8 @@ class RowsAhead(StateRows):
 
     def commit(self, ids: np.ndarray) -> None:
         assert self._state.length == self._first, "steps are committed in order"
-        tails = tuple(self.made(layer) for layer in range(len(self._state.tails)))
         self._before = None  # what came before is in the state now
-        self._state.append(ids, tails)
+        super().commit(ids)
 
     def wait_beyond(self, layer: int) -> None:
         """Return when this step has left `layer`; Abandoned when it never will."""

@@ -60,9 +60,10 @@ def token_flops(config: ModelConfig, context: int) -> TokenFlops:
     per_key = 4 * config.num_attention_heads * config.head_dim
     kinds = config.layer_kinds
     scanned = context // CSA_RATIO
+    scored = kinds.count(LayerKind.CSA) * _index_keys(config, context)
     return TokenFlops(
         weights=2.0 * count(config).active,
-        index=2.0 * kinds.count(LayerKind.CSA) * config.index_n_heads * config.index_head_dim * scanned,
+        index=2.0 * config.index_n_heads * config.index_head_dim * scored,
         chosen=float(kinds.count(LayerKind.CSA) * min(config.index_topk, scanned) * per_key),
         hca=float(_hca_entries(config, context) * per_key),
         window=float(config.num_hidden_layers * min(config.sliding_window, context) * per_key),
@@ -76,7 +77,7 @@ def token_bytes(layout: CacheLayout, context: int, *, weight_bytes: float) -> To
     csa = config.layer_kinds.count(LayerKind.CSA)
     return TokenBytes(
         weights=float(weight_bytes),
-        index=float(csa * scanned * layout.row_bytes("index")),
+        index=float(csa * _index_keys(config, context) * layout.row_bytes("index")),
         chosen=float(csa * min(config.index_topk, scanned) * main),
         hca=float(_hca_entries(config, context) * main),
         window=float(config.num_hidden_layers * min(config.sliding_window, context) * main),
@@ -107,6 +108,14 @@ def _arithmetic_seconds(flops: TokenFlops, machine: Hardware, *, fp8: bool) -> f
     narrow = machine.fp8_flops if fp8 else machine.wide_flops
     seconds = (flops.weights + flops.index) / narrow + flops.attention / machine.wide_flops
     return seconds / machine.devices
+
+
+def _index_keys(config: ModelConfig, context: int) -> int:
+    """Keys that the indexer of a layer scores: all, or in two levels the coarse ones and those of the best blocks."""
+    if config.index_levels == 1:
+        return context // CSA_RATIO
+    coarse = context // config.index_block_tokens
+    return coarse + min(config.index_blocks, coarse) * config.index_block_tokens // CSA_RATIO
 
 
 def _hca_entries(config: ModelConfig, context: int) -> int:

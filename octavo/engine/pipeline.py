@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from octavo.cache.ahead import Abandoned, RowsAhead
+from octavo.cache.ahead import RowsAhead
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls, Group, View
 from octavo.model.transformer import Transformer
@@ -36,8 +36,8 @@ def read_in_pipeline(
     here, once no chunk runs any more.
     """
     workers = max(1, min(torch.get_num_threads(), len(model.layers) // 2))
-    every = np.concatenate([state.tokens[-_RECENT:], *parts])
-    first, end = state.length, len(state.tokens[-_RECENT:])
+    recent = state.tokens[-_RECENT:]
+    every, first, end = np.concatenate([recent, *parts]), state.length, len(recent)
     going: deque[tuple[RowsAhead, np.ndarray, Future[None]]] = deque()
     with _sharing(workers), ThreadPoolExecutor(workers, thread_name_prefix="octavo-read") as threads:
         try:
@@ -46,9 +46,8 @@ def read_in_pipeline(
                     _commit(going, state, after)
                 state.reserve(len(part), ahead=first - state.length)
                 end += len(part)
-                recent = every[max(0, end - len(part) - _RECENT) : end]
                 before = going[-1][0] if going else None
-                rows = RowsAhead(state, len(part), first=first, before=before, ids=recent)
+                rows = RowsAhead(state, len(part), first=first, before=before, ids=every[:end])
                 run = contextvars.copy_context().run
                 going.append((rows, part, threads.submit(run, _pass, model, rows, part, first, controls)))
                 first += len(part)
@@ -81,9 +80,7 @@ def _pass(model: Transformer, rows: RowsAhead, part: np.ndarray, first: int, con
         positions = torch.arange(first, first + len(part))
         model(tokens, View(positions=positions, groups=(group,), controls=controls or Controls()))
         rows.finish()
-    except Abandoned:
-        pass
-    except BaseException:
+    except BaseException:  # also when the step before it was: whoever waits for this one hears of it
         rows.stop()
         raise
 

@@ -67,3 +67,11 @@ def test_decode_is_bound_by_bytes_or_by_arithmetic() -> None:
     assert decode_seconds(flops, moved, gpu, fp8=True) * 1e3 == pytest.approx(4.07, rel=0.01)
     assert decode_seconds(flops, moved, cpu, fp8=False) == pytest.approx(flops.total / 150e9)
     assert decode_seconds(flops, moved, cpu, fp8=False) == pytest.approx(0.94, rel=0.01)
+
+
+def test_two_levels_score_coarse_keys_and_the_best_blocks() -> None:
+    config = xs().changed(index_levels=2, index_block_tokens=32, index_blocks=10)
+    scored = 3 * (1024 * K // 32 + 10 * 8)
+    assert token_flops(config, 1024 * K).index == 2.0 * 4 * 64 * scored
+    assert token_bytes(CacheLayout(config), 1024 * K, weight_bytes=0).index == scored * 4 * 64
+    assert token_flops(config, 64).index == 2.0 * 4 * 64 * 3 * (2 + 2 * 8)

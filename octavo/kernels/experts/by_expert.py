@@ -25,7 +25,7 @@ def experts(
     (T, A), (X, F, D) = chosen.shape, w1.shape
     ends, place = np.zeros(X + 1, dtype=np.int64), np.empty((T, A), dtype=np.int64)
     rows, share = np.empty(T * A, dtype=np.int64), np.empty(T * A, dtype=np.float32)
-    _sort(chosen.numpy(), weights.contiguous().numpy(), ends, place, rows, share)
+    sort_by_expert(chosen.numpy(), weights.contiguous().numpy(), ends, place, rows, share)
     given = x.index_select(0, torch.from_numpy(rows))
     both, out = torch.empty(2, T * A, F), torch.empty(T * A, D)
     spans = [(e, slice(ends[e], ends[e + 1])) for e in range(X) if ends[e + 1] > ends[e]]
@@ -56,7 +56,7 @@ def _activated(both: Tensor, share: np.ndarray, limit: float | None) -> None:
 
 
 @loop
-def _sort(chosen, weights, ends, place, rows, share):
+def sort_by_expert(chosen, weights, ends, place, rows, share):
     """Counting sort by expert, tokens in order: rows of expert e are ends[e] .. ends[e + 1] - 1."""
     T, A = chosen.shape
     for t in range(T):

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels import dispatch
 from octavo.kernels.compiled import in_halves
 from octavo.kernels.index_topk import scan
 from octavo.kernels.index_topk.exact import index_topk
@@ -44,7 +43,7 @@ def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
     listed = _with_newest(coarse, first, levels.block)
     token = torch.arange(first + 1, first + S + 1, device=q.device)
     seen = (token // ratio).clamp_max(keys.length)
-    if dispatch.loops_on_cpu(q) and q.shape[0] == 1 and scan.level() and q.shape[3] % scan.WIDTH == 0:
+    if scan.serves(q):
         return _listed_by_scan(q, w, keys, listed, seen, size, k)
     return _listed_by_gather(q, w, keys, listed, seen, size, k)
 

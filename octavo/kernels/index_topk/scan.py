@@ -22,7 +22,7 @@ LIBRARY = Path(__file__).with_name("_scan.so")
 LEVELS = ("numba", "C++, AVX2", "C++, AVX-512 VNNI")
 _LEAST = 16  # queries from which making bytes of all keys pays
 _ENTRIES = (0, 16_384, 4_096)  # entries from which it beats the loop, by level; of fewer too many are scored twice
-WIDTH = 8  # widths of keys are multiples of this
+_WIDTH = 8  # widths of keys are multiples of this
 
 
 @lru_cache(maxsize=1)
@@ -46,11 +46,14 @@ def level() -> int:
     return 0 if library is None else library.octavo_scan_level()
 
 
+def serves(q: Tensor) -> bool:
+    """Whether the library is there and can score these queries."""
+    return q.shape[0] == 1 and q.shape[3] % _WIDTH == 0 and dispatch.loops_on_cpu(q) and level() > 0
+
+
 def fits(q: Tensor, keys: Rows) -> bool:
     """Whether this body serves the call."""
-    if q.shape[0] != 1 or q.shape[1] < _LEAST or q.shape[3] % WIDTH:
-        return False
-    return dispatch.loops_on_cpu(q) and level() > 0 and keys.length >= max(_ENTRIES[level()], 1)
+    return q.shape[1] >= _LEAST and serves(q) and keys.length >= max(_ENTRIES[level()], 1)
 
 
 def scan_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.compiled import loop, part
-from octavo.kernels.hadamard.loops import butterflies
 from octavo.kernels.int8_layer.parts import swiglu
 from octavo.kernels.int8_layer.ref import Pair
 from octavo.kernels.int8_linear.parts import code_dot, code_products, rounded, scaled
 from octavo.kernels.int8_linear.ref import Int8Weight
 from octavo.kernels.linear.loops import products
-from octavo.kernels.projections.loops import Inputs
+from octavo.kernels.projections.loops import Inputs, into_index
 from octavo.kernels.rmsnorm.loops import norm
 from octavo.kernels.rope.loops import turn
 from octavo.kernels.route.loops import choice
@@ -122,25 +121,7 @@ def _into(
     products(x, main_kv, raw[:, :half], 0, half)
     products(x, main_gate, raw[:, half:], 0, half)
     if len(index_kv) > 0:
-        _index(x, latent, index_q_b, index_proj, index_kv, index_gate, cos, sin, index_q, index_w, index_raw)
-
-
-@part
-def _index(x, latent, index_q_b, index_proj, index_kv, index_gate, cos, sin, index_q, index_w, index_raw):
-    """The indexer's queries, head weights and raw rows, as `projections` makes them."""
-    T, I, J = index_q.shape
-    products(latent, index_q_b, index_q.reshape(T, I * J), 0, I * J)
-    turn(index_q, cos, sin, _PLUS, _NO_NUMBERS, _NO_NORM, index_q, 0, T)
-    flat = index_q.reshape(T * I, J)
-    butterflies(flat, np.float32(J**-0.5), flat, 0, T * I)
-    products(x, index_proj, index_w, 0, I)
-    scale = np.float32((I * J) ** -0.5)
-    for t in range(T):
-        for i in range(I):
-            index_w[t, i] *= scale
-    half = len(index_kv)
-    products(x, index_kv, index_raw[:, :half], 0, half)
-    products(x, index_gate, index_raw[:, half:], 0, half)
+        into_index(x, latent, index_q_b, index_proj, index_kv, index_gate, cos, sin, index_q, index_w, index_raw)
 
 
 @loop

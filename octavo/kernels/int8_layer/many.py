@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.compiled import in_halves, loop
-from octavo.kernels.experts.by_expert import _sort as sort_by_expert
+from octavo.kernels.experts.by_expert import sort_by_expert
 from octavo.kernels.int8_layer.parts import swiglu
 from octavo.kernels.int8_layer.ref import Pair
 from octavo.kernels.int8_linear.loops import results, round_rows

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.compiled import loop
+from octavo.kernels.compiled import loop, part
 from octavo.kernels.hadamard.loops import butterflies
 from octavo.kernels.linear.loops import grouped_products, products
 from octavo.kernels.rmsnorm.loops import norm
@@ -78,7 +78,7 @@ def _own(
     index_q_b, index_proj, index_kv, index_gate, q, kv, raw, index_q, index_w, index_raw,
 ):  # fmt: skip
     T, H, K = q.shape
-    plus, no_norm = np.float32(1.0), np.float32(-1.0)
+    plus = np.float32(1.0)
     latent = np.empty((T, len(wq_a)), dtype=np.float32)
     products(x, wq_a, latent, 0, len(wq_a))
     norm(latent, q_gain, eps, latent, 0, T)
@@ -90,20 +90,26 @@ def _own(
     half = len(main_kv)
     products(x, main_kv, raw[:, :half], 0, half)
     products(x, main_gate, raw[:, half:], 0, half)
+    if len(index_kv) > 0:
+        into_index(x, latent, index_q_b, index_proj, index_kv, index_gate, cos, sin, index_q, index_w, index_raw)
+
+
+@part
+def into_index(x, latent, index_q_b, index_proj, index_kv, index_gate, cos, sin, index_q, index_w, index_raw):
+    """The indexer's queries, head weights and raw rows."""
+    T, I, J = index_q.shape
+    products(latent, index_q_b, index_q.reshape(T, I * J), 0, I * J)
+    turn(index_q, cos, sin, np.float32(1.0), _NO_WEIGHT, np.float32(-1.0), index_q, 0, T)
+    flat = index_q.reshape(T * I, J)
+    butterflies(flat, np.float32(J**-0.5), flat, 0, T * I)
+    products(x, index_proj, index_w, 0, I)
+    scale = np.float32((I * J) ** -0.5)
+    for t in range(T):
+        for i in range(I):
+            index_w[t, i] *= scale
     half = len(index_kv)
-    if half > 0:
-        I, J = index_q.shape[1:]
-        products(latent, index_q_b, index_q.reshape(T, I * J), 0, I * J)
-        turn(index_q, cos, sin, plus, _NO_WEIGHT, no_norm, index_q, 0, T)
-        flat = index_q.reshape(T * I, J)
-        butterflies(flat, np.float32(J**-0.5), flat, 0, T * I)
-        products(x, index_proj, index_w, 0, I)
-        scale = np.float32((I * J) ** -0.5)
-        for t in range(T):
-            for i in range(I):
-                index_w[t, i] *= scale
-        products(x, index_kv, index_raw[:, :half], 0, half)
-        products(x, index_gate, index_raw[:, half:], 0, half)
+    products(x, index_kv, index_raw[:, :half], 0, half)
+    products(x, index_gate, index_raw[:, half:], 0, half)
 
 
 @loop
