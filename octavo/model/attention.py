@@ -67,13 +67,17 @@ class Attention(nn.Module):
 
     def _weights_in(self) -> Pack:
         """In the order of `project_in`."""
-        holders: list[nn.Module] = [self.wq_a, self.q_norm, self.wq_b, self.wkv, self.kv_norm]
+        return pack_of(self.wq_a, self.q_norm, self.wq_b, self.wkv, self.kv_norm, *self._maps_beside())
+
+    def _maps_beside(self) -> list[nn.Module]:
+        """The maps of the compressor and of the indexer, as far as the layer has them."""
+        maps: list[nn.Module] = []
         if self.kind is not LayerKind.WINDOW:
-            holders += [self.compressor.wkv, self.compressor.wgate]
+            maps += [self.compressor.wkv, self.compressor.wgate]
         if self.kind is LayerKind.CSA:
             small = self.indexer.compressor
-            holders += [self.indexer.wq_b, self.indexer.weights_proj, small.wkv, small.wgate]
-        return pack_of(*holders)
+            maps += [self.indexer.wq_b, self.indexer.weights_proj, small.wkv, small.wgate]
+        return maps
 
     def forward(self, x: Tensor, view: View, rotary: Rotary, table: Table) -> AttentionOutput:
         """x [T, D] normalised input; `table` is this layer's (cos, sin) [T, P / 2]."""
@@ -117,11 +121,17 @@ class Attention(nn.Module):
         latent = self.q_norm(self.wq_a(x))
         q = norm_rotate(self.wq_b(latent).view(-1, self.heads, self.width), None, cos, sin, eps=self.eps)
         kv = norm_rotate(self.wkv(x), self.kv_norm.weight, *table, eps=self.eps)
+        return Inputs(q, kv, *self._project_beside(x, latent, table))
+
+    def _project_beside(
+        self, x: Tensor, latent: Tensor, table: Table
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """raw, index_q, index_w, index_raw of `Inputs`."""
         raw = self.compressor.project(x) if self.kind is not LayerKind.WINDOW else None
         if self.kind is not LayerKind.CSA:
-            return Inputs(q, kv, raw, None, None, None)
+            return raw, None, None, None
         queries = self.indexer.queries(x, latent, table)
-        return Inputs(q, kv, raw, *queries, self.indexer.compressor.project(x.detach()))
+        return raw, queries.q, queries.w, self.indexer.compressor.project(x.detach())
 
     def _mass_every(self, controls: Controls) -> int:
         """Which queries report their attention mass: all, every n-th for the index loss, none (0)."""

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from octavo.config.errors import UsageError
-from octavo.config.model import LayerKind
-from octavo.kernels.int8_layer import Rest, attention_in, attention_out, fits, int8_experts, int8_mixture
+from octavo.kernels.int8_layer import attention_in, attention_out, fits, int8_experts, int8_mixture
 from octavo.kernels.int8_linear import Int8Weight, round_weight
-from octavo.kernels.pack import Pack
 from octavo.kernels.projections import Inputs
 from octavo.kernels.route import Routing
 from octavo.model.attention import Attention
@@ -61,7 +59,7 @@ class Int8Attention(Attention):
         nn.Module.__init__(self)
         self.__dict__.update(given.__dict__)
         self._pack_in = self._pack_out = None
-        self._small = self._weights_beside()
+        self._small = pack_of(self.q_norm, self.kv_norm, *self._maps_beside())  # in the order of `attention_in`
         for linear in (self.wq_a, self.wq_b, self.wkv, self.wo_a, self.wo_b):
             _hold(linear, "weight", round_weight(linear.weight))
 
@@ -71,25 +69,8 @@ class Int8Attention(Attention):
         return attention_in(
             x, (_int8(self.wq_a), _int8(self.wq_b), _int8(self.wkv)), self._small, *table,
             heads=self.heads, index_heads=self.index_heads, eps=self.eps,
-            rest=lambda latent: self._rest(x, latent, table),
+            rest=lambda latent: self._project_beside(x, latent, table),
         )  # fmt: skip
-
-    def _rest(self, x: Tensor, latent: Tensor, table: Table) -> Rest:
-        raw = self.compressor.project(x) if self.kind is not LayerKind.WINDOW else None
-        if self.kind is not LayerKind.CSA:
-            return raw, None, None, None
-        queries = self.indexer.queries(x, latent, table)
-        return raw, queries.q, queries.w, self.indexer.compressor.project(x)
-
-    def _weights_beside(self) -> Pack:
-        """In the order of `attention_in`."""
-        holders: list[nn.Module] = [self.q_norm, self.kv_norm]
-        if self.kind is not LayerKind.WINDOW:
-            holders += [self.compressor.wkv, self.compressor.wgate]
-        if self.kind is LayerKind.CSA:
-            small = self.indexer.compressor
-            holders += [self.indexer.wq_b, self.indexer.weights_proj, small.wkv, small.wgate]
-        return pack_of(*holders)
 
     def _project_out(self, o: Tensor, table: Table) -> Tensor:
         if not fits(o):
