@@ -1,7 +1,8 @@
 """Means of runs of entries, computed when they are first asked for and kept beside the pages.
 
-Covers: `PageMeans`, of one store of one slab; what is written anew is forgotten. Means are derived from the entries, so
-neither snapshots nor documents hold them. Does not cover: what they are for (`octavo.kernels.index_topk.levels`).
+Covers: `PageMeans`, of one store of one slab; what is written anew is forgotten. Where a compiled scan can read them as
+bytes, those are kept too. Means are derived from the entries, so neither snapshots nor documents hold them. Does not
+cover: what they are for (`octavo.kernels.index_topk.levels`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels.index_topk import scan
+from octavo.kernels.index_topk.packed import PackedKeys
+
 
 class PageMeans:
     """`values` [entries // size, width] of `dtype`; run i is valid where `_known[i]`."""
@@ -20,6 +24,7 @@ class PageMeans:
         self.size = size
         with torch.inference_mode(False):  # made in inference mode they could be written nowhere else
             self.values = torch.empty(entries // size, width, device=device, dtype=dtype)
+        self.packed = PackedKeys(entries // size, width) if scan.packs(width, dtype, device) else None
         self._known = np.zeros(entries // size, dtype=bool)
 
     def fill(self, start: int, stop: int, rows: Callable[[int, int], Tensor]) -> None:
@@ -31,6 +36,8 @@ class PageMeans:
         a, b = lo + int(missing[0]), lo + int(missing[-1]) + 1
         some = rows(a * self.size, b * self.size).to(self.values.dtype)
         self.values[a:b] = some.unflatten(0, (-1, self.size)).mean(1)
+        if self.packed is not None:
+            scan.pack(self.values, a, b, self.packed)
         self._known[a:b] = True
 
     def forget(self, start: int, stop: int) -> None:

@@ -17,6 +17,7 @@ from octavo.cache import codec
 from octavo.cache.coarse import PageMeans
 from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat, StoreSpec
 from octavo.cache.pages import PageAllocator
+from octavo.kernels.index_topk.packed import Part, PartRows
 
 StoreKey = tuple[int, str]
 LoadRows = Callable[[StoreKey], Tensor]
@@ -64,11 +65,14 @@ class PagePool:
     """All pages of one model on one device.
 
     Memory grows by slabs of `slab_pages` pages when none is free. On CPU the operating system commits a slab's memory
-    only where it is written, so a large slab costs nothing before it is used.
+    only where it is written, so a large slab costs nothing before it is used. With `fixed` there is one slab, made when
+    it is first used, which holds all that is not adopted: a GPU's kernels read one tensor a store.
     """
 
-    def __init__(self, layout: CacheLayout, *, capacity_tokens: int, device: torch.device | str = "cpu") -> None:
-        self.layout = layout
+    def __init__(
+        self, layout: CacheLayout, *, capacity_tokens: int, device: torch.device | str = "cpu", fixed: bool = False
+    ) -> None:
+        self.layout, self.fixed = layout, fixed
         self.device = torch.device(device)
         self.specs: dict[StoreKey, StoreSpec] = {(s.layer, s.kind): s for s in layout.stores}
         self.slab_pages = max(1, -(-capacity_tokens // PAGE_TOKENS))
@@ -86,15 +90,25 @@ class PagePool:
         return sum(slab.count * self.layout.page_bytes for slab in self._slabs if slab.adopted)
 
     def take(self) -> int:
-        if not self.allocator.free:
-            stores = {}
-            with torch.inference_mode(False):  # a slab made in inference mode could be written nowhere else
-                for key, spec in self.specs.items():
-                    rows = self.slab_pages * spec.entries_per_page
-                    stores[key] = torch.empty(rows, spec.row_bytes, dtype=torch.uint8, device=self.device)
-            pages = self.allocator.add(self.slab_pages)
-            self._slabs.append(Slab(pages.start, self.slab_pages, stores))
+        """A free page; LimitError where the pool must not grow and has none."""
+        if not self.allocator.free and not (self.fixed and self._slabs):
+            self._grow()
         return self.allocator.take()
+
+    def first_slab(self) -> Slab:
+        """The slab of page 0, writable; made if there is none yet."""
+        if not self._slabs:
+            self._grow()
+        return self._slabs[0]
+
+    def _grow(self) -> None:
+        stores = {}
+        with torch.inference_mode(False):  # a slab made in inference mode could be written nowhere else
+            for key, spec in self.specs.items():
+                rows = self.slab_pages * spec.entries_per_page
+                stores[key] = torch.empty(rows, spec.row_bytes, dtype=torch.uint8, device=self.device)
+        pages = self.allocator.add(self.slab_pages)
+        self._slabs.append(Slab(pages.start, self.slab_pages, stores))
 
     def adopt(self, load: LoadRows, count: int) -> range:
         """Register read-only pages that live elsewhere; the caller is their first holder.
@@ -109,6 +123,8 @@ class PagePool:
                 raise ValueError(f"pages of store {key}: shape {tuple(rows.shape)}, expected {expected}")
             return rows.to(self.device)
 
+        if self.fixed:
+            self.first_slab()  # its pages come first
         pages = self.allocator.add(count, adopted=True)
         self._slabs.append(Slab(pages.start, count, {}, load=checked))
         return pages
@@ -153,6 +169,17 @@ class PagePool:
             b.stores[key][j * n : (j + 1) * n] = a.rows(key)[i * n : (i + 1) * n]
             if key in b.means:
                 b.means[key].forget(j * n, (j + 1) * n)
+
+    def copy_run(self, run: Run, pages: list[int]) -> None:
+        """Copy the pages of a run to `pages` of other slabs, by as many at a time as lie together."""
+        for target in self.runs(pages):
+            source = run.page + target.start
+            for key, spec in self.specs.items():
+                n = spec.entries_per_page
+                rows = run.slab.rows(key)[source * n : (source + target.count) * n]
+                target.slab.stores[key][target.page * n : (target.page + target.count) * n] = rows
+                if key in target.slab.means:
+                    target.slab.means[key].forget(target.page * n, (target.page + target.count) * n)
 
     def write(self, runs: list[Run], key: StoreKey, first: int, values: Tensor) -> None:
         """Store entries first .. first + n - 1 of a sequence, values [n, width]."""
@@ -229,6 +256,10 @@ class PagedRows:
 
     def means(self, size: int) -> Tensor:
         """Means of whole runs of `size` entries, each computed once for all sequences that share the page."""
+        return self.coarse(size).tile(0, self._length // size)
+
+    def coarse(self, size: int) -> PartRows:
+        """The means as rows, where they lie."""
         count, n, parts = self._length // size, self._spec.entries_per_page, []
         for run in self._runs:
             lo = run.start * n
@@ -241,10 +272,9 @@ class PagedRows:
             held = slab.means[self._key]
             assert held.size == size, f"means of {size} entries were asked for where those of {held.size} are held"
             held.fill(slot, slot + stop, lambda a, b, slab=slab: self._decode(slab.rows(self._key)[a:b]))
-            parts.append(held.values[slot // size : (slot + stop) // size])
-        if not parts:
-            return torch.empty(1, 0, self.width, device=self._device, dtype=self._wide)
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
+            first = slot // size
+            parts.append(Part(held.values[first : (slot + stop) // size], held.packed, first))
+        return PartRows(parts, self.width, self._wide, self._device)
 
     @property
     def _wide(self) -> torch.dtype:

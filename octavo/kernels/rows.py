@@ -38,6 +38,10 @@ class Rows(Protocol):
         """Mean of every complete run of `size` entries from the first on, at least FP32: [B, length // size, width]."""
         ...
 
+    def coarse(self, size: int) -> Rows:
+        """The means as rows."""
+        ...
+
 
 class DenseRows:
     """Entries held in one tensor [B, C, width]; differentiable."""
@@ -69,3 +73,6 @@ class DenseRows:
     def means(self, size: int) -> Tensor:
         whole = self.values_BCK[:, : self.length // size * size]
         return (whole if whole.dtype == torch.float64 else whole.float()).unflatten(1, (-1, size)).mean(2)
+
+    def coarse(self, size: int) -> DenseRows:
+        return DenseRows(self.means(size))

@@ -17,6 +17,8 @@ def index_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: i
         chosen = reference_topk
     elif scan.fits(q, keys):
         chosen = scan.scan_topk
+    elif scan.fits_few(q, keys):
+        chosen = scan.few_topk
     else:
         chosen = loops.loop_topk if loops.fits(q, keys) else streaming_topk
     return chosen(q, w, keys, first=first, ratio=ratio, k=k)

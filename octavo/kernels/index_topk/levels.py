@@ -20,10 +20,11 @@ from octavo.kernels.index_topk import scan
 from octavo.kernels.index_topk.exact import index_topk
 from octavo.kernels.index_topk.ref import gathered_scores
 from octavo.kernels.index_topk.streaming import stable_topk
-from octavo.kernels.rows import DenseRows, Rows
+from octavo.kernels.rows import Rows
 
 _NEWEST = 2  # blocks that every query sees: the last complete one and the open one
 _GATHERED = 1 << 22  # numbers of gathered keys held at once
+_FEW = 8  # queries for which keys that lie in several places, or not as FP32, are gathered instead of all copied
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
     S, size = q.shape[1], levels.block // ratio
     if (first + S) // levels.block <= levels.best + _NEWEST - 1:  # every block would be chosen
         return index_topk(q, w, keys, first=first, ratio=ratio, k=k)
-    coarse = index_topk(q, w, DenseRows(keys.means(size)), first=first, ratio=levels.block, k=levels.best)
+    coarse = index_topk(q, w, keys.coarse(size), first=first, ratio=levels.block, k=levels.best)
     listed = _with_newest(coarse, first, levels.block)
     token = torch.arange(first + 1, first + S + 1, device=q.device)
     seen = (token // ratio).clamp_max(keys.length)
+    if scan.serves(q) and S <= _FEW and not keys.together:
+        return _listed_apart(q, w, keys, listed, seen, size, k)
     if scan.serves(q):
         return _listed_by_scan(q, w, keys, listed, seen, size, k)
     return _listed_by_gather(q, w, keys, listed, seen, size, k)
@@ -62,6 +65,27 @@ def _listed_by_scan(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tens
     given = q[0].contiguous().numpy(), w[0].float().contiguous().numpy(), entries
     some = partial(scan.listed, *given, listed[0].contiguous().numpy(), seen.numpy(), size, picks[0])
     in_halves(some, q.shape[1])
+    return torch.from_numpy(picks)
+
+
+def _listed_apart(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor, size: int, k: int) -> Tensor:
+    """As `_listed_by_scan`, to the bit, for keys that would have to be copied: those of a query's blocks alone are."""
+    S, n = q.shape[1], listed.shape[2]
+    picks = np.full((1, S, k), -1, dtype=np.int64)
+    blocks, place, inner = listed[0].numpy(), np.arange(n), np.arange(size)
+    asked, shares = q[0].contiguous().numpy(), w[0].float().contiguous().numpy()
+    for s in range(S):
+        own, end = blocks[s], int(seen[s])
+        index = np.minimum(np.maximum(own, 0)[:, None] * size + inner, end - 1)
+        some = keys.gather(torch.from_numpy(index.reshape(1, 1, -1)))[0, 0].float().contiguous().numpy()
+        newest = max(end - int(own[-1]) * size, 0)  # of the open block, the last of the list
+        visible = np.array([min((n - 1) * size + newest, n * size)])
+        found = picks[0, s : s + 1]
+        one = slice(s, s + 1)
+        there = np.where(own < 0, -1, place)[None]
+        scan.listed(asked[one], shares[one], some, there, visible, size, found, 0, 1)
+        at = found >= 0
+        found[at] = own[found[at] // size] * size + found[at] % size
     return torch.from_numpy(picks)
 
 

@@ -30,6 +30,7 @@ constexpr int kShared = 4;   // queries that pass over a group of keys while it 
 constexpr int kRows = 8;     // groups whose lanes share a maximum
 constexpr int kHalvings = 14;
 constexpr int kAhead = 6;  // keys fetched before they are scored
+constexpr int kHeld = 4;   // times k: scored keys held before all but the best go
 constexpr float kGuard = 1.0001f;  // rounding of the bound itself
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
@@ -53,10 +54,10 @@ struct Query {
 
 // How keys and queries become bytes: keys unsigned with an offset, queries signed.
 struct Vnni {
-  static constexpr int lanes = 16, key_most = 127, offset = 128;
+  static constexpr int lanes = 16, key_most = 127, offset = 128, query_most = 127;
 };
 struct Avx2 {
-  static constexpr int lanes = 8, key_most = 63, offset = 64;  // pairs of products stay below 2^15
+  static constexpr int lanes = 16, key_most = 63, offset = 64, query_most = 63;  // four products stay below 2^15
 };
 
 __attribute__((target("avx2,fma"), always_inline)) inline float sum_of(__m256 v) {
@@ -114,22 +115,25 @@ __attribute__((target("avx2,fma"))) float largest(const float* a, const float* w
   return float(std::sqrt(std::sqrt(total)));
 }
 
-// One tile of keys as bytes: group g of `lanes` keys holds J / 4 blocks of [lanes][4] bytes.
-struct Tile {
-  std::vector<uint8_t> bytes;
-  std::vector<float> scale;
-  float norm, error;  // the largest |k| and |k - k'|
+// Keys as bytes: group g of `lanes` keys holds J / 4 blocks of [lanes][4] bytes. Of each key its scale, |k|, |k - k'|.
+struct Packed {
+  uint8_t* bytes;
+  float *scale, *norm, *error;
 };
 
+// The keys of a tile, and the largest |k| and |k - k'| among them.
+struct Tile {
+  const uint8_t* bytes;
+  const float* scale;
+  float norm, error;
+};
+
+// Makes keys lo .. hi - 1 of keys [n, J] bytes.
 template <class Form>
-__attribute__((target("avx2,fma"))) void fill(Tile& tile, const float* keys, int count, int J) {
+__attribute__((target("avx2,fma"))) void pack(const float* keys, int64_t lo, int64_t hi, int J, const Packed& to) {
   constexpr int L = Form::lanes;
-  const int padded = (count + L - 1) / L * L;
-  tile.bytes.assign(size_t(padded) * J, uint8_t(Form::offset));
-  tile.scale.assign(padded, 0.f);
-  tile.norm = tile.error = 0.f;
   const __m256 plus = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  for (int e = 0; e < count; ++e) {
+  for (int64_t e = lo; e < hi; ++e) {
     const float* key = keys + size_t(e) * J;
     __m256 top = _mm256_setzero_ps(), error = _mm256_setzero_ps();
     for (int j = 0; j < J; j += 8) top = _mm256_max_ps(top, _mm256_and_ps(plus, _mm256_loadu_ps(key + j)));
@@ -137,7 +141,7 @@ __attribute__((target("avx2,fma"))) void fill(Tile& tile, const float* keys, int
     half = _mm_max_ps(half, _mm_movehl_ps(half, half));
     const float most = std::max(_mm_cvtss_f32(half), _mm_cvtss_f32(_mm_shuffle_ps(half, half, 1)));
     const float scale = most / Form::key_most, inverse = most > 0.f ? Form::key_most / most : 0.f;
-    int32_t* out = reinterpret_cast<int32_t*>(tile.bytes.data() + size_t(e / L) * L * J) + e % L;
+    int32_t* out = reinterpret_cast<int32_t*>(to.bytes + size_t(e / L) * L * J) + e % L;
     for (int j = 0; j < J; j += 8) {
       const __m256 value = _mm256_loadu_ps(key + j);
       const __m256 whole = _mm256_round_ps(_mm256_mul_ps(value, _mm256_set1_ps(inverse)),
@@ -149,10 +153,26 @@ __attribute__((target("avx2,fma"))) void fill(Tile& tile, const float* keys, int
       out[size_t(j / 4) * L] = _mm256_extract_epi32(code, 0);
       out[size_t(j / 4 + 1) * L] = _mm256_extract_epi32(code, 4);
     }
-    tile.scale[e] = scale;
-    tile.norm = std::max(tile.norm, std::sqrt(dot(key, key, J)));
-    tile.error = std::max(tile.error, std::sqrt(sum_of(error)));
+    to.scale[e] = scale;
+    to.norm[e] = std::sqrt(dot(key, key, J));
+    to.error[e] = std::sqrt(sum_of(error));
   }
+}
+
+// The largest of n numbers that are not negative.
+__attribute__((target("avx2,fma"))) float most_of(const float* values, int n) {
+  __m256 top = _mm256_setzero_ps();
+  int i = 0;
+  for (; i + 8 <= n; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(values + i));
+  float lanes[8], most = 0.f;
+  _mm256_storeu_ps(lanes, top);
+  for (; i < n; ++i) most = std::max(most, values[i]);
+  return std::max(most, *std::max_element(lanes, lanes + 8));
+}
+
+// The `count` keys from number `lo` on (a multiple of the lanes).
+Tile tile_of(const Packed& all, int64_t lo, int count, int J) {
+  return {all.bytes + size_t(lo) * J, all.scale + lo, most_of(all.norm + lo, count), most_of(all.error + lo, count)};
 }
 
 struct Rounded {
@@ -171,7 +191,7 @@ void round_query(const float* q, const float* w, int I, int J, Rounded& out, Que
   for (int i = 0; i < I; ++i) {
     float most = 0.f;
     for (int j = 0; j < J; ++j) most = std::max(most, std::fabs(q[i * J + j]));
-    const float scale = most / 127.f, inverse = most > 0.f ? 127.f / most : 0.f;
+    const float scale = most / Form::query_most, inverse = most > 0.f ? Form::query_most / most : 0.f;
     int32_t sum = 0;
     for (int j = 0; j < J; ++j) {
       const float whole = std::nearbyintf(q[i * J + j] * inverse);
@@ -213,17 +233,18 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"), always_inline)) i
 // Scores of group g from bytes, and the maximum of every lane with what `top` holds.
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) void rough(
     Vnni, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
-  const uint8_t* keys = tile.bytes.data() + size_t(g) * 16 * J;
+  const uint8_t* keys = tile.bytes + size_t(g) * 16 * J;
   __m512 total = _mm512_setzero_ps();
   int i = 0;
   for (; i + 8 <= I; i += 8) total = heads_vnni<8>(q, keys, i, J, total);
   for (; i + 4 <= I; i += 4) total = heads_vnni<4>(q, keys, i, J, total);
   for (; i < I; ++i) total = heads_vnni<1>(q, keys, i, J, total);
-  total = _mm512_mul_ps(total, _mm512_loadu_ps(tile.scale.data() + g * 16));
+  total = _mm512_mul_ps(total, _mm512_loadu_ps(tile.scale + g * 16));
   _mm512_storeu_ps(out, total);
   _mm512_storeu_ps(top, _mm512_max_ps(_mm512_loadu_ps(top), total));
 }
 
+// Sums of the products of some heads, for one half of the lanes of a group.
 template <int HEADS>
 __attribute__((target("avx2,fma"), always_inline)) inline __m256 heads_avx2(
     const Rounded& q, const uint8_t* keys, int i, int J, __m256 total) {
@@ -231,12 +252,15 @@ __attribute__((target("avx2,fma"), always_inline)) inline __m256 heads_avx2(
   __m256i sum[HEADS];
   for (int h = 0; h < HEADS; ++h) sum[h] = _mm256_set1_epi32(q.start[i + h]);
   const int8_t* bytes = q.bytes.data() + size_t(i) * J;
-  for (int j = 0; j < J; j += 4) {
-    const __m256i key = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + size_t(j) * 8));
+  for (int j = 0; j < J; j += 8) {
+    const __m256i key = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + size_t(j) * 16));
+    const __m256i next = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + size_t(j + 4) * 16));
     for (int h = 0; h < HEADS; ++h) {
-      int32_t four;
+      int32_t four, more;
       std::memcpy(&four, bytes + size_t(h) * J + j, 4);
-      const __m256i pairs = _mm256_maddubs_epi16(key, _mm256_set1_epi32(four));
+      std::memcpy(&more, bytes + size_t(h) * J + j + 4, 4);
+      const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(key, _mm256_set1_epi32(four)),
+                                             _mm256_maddubs_epi16(next, _mm256_set1_epi32(more)));
       sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, ones));
     }
   }
@@ -249,15 +273,16 @@ __attribute__((target("avx2,fma"), always_inline)) inline __m256 heads_avx2(
 
 __attribute__((target("avx2,fma"))) void rough(
     Avx2, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
-  const uint8_t* keys = tile.bytes.data() + size_t(g) * 8 * J;
-  __m256 total = _mm256_setzero_ps();
-  int i = 0;
-  for (; i + 8 <= I; i += 8) total = heads_avx2<8>(q, keys, i, J, total);
-  for (; i + 4 <= I; i += 4) total = heads_avx2<4>(q, keys, i, J, total);
-  for (; i < I; ++i) total = heads_avx2<1>(q, keys, i, J, total);
-  total = _mm256_mul_ps(total, _mm256_loadu_ps(tile.scale.data() + g * 8));
-  _mm256_storeu_ps(out, total);
-  _mm256_storeu_ps(top, _mm256_max_ps(_mm256_loadu_ps(top), total));
+  for (int half = 0; half < 16; half += 8) {
+    const uint8_t* keys = tile.bytes + size_t(g) * 16 * J + 4 * half;
+    __m256 total = _mm256_setzero_ps();
+    int i = 0;
+    for (; i + 4 <= I; i += 4) total = heads_avx2<4>(q, keys, i, J, total);
+    for (; i < I; ++i) total = heads_avx2<1>(q, keys, i, J, total);
+    total = _mm256_mul_ps(total, _mm256_loadu_ps(tile.scale + g * 16 + half));
+    _mm256_storeu_ps(out + half, total);
+    _mm256_storeu_ps(top + half, _mm256_max_ps(_mm256_loadu_ps(top + half), total));
+  }
 }
 
 __attribute__((target("avx2,fma"))) int above(const float* values, int n, float bar) {
@@ -350,36 +375,51 @@ void offer(const Call& call, const Tile& tile, int s, int64_t lo, int visible, c
   }
 }
 
+// Offers each query the keys lo .. hi - 1 that it sees; `packed` are all keys as bytes, null: they are made so here.
 template <class Form>
-void scan(const Call& call, int64_t* picks) {
+void scan(const Call& call, const Packed* packed, int64_t lo, int64_t hi, std::vector<Query>& states) {
   constexpr int L = Form::lanes;
-  const int S = call.S, I = call.I, J = call.J, k = call.k;
+  const int S = call.S, I = call.I, J = call.J;
   std::vector<Rounded> rounded(S);
-  std::vector<Query> states(S);
+  states.resize(S);
   for (int s = 0; s < S; ++s)
     round_query<Form>(call.q + size_t(s) * I * J, call.w + size_t(s) * I, I, J, rounded[s], states[s]);
-  Tile tile;
+  std::vector<uint8_t> bytes(packed ? 0 : size_t(kTile) * J);
+  std::vector<float> numbers(packed ? 0 : 3 * kTile);
+  const Packed own{bytes.data(), numbers.data(), numbers.data() + kTile, numbers.data() + 2 * kTile};
   std::vector<float> scores(size_t(kShared) * kTile), tops(scores.size() / kRows);
   std::vector<int32_t> found(kTile);
-  const int64_t end = S ? call.seen[S - 1] : 0;
-  for (int64_t lo = 0; lo < end; lo += kTile) {
-    const int count = int(std::min<int64_t>(kTile, end - lo));
-    fill<Form>(tile, call.keys + lo * J, count, J);
+  for (; lo < hi; lo += kTile) {
+    const int count = int(std::min<int64_t>(kTile, hi - lo));
+    if (!packed) pack<Form>(call.keys + lo * J, 0, count, J, own);
+    const Tile tile = packed ? tile_of(*packed, lo, count, J) : tile_of(own, 0, count, J);
     for (int s = 0; s < S; s += kShared) {
       rough_scores<Form>(call, rounded, tile, s, (count + L - 1) / L, scores, tops);
       for (int at = s; at < std::min(s + kShared, S); ++at) {
         const int visible = int(std::min<int64_t>(count, call.seen[at] - lo));
-        const size_t own = size_t(at - s) * kTile;
+        const size_t mine = size_t(at - s) * kTile;
         if (visible > 0)
-          offer<Form>(call, tile, at, lo, visible, scores.data() + own, tops.data() + own / kRows, found.data(),
+          offer<Form>(call, tile, at, lo, visible, scores.data() + mine, tops.data() + mine / kRows, found.data(),
                       states[at]);
       }
     }
   }
-  for (int s = 0; s < S; ++s) {
-    if (int(states[s].held.size()) > k) keep_best(states[s], k);
-    for (size_t e = 0; e < states[s].held.size(); ++e) picks[size_t(s) * k + e] = states[s].held[e].entry;
-  }
+  for (Query& state : states)
+    if (int(state.held.size()) > call.k) keep_best(state, call.k);
+}
+
+void scan(int level, const Call& call, const Packed* packed, int64_t lo, int64_t hi, std::vector<Query>& states) {
+  if (level == 2) scan<Vnni>(call, packed, lo, hi, states);
+  if (level == 1) scan<Avx2>(call, packed, lo, hi, states);
+}
+
+// The entries that the queries hold, numbered from `base`, go to [S, k]; their scores too unless null.
+void hand_over(const std::vector<Query>& states, int64_t base, int k, float* scores, int64_t* entries) {
+  for (size_t s = 0; s < states.size(); ++s)
+    for (size_t e = 0; e < states[s].held.size(); ++e) {
+      entries[s * k + e] = base + states[s].held[e].entry;
+      if (scores) scores[s * k + e] = states[s].held[e].score;
+    }
 }
 
 // The k best entries of each query's listed blocks of `size` entries.
@@ -397,6 +437,23 @@ void listed(const Call& call, const int64_t* blocks, int count, int size, int64_
     }
     if (int(state.held.size()) > call.k) keep_best(state, call.k);
     for (size_t e = 0; e < state.held.size(); ++e) picks[size_t(s) * call.k + e] = state.held[e].entry;
+  }
+}
+
+// Every key lo .. hi - 1 scored in FP32.
+void score_all(const Call& call, int64_t lo, int64_t hi, std::vector<Query>& states) {
+  states.resize(call.S);
+  for (int s = 0; s < call.S; ++s) {
+    const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
+    Query& state = states[s];
+    for (int64_t e = lo; e < std::min<int64_t>(hi, call.seen[s]); ++e) {
+      const float score = score_of(q, w, call.keys + e * call.J, call.I, call.J);
+      if (score > state.level) {
+        state.held.push_back({score, int32_t(e)});
+        if (int(state.held.size()) >= kHeld * call.k) keep_best(state, call.k);
+      }
+    }
+    if (int(state.held.size()) > call.k) keep_best(state, call.k);
   }
 }
 
@@ -421,9 +478,36 @@ int octavo_scan_level() {
 void octavo_scan(int level, const float* q, const float* w, const float* keys, const int64_t* seen, int S, int I, int J,
                  int k, int64_t* picks) {
 #ifdef OCTAVO_X86
+  std::vector<Query> states;
+  scan(level, Call{q, w, keys, seen, S, I, J, k}, nullptr, 0, S ? seen[S - 1] : 0, states);
+  hand_over(states, 0, k, nullptr, picks);
+#endif
+}
+
+// The keys lo .. hi - 1 of keys [C, J] as bytes for this level: bytes [C up to a multiple of 16, J], the rest [C].
+void octavo_pack(int level, const float* keys, int64_t lo, int64_t hi, int J, uint8_t* bytes, float* scale, float* norm,
+                 float* error) {
+#ifdef OCTAVO_X86
+  const Packed to{bytes, scale, norm, error};
+  if (level == 2) pack<Vnni>(keys, lo, hi, J, to);
+  if (level == 1) pack<Avx2>(keys, lo, hi, J, to);
+#endif
+}
+
+// As octavo_scan, among the keys lo .. hi - 1 alone, which are entries base + lo and so on; scores [S, k] as well. What
+// octavo_pack made of the keys is read first (lo a multiple of 16); with null bytes every key is scored in FP32.
+void octavo_part(int level, const float* q, const float* w, const float* keys, uint8_t* bytes, float* scale, float* norm,
+                 float* error, const int64_t* seen, int64_t lo, int64_t hi, int64_t base, int S, int I, int J, int k,
+                 float* scores, int64_t* entries) {
+#ifdef OCTAVO_X86
   const Call call{q, w, keys, seen, S, I, J, k};
-  if (level == 2) scan<Vnni>(call, picks);
-  if (level == 1) scan<Avx2>(call, picks);
+  const Packed packed{bytes, scale, norm, error};
+  std::vector<Query> states;
+  if (bytes)
+    scan(level, call, &packed, lo, hi, states);
+  else
+    score_all(call, lo, hi, states);
+  hand_over(states, base, k, scores, entries);
 #endif
 }
 

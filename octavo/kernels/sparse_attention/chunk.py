@@ -1,9 +1,9 @@
 """Attention of many queries of one sequence on the CPU: FP32, no gradient.
 
 Covers: the window as products of blocks of `_BLOCK` queries with the rows that any of them sees, all visible entries
-as one product, listed entries as loops over queries, and the softmax over both in one pass while a run's scores are in
-the cache. Probabilities of what a query does not see are set to zero. Does not cover: a handful of queries (`loops`),
-several sequences in one call.
+as one product (many of them span by span, see `spans`), listed entries as loops over queries, and the softmax over both
+in one pass while a run's scores are in the cache. Probabilities of what a query does not see are set to zero. Does not
+cover: a handful of queries (`loops`), several sequences in one call.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.floats import exp, highest
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.sparse_attention import spans
 from octavo.kernels.sparse_attention.heads import add_rows, logits_of
 from octavo.kernels.sparse_attention.loops import listed_entries
 
@@ -51,10 +52,12 @@ def attend(
     """See the package docstring for the contract."""
     S, H, K = q.shape[1:]
     out, masses = torch.empty(S, H, K), []
-    width = _BLOCK + window + (rows.length if rows is not None and isinstance(selection, Causal) else 0)
-    step = max(1, min(_MOST, _ELEMENTS // (H * width)) // _BLOCK) * _BLOCK
     given, begin = q[0].contiguous(), 0
     entries = _visible(rows, selection, first + S)
+    many = entries is not None and not mass_every and len(entries) > spans.SPAN
+    held = spans.SPAN if many else 0 if entries is None else len(entries)
+    step = max(1, min(_MOST, _ELEMENTS // (H * (_BLOCK + window + held))) // _BLOCK) * _BLOCK
+    room = spans.scratch(min(step, S), H) if many else None
     while begin < S:
         size = min(step, S - begin)
         size = size // _BLOCK * _BLOCK or size
@@ -65,7 +68,7 @@ def attend(
             listed = selection.index[0, begin : begin + size]
             masses.append(_picked(span, some, level, rows, listed, into, counted=mass_every > 0))
         else:
-            masses.append(_causal(span, some, level, entries, selection, first + begin, into))
+            masses.append(_causal(span, some, level, entries, selection, first + begin, room, into))
         begin += size
     if not mass_every or rows is None:
         return out.unsqueeze(0), None
@@ -118,16 +121,21 @@ class _Run:
 
 def _causal(
     span: _Run, q: Tensor, level: tuple[np.ndarray, np.float32], entries: Tensor | None, selection: Selection | None,
-    first: int, out: Tensor,
+    first: int, room: Tensor | None, out: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Window and all visible entries, or the window alone; the first query is token `first`."""
+    """Window and all visible entries, or the window alone; the first query is token `first`. With `room` for the scores
+    of a span there are many entries, and no masses [S, 0]."""
     S, H, K = q.shape
-    near, offset, seen = span.scores(q), _NONE, np.zeros(S, dtype=np.int64)
+    offset, seen = _NONE, np.zeros(S, dtype=np.int64)
     values = q.new_empty(0, K)
     if entries is not None and isinstance(selection, Causal):
         seen = np.minimum(np.arange(first + 1, first + S + 1) // selection.ratio, len(entries))
         values = entries[: int(seen[-1])]
         offset = _NONE if selection.offset is None else np.float32(selection.offset.item())
+    if room is not None:
+        spans.attend_spans(span, q, level, values, seen, offset, room, out)
+        return q.new_empty(S, 0)
+    near = span.scores(q)
     far = q.view(S * H, K) @ values.T
     mass = np.zeros((S, len(values)), dtype=np.float32)
     given = near.numpy(), far.view(S, H, -1).numpy(), seen, offset, *level, *span.place, mass
