@@ -12,8 +12,9 @@ pytest.importorskip("triton")
 
 from octavo.kernels.index_topk.ref import reference_topk
 from octavo.kernels.index_topk.triton import Plan, plan, topk
+from octavo.kernels.index_topk.triton_recast import recast
 from octavo.kernels.paged import Format, PagedStore, Places
-from octavo.kernels.quant import encode_index_fp8, encode_rows_fp4
+from octavo.kernels.quant import decode_index_fp8, decode_rows_fp4, encode_index_fp8, encode_rows_fp4
 from octavo.kernels.rows import DenseRows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -191,3 +192,21 @@ def test_what_does_not_fit_is_refused() -> None:
         topk(q, w, store, places, k=3, fp8=True)
     with pytest.raises(ValueError, match="width is 48; FP4 keys"):
         topk(numbers(2, I, 48), w, PagedStore(store.rows, store.table, RATIO, 48, "fp4"), places, k=3)
+
+
+def test_recast_keys_are_the_same_numbers_in_order() -> None:
+    keys = numbers(2, 192, J, most=6) * torch.logspace(-3, 3, J, base=2.0, device=DEVICE).round()
+    store = stored(keys, "fp4")
+    wide = recast(store)
+    assert torch.equal(wide.table.flatten(), torch.arange(6, device=DEVICE, dtype=torch.int32))
+    slots = (store.table.long()[..., None] * PER_PAGE + torch.arange(PER_PAGE, device=DEVICE)).flatten()
+    assert torch.equal(decode_index_fp8(wide.rows, J), decode_rows_fp4(store.rows[slots], J))
+
+
+def test_a_long_chunk_over_fp4_keys_picks_as_single_queries_do() -> None:
+    keys, q, w = numbers(1, 128, J), numbers(300, I, J), numbers(300, I)
+    store = stored(keys, "fp4")
+    places = Places.of([212], [300], DEVICE)
+    many = topk(q, w, store, places, k=12)
+    last = Places(places.sequence[-20:].contiguous(), places.position[-20:].contiguous())
+    assert torch.equal(many[-20:], topk(q[-20:], w[-20:], store, last, k=12))

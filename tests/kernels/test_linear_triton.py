@@ -168,6 +168,6 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(ValueError, match="not contiguous"):
         linear(x, torch.zeros(128, 4, device=DEVICE).T)
     with pytest.raises(ValueError, match="rows a group"):
-        grouped_linear(torch.randn(2, 4, 128, device=DEVICE), codes, scale)
+        grouped_linear(torch.randn(2, 8, 128, device=DEVICE), codes, scale)
     with pytest.raises(ValueError, match="gradient"):
         linear(x.requires_grad_(), codes, scale)

@@ -1,8 +1,9 @@
 """Routed experts at the shapes of Flash: 256 experts of width 2048, 6 a token, in FP4, FP8 and BF16; training.
 
-Covers: decoding 1 to 64 tokens, chunks up to 8192, the shared expert in FP8, a training step of a smaller mixture. The
-reference decodes the experts of some tokens and computes in FP32, with the hidden vector rounded to x's dtype as the
-contract has it. Weights are random codes. Bytes: the weights of the experts that are hit, x and result once.
+Covers: decoding 1 to 64 tokens, chunks up to 8192, activations in BF16 and rounded to FP8, the shared expert in FP8, a
+training step of a smaller mixture. The reference decodes the experts of some tokens and computes in FP32, with the
+hidden vector rounded to x's dtype, and to FP8, as the contracts have it. Weights are random codes. Bytes: the weights
+of the experts that are hit, x and result once.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from octavo.bench.case import Case, Result, Work, relative_l2
 from octavo.kernels.experts.fast import grouped
-from octavo.kernels.experts.ref import swiglu
+from octavo.kernels.experts.ref import Rounding, keep, swiglu
 from octavo.kernels.experts.triton import experts
 from octavo.kernels.experts.triton_backward import experts as trained
+from octavo.kernels.experts.triton_fp8 import experts_fp8
 from octavo.kernels.experts.weights import ExpertFormat, ExpertWeights
-from octavo.kernels.quant import fp4_unpack, fp8_dequantize_blocks
+from octavo.kernels.quant import fp4_unpack, fp8_dequantize_blocks, simulate_fp8
 
 _LIMIT = 10.0
 _CHECKED = 6  # tokens of a large case that are compared
@@ -35,6 +37,7 @@ def cases() -> list[Case]:
         tiny("tiny fp4 many", T=30, form="fp4", shared="fp8"),
         tiny("tiny fp8 few", T=2, form="fp8", shared="fp8"),
         tiny("tiny bf16 many", T=40, form="bf16"),
+        tiny("tiny fp4, activations in fp8", T=30, form="fp4", shared="fp8", rounded=True),
         _training("tiny training", T=6, X=3, F=32, D=16, A=2, size="tiny"),
     ]
     for T in (1, 2, 4, 8, 16):
@@ -43,6 +46,9 @@ def cases() -> list[Case]:
     made.append(_case("fp4, 8 tokens, shared in fp8", T=8, form="fp4", shared="fp8"))
     made.append(_case("fp4, 4096 tokens", T=4096, form="fp4", headline=7))
     made.append(_case("fp4, 8192 tokens, shared in fp8", T=8192, form="fp4", shared="fp8"))
+    for T in (4096, 8192):
+        name = f"fp4, {T} tokens, shared in fp8, activations in fp8"
+        made.append(_case(name, T=T, form="fp4", shared="fp8", rounded=True))
     made += [_case(f"{form}, {T} tokens", T=T, form=form) for form in ("fp8", "bf16") for T in (8, 4096)]
     made.append(_training("bf16 training", T=8192, X=64, F=1024, D=2048, A=6))
     return made
@@ -87,6 +93,10 @@ def _run(x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, share
     return experts(x, weights, chosen, share, limit=_LIMIT, shared=shared)
 
 
+def _run_fp8(x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, shared: ExpertWeights | None) -> Tensor:
+    return experts_fp8(x, weights, chosen, share, limit=_LIMIT, shared=shared)
+
+
 def _decoded(weights: ExpertWeights, name: str, expert: int) -> Tensor:
     w, s = getattr(weights, f"w{name}")[expert], getattr(weights, f"s{name}")
     if s is None:
@@ -96,10 +106,14 @@ def _decoded(weights: ExpertWeights, name: str, expert: int) -> Tensor:
     )  # fmt: skip
 
 
-def _one(x: Tensor, weights: ExpertWeights, expert: int, share: float | Tensor) -> Tensor:
-    gate, up = (_decoded(weights, name, expert) @ x.float() for name in ("1", "3"))
+def _one(x: Tensor, weights: ExpertWeights, expert: int, share: float | Tensor, rounding: Rounding) -> Tensor:
+    gate, up = (_decoded(weights, name, expert) @ rounding(x).float() for name in ("1", "3"))
     hidden = (swiglu(gate, up, _LIMIT) * share).to(x.dtype)
-    return _decoded(weights, "2", expert) @ hidden.float()
+    return _decoded(weights, "2", expert) @ rounding(hidden).float()
+
+
+def _to_fp8(x: Tensor) -> Tensor:
+    return simulate_fp8(x[None], 128)[0]
 
 
 def _rows(T: int) -> list[int]:
@@ -107,12 +121,14 @@ def _rows(T: int) -> list[int]:
 
 
 def _reference(
-    x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, shared: ExpertWeights | None
-) -> Tensor:
+    x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, shared: ExpertWeights | None,
+    rounding: Rounding = keep,
+) -> Tensor:  # fmt: skip
     out = []
     for t in _rows(len(x)):
-        parts = [_one(x[t], weights, int(e), share[t, a]) for a, e in enumerate(chosen[t])]
-        out.append(sum(parts, torch.zeros_like(parts[0])) + (0 if shared is None else _one(x[t], shared, 0, 1.0)))
+        parts = [_one(x[t], weights, int(e), share[t, a], rounding) for a, e in enumerate(chosen[t])]
+        more = 0 if shared is None else _one(x[t], shared, 0, 1.0, rounding)
+        out.append(sum(parts, torch.zeros_like(parts[0])) + more)
     return torch.stack(out)
 
 
@@ -143,7 +159,7 @@ def _eager(x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, sha
 
 def _case(
     name: str, *, T: int, form: ExpertFormat, X: int = 256, F: int = 2048, D: int = 4096, A: int = 6,
-    shared: ExpertFormat | None = None, headline: int | None = None, size: _Size = "full",
+    shared: ExpertFormat | None = None, headline: int | None = None, size: _Size = "full", rounded: bool = False,
 ) -> Case:  # fmt: skip
     bits = {"bf16": 16, "fp8": 8 + 8 / 128**2, "fp4": 4 + 8 / 32}
     hit = len(_chosen(T, X, A).unique())
@@ -154,15 +170,18 @@ def _case(
         peers["cuBLAS, one expert in bf16"] = _one_product()
     if size == "full" and form == "bf16" and shared is None:
         peers["eager, a product an expert"] = _eager
+    if size == "full" and rounded:
+        peers["activations in bf16"] = _run
     return Case(
         op="experts",
         name=name,
         inputs=partial(_draw, T, X, F, D, A, form, shared),
-        run=_run,
-        reference=_reference,
-        work=Work(flops=flops, bytes=held + T * D * 6),
+        run=_run_fp8 if rounded else _run,
+        reference=partial(_reference, rounding=_to_fp8) if rounded else _reference,
+        work=Work(flops=flops, bytes=held + T * D * 6, unit="fp8" if rounded else "bf16"),
         error=_of_rows,
-        tolerance=1e-3,
+        # FP8 products are summed in about 14 bits, and hidden values fall to other sides of rounding steps.
+        tolerance=1e-2 if rounded else 1e-3,
         peers=peers,
         size=size,
         headline=headline,

@@ -72,7 +72,7 @@ def sorted_pairs(order, tiles, TILES, TOKENS: tl.constexpr):
 
 
 @triton.jit
-def _row_starts(row, expert, OUT: tl.constexpr, IN: tl.constexpr, FORMAT: tl.constexpr):
+def row_starts(row, expert, OUT: tl.constexpr, IN: tl.constexpr, FORMAT: tl.constexpr):
     """Offsets of weight rows of an expert, in stored elements, and of their scales, in bytes."""
     per_word: tl.constexpr = 8 if FORMAT == "fp4" else (4 if FORMAT == "fp8" else 1)
     wide_row = expert.to(tl.int64) * OUT + row
@@ -95,7 +95,7 @@ def _up(
     channel = tl.minimum(at, F - 1)
     if FORMAT != "dense":
         channel = place(channel)
-    w_start, s_start = _row_starts(channel, expert, F, D, FORMAT)
+    w_start, s_start = row_starts(channel, expert, F, D, FORMAT)
     is_up = row // 8 % 2
     both = product(
         x + (pair // A).to(tl.int64) * D, live, w1 + w_start + is_up * w_gap, s1 + s_start + is_up * s_gap,
@@ -125,7 +125,7 @@ def _down(
     TOKENS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    w_start, s_start = _row_starts(tl.minimum(row, D - 1), expert, D, F, FORMAT)
+    w_start, s_start = row_starts(tl.minimum(row, D - 1), expert, D, F, FORMAT)
     part = product(
         hidden + pair.to(tl.int64) * F, live, w2 + w_start, s2 + s_start, 0, F // WIDTH,
         ROWS, TOKENS, WIDTH, FORMAT, True, WIDE,

@@ -7,7 +7,8 @@ scores; among more a NaN score ranks last. q and w are BF16 or FP32. Not differe
 
 Products: FP32 where q or the store is; BF16 for a BF16 store; FP16 for FP8 and FP4 keys (exact for the keys, queries
 kept to 2^-24 of a head's largest channel); with `fp8` the queries are rounded to e4m3, a power of two a head, for FP8
-keys on a GPU: exact for queries that are FP4 values whose scales differ by up to 2^13. Sums are FP32.
+keys on a GPU: exact for queries that are FP4 values whose scales differ by up to 2^13. Sums are FP32. Where queries are
+many, FP4 keys become FP8 first (`triton_recast`).
 
 Covers: sizes of everything that a launch needs, from shapes alone, so that the call can be captured in a graph. Does
 not cover: the kernels (`triton_scores`, `triton_select`).
@@ -23,6 +24,7 @@ import torch
 import triton
 from torch import Tensor
 
+from octavo.kernels.index_topk.triton_recast import recast
 from octavo.kernels.index_topk.triton_scores import score_kernel
 from octavo.kernels.index_topk.triton_select import identity_kernel, select_kernel
 from octavo.kernels.paged import PagedStore, Places
@@ -31,6 +33,7 @@ SCRATCH = 1 << 29  # bytes of scores held at once; more queries go in turns
 PROGRAMS = 2112  # of a score launch at least, 16 for each of 132 processors, where there are tiles enough
 _MOST = 1 << 15  # entries or groups that one program chooses from
 _ROW = {"fp32": 4, "bf16": 2}
+_MANY = 256  # queries of a sequence from which FP4 keys are recast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +86,10 @@ def _group(C: int, k: int, most: int) -> int:
 def products_of(q: Tensor, store: PagedStore, fp8: bool = False) -> str:
     """The type of the products, see the module docstring; the interpreter multiplies FP32 only. ValueError where `fp8`
     does not fit."""
-    if fp8 and (store.format != "fp8" or q.dtype != torch.bfloat16 or not q.is_cuda):
+    if fp8 and (store.format not in ("fp8", "fp4") or q.dtype != torch.bfloat16 or not q.is_cuda):
         raise ValueError(f"fp8 is set for {q.dtype} queries on {q.device.type} over {store.format} keys; it needs BF16 "
-                         "queries on a GPU and FP8 keys")  # fmt: skip
-    if fp8:
+                         "queries on a GPU and FP8 or FP4 keys")  # fmt: skip
+    if fp8 and store.format == "fp8":
         return "fp8"
     if q.dtype == torch.float32 or store.format == "fp32" or not q.is_cuda:
         return "fp32"
@@ -110,6 +113,8 @@ def topk(
     if k >= C:
         identity_kernel[(T,)](places.position, picks, pages, **view)
         return picks
+    if store.format == "fp4" and _MANY * store.table.shape[0] <= T:
+        store = recast(store)
     products = products_of(q, store, fp8)
     if sizes is None:
         sizes = plan(T, I, C, k, sequences=store.table.shape[0], products=products)

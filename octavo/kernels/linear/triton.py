@@ -8,6 +8,9 @@ up in a fixed order. Does not cover: gradients, activations in FP8 (`triton_fp8`
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
@@ -84,7 +87,10 @@ def _run(x: Tensor, weight: Tensor, scale: Tensor | None, dtype: torch.dtype | N
     out = torch.empty(T, O, dtype=dtype or x.dtype, device=x.device)
     if T == 0 or O == 0:
         return out
-    tiles = tiles or tiles_for(T, N, dense=scale is None)
+    if tiles is None:
+        tiles = tiles_for(T, N, dense=scale is None)
+        if G > 1 and O // G % 16 == 0:  # a program's rows are of one group
+            tiles = replace(tiles, rows=math.gcd(O // G, tiles.rows))
     if O // G % tiles.rows and G > 1:
         raise ValueError(f"weight has {O // G} rows a group; with several groups it must be a multiple of {tiles.rows}")
     packed = scale is not None and T > _FEW
