@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from octavo.cache.layout import PAGE_TOKENS
-from octavo.cache.pool import LoadRows, PagePool, Run, StoreKey
+from octavo.cache.pool import LoadRows, PagePool, Run, Slab, StoreKey
 from octavo.cache.strips import Strips
 from octavo.cache.tails import LayerTail, lean_tail, raw_start
 from octavo.config.errors import LimitError
@@ -88,6 +88,11 @@ class SequenceState:
 
     def append(self, ids: np.ndarray, tails: tuple[LayerTail, ...]) -> None:
         """Take over what a step computed for `ids`; entries are already in the reserved pages."""
+        self._append_ids(ids)
+        self.tails = tails
+        self._mark()
+
+    def _append_ids(self, ids: np.ndarray) -> None:
         needed = self.length + len(ids)
         again = min(needed, self._written) - self.length  # ids that stood there before a rollback
         same = again <= 0 or np.array_equal(self._ids[self.length : self.length + again], ids[:again])
@@ -99,9 +104,12 @@ class SequenceState:
             self._ids = self._ids.copy()  # views of what was rolled back may be held
         self._ids[self.length : needed] = ids
         self._written = max(needed, self._written) if same else needed
-        self.length, self.tails = needed, tails
-        if needed % SNAPSHOT_TOKENS == 0:
-            self._marks = (self._marks[0], *self._marks[1:][1 - _KEPT_SNAPSHOTS :], Mark(needed, tails))
+        self.length = needed
+
+    def _mark(self) -> None:
+        """Keep the tails where the length is one to return to."""
+        if self.length and self.length % SNAPSHOT_TOKENS == 0:
+            self._marks = (self._marks[0], *self._marks[1:][1 - _KEPT_SNAPSHOTS :], Mark(self.length, self.tails))
 
     def _drop_pages(self, keep: int) -> None:
         self.pool.release(self.pages[keep:])
@@ -118,7 +126,7 @@ class SequenceState:
 
     def fork(self) -> SequenceState:
         """An independent copy that shares pages and tails until either of the two writes."""
-        twin = SequenceState(self.pool, self.tails, replay=self._replay)
+        twin = self._like(self.tails)
         used = -(-self.length // PAGE_TOKENS)
         twin.pages = self.pages[:used]
         self.pool.allocator.hold(twin.pages)
@@ -126,6 +134,10 @@ class SequenceState:
         twin.length, twin._ids, twin._marks = self.length, self._ids[: self.length].copy(), self._marks
         twin._written = self.length
         return twin
+
+    def _like(self, tails: tuple[LayerTail, ...]) -> SequenceState:
+        """A state of the same kind that holds nothing but these tails."""
+        return SequenceState(self.pool, tails, replay=self._replay)
 
     def rollback(self, n: int) -> None:
         """Forget the last `n` tokens exactly.
@@ -233,6 +245,20 @@ class SequenceState:
         """
         self.pages.extend(self.pool.adopt(load, count))
         self.runs = self.pool.runs(self.pages, self.runs)
+
+    def move_pages(self, slab: Slab) -> None:
+        """Copy the pages that are not of `slab`, a writable one, into it; LimitError when it has no room."""
+        moved: list[int] = []
+        for run in self.runs:
+            if run.slab is slab:
+                moved += range(slab.first + run.page, slab.first + run.page + run.count)
+                continue
+            fresh = [self.pool.take() for _ in range(run.count)]
+            self.pool.copy_run(run, fresh)
+            moved += fresh
+        kept = set(moved)
+        self.pool.release([page for page in self.pages if page not in kept])
+        self.pages, self.runs = moved, self.pool.runs(moved)
 
     def load_snapshot(self, named: dict[str, Tensor], ids: np.ndarray) -> None:
         """Set tails, token ids and length after the pages were adopted."""

@@ -24,6 +24,8 @@ class Command:
     """Shipped model, folder or hub id; a document opens only with the model that read it."""
     weights: Literal["int8"] | None = None
     """int8: large ones rounded; smaller, faster with VNNI. A document opens only with the weights that read it."""
+    offload_experts: str | None = None
+    """Memory, as 8GB, for routed experts that stay on disk; left out: all are loaded."""
     max_tokens: int = 64
     """Most tokens of the answer."""
     temperature: float = 0.0
@@ -49,7 +51,7 @@ class Command:
         check_files(files)
         options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
         Request(**options)  # a bad option is refused before a model is loaded,
-        model = octavo.load(self.model, weights=self.weights)
+        model = octavo.load(self.model, weights=self.weights, offload_experts=self.offload_experts)
         model.runner.draft_count(self.draft)  # and drafts it cannot make,
         model.question_ids(question)  # or a bad question, before a text is read
         with open_or_read(model, files) as doc:

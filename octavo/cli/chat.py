@@ -27,6 +27,8 @@ class Command:
     """Shipped model, folder or hub id."""
     weights: Literal["int8"] | None = None
     """int8: large ones rounded; smaller, faster with VNNI. A document opens only with the weights that read it."""
+    offload_experts: str | None = None
+    """Memory, as 8GB, for routed experts that stay on disk; left out: all are loaded."""
     thinking: bool = False
     """Let the model reason before it answers."""
     max_tokens: int = 256
@@ -47,7 +49,7 @@ class Command:
 
         if self.doc is not None and self.system is not None:
             raise UsageError("--system and --doc exclude each other: the document stands in the place of those words")
-        model = octavo.load(self.model, weights=self.weights)
+        model = octavo.load(self.model, weights=self.weights, offload_experts=self.offload_experts)
         model.runner.draft_count(self.draft)  # drafts it cannot make are refused before a text is read
         options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
         speaker = model.converse if self.doc is None else open_or_read(model, [self.doc]).converse
@@ -64,8 +66,7 @@ def _plain(reply: Reply) -> dict[str, Any]:
 
 
 def _stream(event: Event) -> None:
-    sys.stdout.write(getattr(event, "text", ""))
-    sys.stdout.flush()
+    print(getattr(event, "text", ""), end="", flush=True)
 
 
 def _turns() -> Iterator[str]:
@@ -74,6 +75,5 @@ def _turns() -> Iterator[str]:
 
 
 def _line() -> str:
-    if sys.stdin.isatty():
-        print("> ", end="", file=sys.stderr, flush=True)
+    print("> " if sys.stdin.isatty() else "", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline()

@@ -30,6 +30,8 @@ class Command:
     """Format of the index keys; left out: what the model was trained for."""
     weights: Literal["stored", "fp32", "bf16"] | None = None
     """How the weights are kept in memory."""
+    offload_experts: str | None = None
+    """Memory, as 8GB, for routed experts that stay on disk; left out: what is there, if not everything fits."""
     json: bool = False
     """Print one JSON object."""
 
@@ -38,7 +40,13 @@ class Command:
         from octavo.engine.plan import plan
 
         result = plan(
-            config_of(self.model), self.context, self.hardware, main=self.main, index=self.index, weights=self.weights
+            config_of(self.model),
+            self.context,
+            self.hardware,
+            main=self.main,
+            index=self.index,
+            weights=self.weights,
+            offload_experts=self.offload_experts,
         )
         if self.json:
             return put_json({"model": self.model} | result.as_dict())

@@ -29,6 +29,8 @@ class Command:
     """Shipped model, folder or hub id."""
     weights: Literal["int8"] | None = None
     """int8: large ones rounded; smaller, faster with VNNI. A document opens only with the weights that read it."""
+    offload_experts: str | None = None
+    """Memory, as 8GB, for routed experts that stay on disk; left out: all are loaded."""
     json: bool = False
     """Print one JSON object."""
 
@@ -46,27 +48,25 @@ class Command:
 
     def _read(self, meter: Meter) -> None:
         import octavo
+        from octavo.kernels.index_topk.scan import running
 
-        model = octavo.load(self.model, weights=self.weights)
+        model = octavo.load(self.model, weights=self.weights, offload_experts=self.offload_experts)
         with model.read([Path(file) for file in self.files], output=self.output, progress=meter) as doc:
-            usage, file_bytes = doc.usage, Path(self.output).stat().st_size
-            result = {
-                "document": self.output,
-                "model": self.model,
-                "texts": [asdict(entry) for entry in doc.texts.entries],
-                "tokens": len(doc),
-                "cache_bytes": doc.nbytes,
-                "file_bytes": file_bytes,
-                "usage": asdict(usage),
-            }
+            usage, tokens, cache_bytes, file_bytes = doc.usage, len(doc), doc.nbytes, Path(self.output).stat().st_size
+            result = {"document": self.output, "model": self.model}
+            result |= {"texts": [asdict(entry) for entry in doc.texts.entries], "tokens": tokens}
+            result |= {"cache_bytes": cache_bytes, "file_bytes": file_bytes, "usage": asdict(usage)}
+            result |= {"index_scan": running()}
+            result |= {} if model.experts is None else {"experts": model.experts.report.as_dict()}
         meter.close()
         if self.json:
             return put_json(result)
         again = f" ({usage.reused_tokens:,} of them earlier)" if usage.reused_tokens else ""
         speed = f", {usage.read_tokens / usage.seconds:,.0f} tokens/s" if usage.read_tokens and usage.seconds else ""
         put(
-            f"{self.output}: {result['tokens']:,} tokens{again} of {len(self.files)} text(s), {size(file_bytes)}",
-            f"cache {size(result['cache_bytes'])}, {usage.seconds:.1f} s{speed}",
+            f"{self.output}: {tokens:,} tokens{again} of {len(self.files)} text(s), {size(file_bytes)}",
+            f"cache {size(cache_bytes)}, {usage.seconds:.1f} s{speed}",
+            running(),
         )
 
     def _stopped(self, meter: Meter) -> int:

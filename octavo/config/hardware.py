@@ -1,4 +1,4 @@
-"""Machines that a plan is made for. Covers: memory, bandwidth and arithmetic rates. Not here: measuring them.
+"""Machines that a plan is made for. Covers: memory, bandwidths and arithmetic rates. Not here: measuring them.
 
 Rates are what good kernels reach, not data-sheet peaks. Bytes and rates are decimal unless a name says GiB.
 """
@@ -23,6 +23,7 @@ class Hardware:
     """`devices` equal devices, each with its memory (bytes), bandwidth (bytes/s) and rates (FLOP/s).
 
     `wide_flops` holds for FP32 on a CPU and BF16 on a GPU; `fp8_flops` equals it where FP8 brings nothing.
+    `disk_bandwidth`: bytes/s read from the disk that weights lie on, in pieces of a few MB.
     `reserve_bytes` of each device are left to the system, the library and fragmentation.
     """
 
@@ -33,10 +34,11 @@ class Hardware:
     bandwidth: float
     wide_flops: float
     fp8_flops: float
+    disk_bandwidth: float
     devices: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("memory_bytes", "bandwidth", "wide_flops", "fp8_flops", "devices"):
+        for name in ("memory_bytes", "bandwidth", "wide_flops", "fp8_flops", "disk_bandwidth", "devices"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"hardware {name} is {getattr(self, name)!r}; it must be above 0")
         if not 0 <= self.reserve_bytes < self.memory_bytes:
@@ -58,6 +60,7 @@ _CPU2 = Hardware(
     bandwidth=20e9,
     wide_flops=150e9,
     fp8_flops=150e9,
+    disk_bandwidth=1e9,
 )
 _LAPTOP = replace(
     _CPU2,
@@ -67,6 +70,7 @@ _LAPTOP = replace(
     bandwidth=60e9,
     wide_flops=500e9,
     fp8_flops=500e9,
+    disk_bandwidth=3e9,
 )
 _H100 = Hardware(
     name="h100",
@@ -76,6 +80,7 @@ _H100 = Hardware(
     bandwidth=3.0e12,
     wide_flops=800e12,
     fp8_flops=1400e12,
+    disk_bandwidth=5e9,
 )
 _H200 = replace(_H100, name="h200", memory_bytes=141_000_000_000, bandwidth=4.2e12)
 _BASES = (_CPU2, _LAPTOP, _H100, _H200)

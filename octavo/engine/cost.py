@@ -1,5 +1,6 @@
 """What one token costs: bytes moved, arithmetic, and the time bound that follows. Covers: prefill and decode of one
-sequence at a given context. Not here: memory that stays resident (`plan.py`), measured rates (benchmarks).
+sequence at a given context, experts in memory or on disk. Not here: resident memory (`plan.py`), measured rates
+(benchmarks).
 
 Multiply-add counts 2. A key costs 2 J operations per index head and 4 K per query head; index scan and HCA entries grow
 with the context, chosen entries and windows do not.
@@ -90,6 +91,23 @@ def decode_seconds(flops: TokenFlops, moved: TokenBytes, machine: Hardware, *, f
     `fp8`: weights and index scan run at the FP8 rate. Communication between devices is not counted.
     """
     return max(_arithmetic_seconds(flops, machine, fp8=fp8), moved.total / (machine.bandwidth * machine.devices))
+
+
+def offloaded_seconds(compute: float, missed_bytes: float, machine: Hardware, *, guess_share: float) -> float:
+    """Time of a step that takes `compute` seconds with all experts in memory and misses some, of `missed_bytes` m.
+
+    With g the share of missed experts that were guessed a layer ahead and d the disk's bandwidth, the larger of
+    compute + (1 - g) m / d: what was not guessed is read while its layer waits, all else while layers compute; and
+    (2 - g) m / d: a layer guesses as many experts as it uses, so that the disk reads (1 - g) m in vain.
+    """
+    wait, busy = 1 - guess_share, 2 - guess_share
+    return max(compute + wait * missed_bytes / machine.disk_bandwidth, busy * missed_bytes / machine.disk_bandwidth)
+
+
+def experts_hit(config: ModelConfig, tokens: int) -> float:
+    """Experts of a layer that `tokens` tokens choose, the mean when all are as likely: X (1 - (1 - A / X)^tokens)."""
+    X, A = config.n_routed_experts, config.num_experts_per_tok
+    return X * (1 - (1 - A / X) ** tokens)
 
 
 def prefill_seconds_per_token(config: ModelConfig, context: int, machine: Hardware, *, fp8: bool) -> float:

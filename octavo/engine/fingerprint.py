@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 from octavo.config.model import ModelConfig
+from octavo.model.offload import stored_tensors
 from octavo.model.transformer import Transformer
 
 _FIELDS = ModelConfig.__dataclass_fields__
@@ -21,15 +23,14 @@ _SAMPLE = 1024  # values taken from each tensor, evenly spread: training moves a
 def model_fingerprint(model: Transformer) -> str:
     """sha256 (hex) over the configuration and, by name, shape, dtype and a sample of every weight.
 
-    The same weights give the same name whatever layout they were stored in, and however the index is searched; another
-    dtype gives another one, since the cached values differ too.
+    The same weights give the same name whatever layout they were stored in, and however the index is searched, and
+    whether they are in memory or on disk; another dtype gives another one, since the cached values differ too.
     """
     config = model.config.changed(quantization=None, expert_dtype=None, **_EXACT)
     found = hashlib.sha256(config.to_json().encode())
-    for name, value in sorted(model.state_dict().items()):
-        flat = value.detach().reshape(-1)
-        step = max(1, flat.numel() // _SAMPLE)
-        sample = flat[::step].cpu()
+    for name, value in sorted({**model.state_dict(), **dict(stored_tensors(model))}.items()):
+        step = max(1, value.shape.numel() // _SAMPLE)
+        sample = value.detach().reshape(-1)[::step].cpu() if isinstance(value, Tensor) else value.sample(step)
         sample = sample.double() if sample.is_floating_point() else sample
         found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         found.update(sample.contiguous().view(torch.uint8).numpy().tobytes())

@@ -25,19 +25,22 @@ from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
 from octavo.config.errors import CheckpointError, ConfigError, LimitError, TextError, UsageError
 from octavo.config.model import ModelConfig
+from octavo.config.sizes import parse_bytes
 from octavo.engine.answer import Answer, Reply, Usage
 from octavo.engine.chat import answer_chat
 from octavo.engine.conversation import Conversation
 from octavo.engine.document import Document
 from octavo.engine.fingerprint import model_fingerprint
 from octavo.engine.generation import Generation
+from octavo.engine.gpu.choice import make_runner, why_plain
 from octavo.engine.locate import locate
 from octavo.engine.request import Request, RequestFields
-from octavo.engine.runner import CHUNK, Runner
 from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.model.checkpoint import load_weights
 from octavo.model.int8 import to_int8
+from octavo.model.offload import load_offloaded
+from octavo.model.offload_store import ExpertStore
 from octavo.model.transformer import Transformer
 from octavo.text.borders import WordBorders
 from octavo.text.chat import ChatOptions, encode_chat
@@ -62,10 +65,12 @@ def load(
     main: RowFormat | str | None = None,
     index: RowFormat | str | None = None,
     capacity_tokens: int | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     index_levels: int | None = None,
     index_block_tokens: int | None = None,
     index_blocks: int | None = None,
+    offload_experts: int | str | None = None,
+    offload_engram: bool = False,
 ) -> LLM:
     """Load a model by shipped name, folder or hub id.
 
@@ -73,7 +78,12 @@ def load(
     multiplies whole numbers (float32 on the CPU only; see `octavo.model.int8`); None keeps them in `dtype`. main,
     index: how cached entries and index keys are stored (fp64, fp32, bf16, fp8; index also fp4); by default exactly, in
     the model's own dtype. capacity_tokens: tokens that one slab of cache holds; on CPU memory is taken only as it
-    fills, so the default is the whole context.
+    fills, so the default is the whole context. chunk: tokens read at a time (default: 1,024, on a GPU 8,192).
+    On a GPU in bfloat16 the fused kernels run the model where they can; `LLM.path` says what runs.
+    offload_experts: routed experts stay on disk, and this much memory ("8GB", "512MiB" or a number of bytes) holds
+    those that were used most; left out, all are loaded. offload_engram: so do Engram's tables, whose rows are fetched
+    as soon as a step's tokens are known. Both give the same results bit by bit and need the CPU, experts also weights
+    as they are stored; the files must stay as they are while the model is used (CheckpointError otherwise).
     index_levels: 1 chooses entries among all, 2 only among those of the index_blocks best blocks of index_block_tokens
     tokens; left out, as the model's configuration has it.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
@@ -81,6 +91,7 @@ def load(
     if dtype not in _DTYPES:
         raise UsageError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
     _check_rounding(weights, dtype, device)
+    budget = _check_offload(offload_experts, offload_engram, weights, device)
     folder = locate(model)
     config = ModelConfig.from_json(folder)
     asked = {"index_levels": index_levels, "index_block_tokens": index_block_tokens, "index_blocks": index_blocks}
@@ -92,15 +103,20 @@ def load(
         )
     with torch.device("meta"):
         net = Transformer(config)
-    load_weights(net, folder, _DTYPES[dtype])
+    store = None
+    if budget is None and not offload_engram:
+        load_weights(net, folder, _DTYPES[dtype])
+    else:
+        store = load_offloaded(net, folder, _DTYPES[dtype], budget_bytes=budget, engram=offload_engram)
     net = net.to(device).eval().requires_grad_(False)
     if weights is not None:
         to_int8(net)
     exact = _EXACT[dtype]
     layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
     capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
-    pool = PagePool(layout, capacity_tokens=capacity, device=device)
-    return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder))
+    why = why_plain(layout, _DTYPES[dtype], torch.device(device))
+    pool = PagePool(layout, capacity_tokens=capacity, device=device, fixed=why is None)
+    return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder), experts=store)
 
 
 def _check_rounding(weights: str | None, dtype: str, device: str) -> None:
@@ -109,6 +125,18 @@ def _check_rounding(weights: str | None, dtype: str, device: str) -> None:
         raise UsageError(f"weights is {weights!r}; it must be int8 or left out")
     if weights is not None and (dtype != "float32" or torch.device(device).type != "cpu"):
         raise UsageError(f"weights int8 need dtype float32 and device cpu; these are {dtype} and {device}")
+
+
+def _check_offload(experts: int | str | None, engram: bool, weights: str | None, device: str) -> int | None:
+    """The budget in bytes; refuse what offloading does not go with."""
+    if experts is None and not engram:
+        return None
+    name = "offload_engram" if experts is None else "offload_experts"
+    if torch.device(device).type != "cpu":
+        raise UsageError(f"{name} needs device cpu; this is {device}")
+    if weights is not None and experts is not None:
+        raise UsageError(f"{name} needs weights as they are stored; weights is {weights!r}")
+    return None if experts is None else parse_bytes(experts, name="offload_experts")
 
 
 def _quotes(folder: Path) -> bool:
@@ -138,19 +166,29 @@ class LLM:
     """A model, its tokenizer and the memory its sequences live in. Not safe for use from several threads at once."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, pool: PagePool, *, chunk: int = CHUNK, name: str = "model",
-        quotes: bool = False,
+        self, model: Transformer, tokenizer: Tokenizer, pool: PagePool, *, chunk: int | None = None,
+        name: str = "model",
+        quotes: bool = False, experts: ExpertStore | None = None,
     ) -> None:  # fmt: skip
-        """`quotes`: answers about a document are made of its own words unless a question says otherwise."""
-        self.quotes = quotes
+        """`quotes`: answers about a document are made of its own words unless a question says otherwise. `experts`: the
+        store of a model whose routed experts stay on disk; its `report` counts hits, misses and bytes read."""
+        self.quotes, self.experts = quotes, experts
         self.model, self.tokenizer, self.pool, self.name = model, tokenizer, pool, name
-        self.runner = Runner(model, pool, chunk=chunk, name=name)
+        self.runner = make_runner(model, pool, chunk=chunk, name=name)
         self.source_rule = SourceRule()
 
     @property
     def config(self) -> ModelConfig:
         """The model's configuration."""
         return self.model.config
+
+    @property
+    def path(self) -> str:
+        """What runs the model: the fused kernels, or plain operations and why."""
+        if self.pool.fixed:
+            return "fused kernels, steps of few tokens as CUDA graphs"
+        weight = self.model.embed.weight
+        return f"plain torch operations: {why_plain(self.pool.layout, weight.dtype, weight.device)}"
 
     @cached_property
     def borders(self) -> WordBorders:

@@ -16,6 +16,7 @@ from octavo.config.hardware import hardware as find_hardware
 from octavo.config.model import ModelConfig
 from octavo.config.presets import preset
 from octavo.engine.cost import decode_seconds, prefill_seconds_per_token, token_bytes, token_flops
+from octavo.engine.offload_plan import GUESS_SHARE, OffloadPlan, Room, beside_experts, expert_read_bytes, plan_offload
 
 V32_LAYERS = 61
 CHUNK_TOKENS = 1024
@@ -52,7 +53,8 @@ class Plan:
     `history_bytes_per_token` counts compressed entries only, `published_bytes` entries and whole windows as published
     totals do, `cache_bytes` everything a sequence holds. `published_formats_bytes` is `published_bytes` with FP8
     entries and FP4 index keys, None where the index is too narrow for FP4. Speeds hold for one sequence, without
-    draft tokens, and presuppose that everything fits.
+    draft tokens, and presuppose that everything fits; `offload` has those with routed experts on disk, where that was
+    asked for or is what a CPU whose memory does not hold everything can do.
     """
 
     context: int
@@ -73,6 +75,7 @@ class Plan:
     devices_needed: int
     decode_tokens_per_second: float
     prefill_tokens_per_second: float
+    offload: OffloadPlan | None
 
     @property
     def weight_bytes(self) -> int:
@@ -113,12 +116,18 @@ def plan(
     main: RowFormat | str | None = None,
     index: RowFormat | str | None = None,
     weights: WeightFormat | None = None,
+    offload_experts: int | str | None = None,
+    hit_share: float | None = None,
+    guess_share: float = GUESS_SHARE,
 ) -> Plan:
     """Work out what reading `context` tokens with `model` (a configuration or the name of a preset) takes.
 
     Formats left out: models stored in FP4 keep what they were trained for, FP8 entries, FP4 index keys and weights as
     stored; others are kept exact, in FP32 on a CPU and BF16 on a GPU. Raises ConfigError for unknown names and
-    formats, UsageError for an unreadable context, LimitError for one outside 1 .. max_position_embeddings.
+    formats. offload_experts: memory for routed experts that otherwise stay on disk ("8GB"); left out, what there is
+    beside everything else, if it does not all fit. hit_share: experts of a token found there, as measured; left out,
+    the share of all experts that it holds. guess_share: of the missed ones, those that are guessed a layer ahead.
+    UsageError for an unreadable context, LimitError for one outside 1 .. max_position_embeddings.
     """
     config = preset(model) if isinstance(model, str) else model
     machine = find_hardware(hardware) if isinstance(hardware, str) else hardware
@@ -141,6 +150,10 @@ def plan(
     counts = count(config)
     shared = sum(line.nbytes for line in (*weight_lines, *cache_lines)) + buffers
     published = _published_formats(config)
+    offloaded = None
+    if offload_experts is not None or shared > machine.usable_bytes:
+        room, shares = _room(layout, tokens, kept, machine), {"hit_share": hit_share, "guess_share": guess_share}
+        offloaded = plan_offload(config, machine, room, budget=offload_experts, **shares)
     return Plan(
         context=tokens,
         hardware=machine.name,
@@ -160,6 +173,21 @@ def plan(
         devices_needed=-(-shared // (machine.usable_bytes // machine.devices)),
         decode_tokens_per_second=1 / decode_seconds(token_flops(config, tokens), moved, machine, fp8=fp8),
         prefill_tokens_per_second=1 / prefill_seconds_per_token(config, tokens, machine, fp8=fp8),
+        offload=offloaded,
+    )
+
+
+def _room(layout: CacheLayout, tokens: int, kept: str, machine: Hardware) -> Room:
+    """What there is beside routed experts, and the time that a token takes with all of them, as stored, in memory."""
+    config = layout.config
+    others, read = beside_experts(config, element=_ELEMENT.get(kept))
+    moved = token_bytes(layout, tokens, weight_bytes=read + expert_read_bytes(config))
+    fp8 = kept == "stored" and config.quantization is not None
+    return Room(
+        other_bytes=others + sum(line.nbytes for line in layout.lines(tokens)) + _buffer_bytes(config, tokens),
+        decode_seconds=decode_seconds(token_flops(config, tokens), moved, machine, fp8=fp8),
+        prefill_seconds=prefill_seconds_per_token(config, tokens, machine, fp8=fp8),
+        chunk_tokens=min(tokens, CHUNK_TOKENS),
     )
 
 
@@ -282,4 +310,19 @@ def _rows(plan: Plan) -> tuple[PlanRow, ...]:
         row("memory", "usable", format_bytes(plan.usable_bytes), plan.hardware),
         row("speed", "decode", f"{plan.decode_tokens_per_second:,.2f} tokens/s", "bound, one sequence, no drafts"),
         row("speed", "prefill", f"{plan.prefill_tokens_per_second:,.2f} tokens/s", "bound, mean over the context"),
+        *_offload_rows(plan.offload),
     )
+
+
+def _offload_rows(plan: OffloadPlan | None) -> tuple[PlanRow, ...]:
+    if plan is None:
+        return ()
+    disk = f"{format_bytes(plan.read_bytes)} read a token at {plan.disk_bandwidth / 1e9:.3g} GB/s"
+    rows = (
+        ("in memory", format_bytes(plan.resident_bytes), f"{format_bytes(plan.budget_bytes)} of it for experts"),
+        ("hits", f"{plan.hit_share:.1%} of a token's experts", f"an expert is {format_bytes(plan.expert_bytes)}"),
+        ("decode", f"{plan.decode_tokens_per_second:,.2f} tokens/s", disk),
+        ("prefill", f"{plan.prefill_tokens_per_second:,.2f} tokens/s", f"chunks of {CHUNK_TOKENS:,} tokens"),
+    )
+    section = "experts on disk"
+    return tuple(PlanRow(section=section, name=name, value=value, detail=how) for name, value, how in rows)

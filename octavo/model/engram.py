@@ -70,10 +70,14 @@ class Engram(nn.Module):
             parts.append(small.reshape(-1, self.ngram))
         return row_ids(torch.cat(parts), self.plan)
 
+    def recalled(self, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
+        """Table rows of every token side by side, [T, memory width]."""
+        return gather(self.table.weight, self.addresses(tokens, view, compressed))
+
     def forward(self, streams: Tensor, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
         """[T, M, D] -> [T, M, D]."""
         T, M, D = streams.shape
-        memory = gather(self.table.weight, self.addresses(tokens, view, compressed)).to(streams.dtype)
+        memory = self.recalled(tokens, view, compressed).to(streams.dtype)
         keys, value = self.wkv(memory).split((M * D, D), dim=-1)
         g = gate(streams, keys.view(T, M, D), self.q_norm.weight, self.k_norm.weight, self.eps)
         update = (g.unsqueeze(-1) * value.unsqueeze(1).to(g.dtype)).to(streams.dtype)

@@ -24,7 +24,12 @@ class Rotary:
 
     def table(self, positions: Tensor, ratio: int, dtype: torch.dtype) -> Table:
         """cos, sin [..., P / 2] for a layer with compression `ratio`; FP32, or FP64 when `dtype` is FP64."""
-        key = (ratio > 0, positions.device)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        return rope_table(positions, self.frequencies(ratio, positions.device), dtype=wide)
+
+    def frequencies(self, ratio: int, device: torch.device) -> Tensor:
+        """Turns a token of each pair times 2 pi, FP64 [P / 2], of a layer with compression `ratio`."""
+        key = (ratio > 0, device)
         if key not in self._frequencies:
             yarn = self._config.rope_yarn(ratio)
             scaling = {}
@@ -37,6 +42,5 @@ class Rotary:
                 }
             base, dims = self._config.rope_base(ratio), self._config.qk_rope_head_dim
             made = inverse_frequencies(base=base, dims=dims, **scaling)
-            self._frequencies[key] = made.to(positions.device)
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        return rope_table(positions, self._frequencies[key], dtype=wide)
+            self._frequencies[key] = made.to(device)
+        return self._frequencies[key]

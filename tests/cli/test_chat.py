@@ -75,6 +75,15 @@ def test_system_beside_a_document_is_bad_usage(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.startswith("octavo: error: --system and --doc")
 
 
+def test_experts_on_disk_talk_the_same(
+    story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--doc", story.name, "--max-tokens", "6", "--json"]
+    made = [json.loads(chat([*line, *more], "Which?\n", monkeypatch, capsys))["answer"]
+            for more in ([], ["--offload-experts", "100KB"])]  # fmt: skip
+    assert made[0] == made[1]
+
+
 def test_int8_weights_talk_about_a_document_that_they_read(
     story: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

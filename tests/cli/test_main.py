@@ -16,11 +16,11 @@ from octavo.version import __version__
 
 # A new flag is a decision: it is written down here as well, twelve a verb at most.
 FLAGS = {
-    "read": "files output model weights json",
-    "ask": "line model weights max_tokens temperature seed quote draft json",
-    "chat": "doc system model weights thinking max_tokens temperature seed draft json",
+    "read": "files output model weights offload_experts json",
+    "ask": "line model weights offload_experts max_tokens temperature seed quote draft json",
+    "chat": "doc system model weights offload_experts thinking max_tokens temperature seed draft json",
     "generate": "prompt model weights max_tokens temperature top_p top_k min_p seed stop draft json",
-    "plan": "model context hardware main index weights json",
+    "plan": "model context hardware main index weights offload_experts json",
     "inspect": "path verify json",
     "eval": "task kinds text lengths count controls index_topk model device chunk out json",
     "bench": "task ops cases size device seconds check_only results out json",

@@ -32,6 +32,18 @@ def test_table_has_every_row_of_the_plan(capsys: pytest.CaptureFixture[str]) -> 
     assert titles == list(dict.fromkeys(row.section for row in rows))
 
 
+def test_memory_for_experts_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "flash", "--context", "8K", "--weights", "bf16", "--offload-experts", "4GB"]
+    assert main(line) == 0
+    assert "experts on disk" in capsys.readouterr().out
+    assert main([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["offload"]
+    expected = plan("flash", "8K", weights="bf16", offload_experts="4GB").offload
+    assert expected is not None
+    assert found["budget_bytes"] == 4_000_000_000
+    assert found["decode_tokens_per_second"] == expected.decode_tokens_per_second
+
+
 def test_formats_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["plan", "xs", "--context", "8K", "--main", "fp8", "--index", "fp4", "--weights", "bf16", "--json"]
     assert main(line) == 0

@@ -56,12 +56,23 @@ def test_int8_weights_read_a_document_that_only_they_open(story: Path, capsys: p
     assert "another model" in refused(["ask", "book.octavo", QUESTION], capsys)
 
 
+def test_experts_on_disk_read_and_answer_the_same(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--offload-experts", "100KB")
+    found = run_json(["read", story.name, "-o", "book.octavo", *given], capsys)
+    assert found["experts"]["misses"] > 0
+    assert 0 < found["experts"]["peak_bytes"] <= 100_000
+    assert asked("book.octavo", capsys, *given) == asked("book.octavo", capsys)
+    assert main(["read", story.name, "-o", "other.octavo", "--offload-experts", "much"]) == 2
+    assert "offload_experts is 'much'; it must be a size such as 8GB" in capsys.readouterr().err
+
+
 def test_page_for_people(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["read", story.name, "-o", "book.octavo"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("book.octavo: ")
     assert "tokens/s" in out
+    assert "\nindex scan: " in out
 
 
 def test_document_is_known_by_its_content_not_its_name(story: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,9 @@ def test_unknown_machines_list_the_known() -> None:
         hardware("abacus")
 
 
-@pytest.mark.parametrize(("field", "value"), [("memory_bytes", 0), ("bandwidth", -1.0), ("devices", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("memory_bytes", 0), ("bandwidth", -1.0), ("disk_bandwidth", 0), ("devices", 0)]
+)
 def test_sizes_are_positive(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"hardware {field} is {value}; it must be above 0"):
         replace(hardware("cpu2"), **{field: value})

@@ -1,12 +1,21 @@
 """Costs of one token against hand arithmetic at the official sizes."""
 
+from dataclasses import replace
+
 import pytest
 
 from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.config.hardware import hardware
 from octavo.config.model import ModelConfig
 from octavo.config.presets import flash, pro, xs
-from octavo.engine.cost import decode_seconds, prefill_seconds_per_token, token_bytes, token_flops
+from octavo.engine.cost import (
+    decode_seconds,
+    experts_hit,
+    offloaded_seconds,
+    prefill_seconds_per_token,
+    token_bytes,
+    token_flops,
+)
 
 K = 1024
 
@@ -75,3 +84,17 @@ def test_two_levels_score_coarse_keys_and_the_best_blocks() -> None:
     assert token_flops(config, 1024 * K).index == 2.0 * 4 * 64 * scored
     assert token_bytes(CacheLayout(config), 1024 * K, weight_bytes=0).index == scored * 4 * 64
     assert token_flops(config, 64).index == 2.0 * 4 * 64 * 3 * (2 + 2 * 8)
+
+
+def test_a_step_with_experts_on_disk_waits_or_keeps_the_disk_busy() -> None:
+    machine = replace(hardware("cpu2"), disk_bandwidth=2e9)
+    assert offloaded_seconds(0.5, 0.0, machine, guess_share=0.3) == 0.5
+    assert offloaded_seconds(0.5, 1e9, machine, guess_share=0.8) == pytest.approx(0.5 + 0.2 * 0.5)
+    assert offloaded_seconds(0.1, 4e9, machine, guess_share=0.8) == pytest.approx(1.2 * 2.0)
+    assert offloaded_seconds(0.1, 4e9, machine, guess_share=0.0) == pytest.approx(2 * 2.0)
+
+
+def test_experts_hit_by_some_tokens() -> None:
+    assert experts_hit(flash(), 1) == pytest.approx(6)
+    assert experts_hit(flash(), 2) == pytest.approx(12 - 36 / 256)
+    assert experts_hit(flash(), 4096) == pytest.approx(256)

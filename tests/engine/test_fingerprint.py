@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from octavo.engine.fingerprint import model_fingerprint
 from octavo.engine.llm import load
 from octavo.model.checkpoint import WritePlan, save_checkpoint
+from tests.support.tiny import tiny_engram
 from tests.support.tiny_llm import tiny_llm
 
 
@@ -30,6 +32,15 @@ def test_one_changed_weight_of_any_kind_changes_the_name(tmp_path: Path) -> None
             parameter.view(-1)[0] += 1
         names.add(model_fingerprint(llm.model))
     assert len(names) == 1 + len(changed)
+
+
+def test_weights_that_stay_on_disk_have_the_same_name(tmp_path: Path) -> None:
+    plain = tiny_llm(tmp_path, engram=tiny_engram())
+    assert load(tmp_path, offload_experts="1MB", offload_engram=True).fingerprint == plain.fingerprint
+    changed = dict(load_file(tmp_path / "model.safetensors"))
+    changed["layers.4.ffn.experts.0.w2.weight"][0, 0] += 1
+    save_file(changed, tmp_path / "model.safetensors")
+    assert load(tmp_path, offload_experts="1MB").fingerprint != plain.fingerprint
 
 
 def test_config_and_dtype_are_part_of_it(tmp_path: Path) -> None:

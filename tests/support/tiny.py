@@ -148,27 +148,35 @@ def _random_config(draw: random.Random) -> ModelConfig:
     )
 
 
-def random_tensors(config: ModelConfig, seed: int) -> dict[str, Tensor]:
-    """Official names -> random values [float32; tid2eid int64], scaled so that activations stay of order 1.
+def random_tensors(
+    config: ModelConfig, seed: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Official names -> random values [`dtype`; tid2eid int64], scaled so that activations stay of order 1.
 
     Every kind of parameter is away from its neutral value: norms, hyper-connection bases, ape, sinks and router biases.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     shapes = parameter_shapes(config)
-    return {name: _random_value(name, shapes[name], config, generator) for name in sorted(shapes)}
+    drawn = {}
+    for name in sorted(shapes):
+        value = _random_value(name, shapes[name], config, generator)
+        drawn[name] = value.to(dtype) if value.is_floating_point() else value
+    return drawn
 
 
 def _random_value(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator) -> Tensor:
+    on: dict[str, Any] = {"generator": generator, "device": generator.device}
+
     def normal(std: float) -> Tensor:
-        return torch.randn(shape, generator=generator) * std
+        return torch.randn(shape, **on) * std
 
     if name.endswith("tid2eid"):
-        order = torch.rand(shape[0], config.n_routed_experts, generator=generator).argsort(dim=1)
+        order = torch.rand(shape[0], config.n_routed_experts, **on).argsort(dim=1)
         return order[:, : shape[1]].contiguous()
     if name.endswith("norm.weight"):
-        return 0.5 + torch.rand(shape, generator=generator)
+        return 0.5 + torch.rand(shape, **on)
     if name.endswith("_scale"):
-        return 0.5 + torch.rand(shape, generator=generator)
+        return 0.5 + torch.rand(shape, **on)
     if name.endswith("_base"):
         return normal(0.7)
     if name.endswith(("attn_sink", ".ape")):
@@ -198,10 +206,12 @@ def build_model(
     dtype: torch.dtype = torch.float32,
     compressed_ids: Sequence[int] | None = None,
 ) -> Transformer:
-    """Our model with exactly these official tensors; `compressed_ids` [V] is Engram's vocabulary map."""
+    """Our model with exactly these official tensors, on their device; `compressed_ids` [V] is Engram's vocabulary map.
+    """
     from octavo.model.transformer import Transformer
 
-    model = Transformer(config)
+    with torch.device(tensors["embed.weight"].device):
+        model = Transformer(config)
     state = stacked_experts(config, tensors)
     if config.engram is not None:
         ids = range(config.vocab_size) if compressed_ids is None else compressed_ids
@@ -227,7 +237,7 @@ def write_tiny_model(folder: str | Path, config: ModelConfig, seed: int) -> Path
 
 
 def hf_model(config: ModelConfig, tensors: dict[str, Tensor], *, experts: str = "eager") -> DeepseekV4ForCausalLM:
-    """transformers' DeepseekV4ForCausalLM in FP32 with eager attention and the same weights.
+    """transformers' DeepseekV4ForCausalLM with eager attention and the same weights, in their dtype, on their device.
 
     `experts` is its implementation of the routed experts: "eager", "batched_mm" or "grouped_mm".
 
@@ -236,7 +246,10 @@ def hf_model(config: ModelConfig, tensors: dict[str, Tensor], *, experts: str = 
     from transformers import DeepseekV4Config, DeepseekV4ForCausalLM, logging
 
     logging.set_verbosity_error()  # it advises on YaRN factors that official checkpoints use on purpose
-    model = DeepseekV4ForCausalLM(DeepseekV4Config(**hf_fields(config), experts_implementation=experts)).eval()
+    first = next(iter(tensors.values()))
+    with torch.device(first.device):
+        model = DeepseekV4ForCausalLM(DeepseekV4Config(**hf_fields(config), experts_implementation=experts)).eval()
+    model = model.to(tensors["embed.weight"].dtype)
     state = hf_state(config, tensors)
     model.load_state_dict(state, strict=True)
     return model.requires_grad_(False)

@@ -6,7 +6,7 @@ values. Does not cover: building the model, containers (`shard.py`), placement o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ from octavo.config.errors import CheckpointError
 from octavo.config.model import ModelConfig
 from octavo.model.checkpoint import formats, names
 from octavo.model.checkpoint.folder import Stored, open_folder
+from octavo.model.checkpoint.matrix import StoredMatrix
 from octavo.model.checkpoint.names import Source
 from octavo.model.checkpoint.shard import Entry, Maps
 
@@ -27,7 +28,11 @@ _ENGRAM_MAP = "engram_map"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What was loaded: tensors and bytes of the model, files read, and what was left out on purpose, and why."""
+    """What was loaded: tensors and bytes of the model, files read, and what was left out on purpose, and why.
+
+    `left` has, by name, the parameters that were to stay on disk: one matrix [rows, width] for each expert of a stacked
+    one, a single matrix else.
+    """
 
     is_official: bool
     tensors: int
@@ -35,6 +40,7 @@ class LoadReport:
     files: int
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
+    left: dict[str, tuple[StoredMatrix, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +65,16 @@ class _Piece:
     scale: Entry | None
 
 
-def load_weights(model: nn.Module, folder: Path, dtype: torch.dtype) -> LoadReport:
+def load_weights(
+    model: nn.Module, folder: Path, dtype: torch.dtype, *, stays: Container[str] = frozenset()
+) -> LoadReport:
     """Give every parameter and persistent buffer of `model` (on the meta device or not) its value from `folder`.
 
     Floating weights become `dtype`, but mixing, sinks, `ape`, router and norms are never below FP32; ids are int64.
     Names may be official or those of transformers; FP8 and FP4 matrices are decoded. Everything that can be seen from
     headers is checked before the first value is read. Each value is decoded straight into the model's tensor: nothing
-    but a few MiB exists besides the model.
+    but a few MiB exists besides the model. Parameters named in `stays` are checked likewise, but not read: they remain
+    what they were, and the report says where each lies.
 
     Draft stages that the model does not have (DSpark always, MTP if built without) are skipped and reported.
     Raises CheckpointError naming tensor and file; the model is then not to be used.
@@ -80,8 +89,11 @@ def load_weights(model: nn.Module, folder: Path, dtype: torch.dtype) -> LoadRepo
     plan = [(target, _pieces(target, stored, present)) for target in targets if identity is None or not _is_map(target)]
     _refuse_extra(stored, present, plan)
     plan.sort(key=lambda item: (str(item[1][0].entry.path), item[1][0].entry.offset))
+    left = {target.name: _matrices_of(target, pieces) for target, pieces in plan if target.name in stays}
     with Maps() as maps:
         for target, pieces in plan:
+            if target.name in left:
+                continue
             value = _read(target, pieces, maps)
             if not value.is_floating_point():
                 _check_ids(model, target, value, pieces[0].entry)
@@ -91,11 +103,27 @@ def load_weights(model: nn.Module, folder: Path, dtype: torch.dtype) -> LoadRepo
     return LoadReport(
         is_official=stored.is_official,
         tensors=len(targets),
-        model_bytes=sum(prod(target.shape) * target.dtype.itemsize for target in targets),
+        model_bytes=sum(prod(t.shape) * t.dtype.itemsize for t in targets if t.name not in left),
         files=len(stored.files),
         skipped=tuple(stored.entries[name].name for name in skipped),
         notes=notes,
+        left=left,
     )
+
+
+def _matrices_of(target: _Target, pieces: list[_Piece]) -> tuple[StoredMatrix, ...]:
+    """Where the matrices of a target lie, in the order of its first dimension."""
+    rows, width = target.shape[-2:]
+    found: list[StoredMatrix] = []
+    for piece in pieces:
+        several = piece.source.expert is None and len(target.shape) == 3
+        first = rows * piece.source.half if piece.source.half is not None else 0
+        for matrix in range(target.shape[0] if several else 1):
+            where = StoredMatrix(
+                entry=piece.entry, scale=piece.scale, matrix=matrix, first=first, rows=rows, width=width
+            )
+            found.append(where)
+    return tuple(found)
 
 
 def _targets(model: nn.Module, dtype: torch.dtype) -> list[_Target]:

@@ -1,0 +1,174 @@
+"""Sequences as a GPU's kernels go on with them: rings of the newest rows beside the pages, one slot a sequence.
+
+Covers: `Slots` (rings, raw rows of compressors and page tables of a fixed number of sequences, allocated once so that
+a captured graph stays valid), tails into a slot and back, `ChunkRing` for the window rows of a long chunk. Does not
+cover: pages (`pool`), which sequence has which slot (`octavo.engine.gpu`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat
+from octavo.cache.pool import StoreKey
+from octavo.cache.tails import LayerTail, raw_start
+from octavo.config.errors import ConfigError, LimitError
+from octavo.kernels.paged import PagedStore, Ring
+
+_FORMATS = (RowFormat.FP32, RowFormat.BF16, RowFormat.FP8, RowFormat.FP4)
+
+
+@dataclass(frozen=True)
+class LayerSlots:
+    """One layer's cache over all slots of a step: window rows, and by kind the paged store and the raw rows."""
+
+    ring: Ring
+    stores: Mapping[str, PagedStore]
+    partial: Mapping[str, Ring]
+
+
+def power_of_two(least: int) -> int:
+    """The smallest power of two from `least` on."""
+    return 1 << max(0, least - 1).bit_length()
+
+
+class Slots:
+    """Room for `count` sequences of up to `pages` pages each.
+
+    `rows` are the pool's pages by store, [pages * entries_per_page, row_bytes] uint8. `bias` are the position biases
+    [ratio, w] of the compressors: tails hold raw scores with them, the kernels' rings without. Raises ConfigError for a
+    row format that the kernels do not have.
+    """
+
+    def __init__(
+        self, layout: CacheLayout, rows: Mapping[StoreKey, Tensor], bias: Mapping[StoreKey, Tensor], *, count: int,
+        pages: int, device: torch.device | str,
+    ) -> None:  # fmt: skip
+        for name in ("main", "index"):
+            given = getattr(layout, name)
+            if given not in _FORMATS:
+                raise ConfigError(f"{name} is {given}; on a GPU it must be one of {', '.join(_FORMATS)}")
+        self.layout, self.count, self.pages, self.device = layout, count, pages, torch.device(device)
+        self._rows, self._bias = rows, bias
+        self._window = power_of_two(layout.window_rows)
+        with torch.inference_mode(False):  # tensors made in inference mode could be written nowhere else
+            self.table = torch.zeros(count, pages, dtype=torch.int32, device=device)
+            shape = (count, self._window, layout.row_bytes("main"))
+            self._rings = [
+                torch.zeros(shape, dtype=torch.uint8, device=device) for _ in range(layout.config.num_hidden_layers)
+            ]
+            self._partial = {
+                (spec.layer, spec.kind): torch.zeros(count, power_of_two(spec.rows), 2 * spec.width, device=device)
+                for spec in layout.partials
+            }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rings and tables."""
+        return sum(t.nbytes for t in (self.table, *self._rings, *self._partial.values()))
+
+    def layer(self, layer: int, table: Tensor | None = None, *, first: int = 0, count: int | None = None) -> LayerSlots:
+        """The cache of one layer over the slots first .. first + count - 1, behind `table` int32 [count, n] (default:
+        their whole tables)."""
+        stop = self.count if count is None else first + count
+        some = slice(first, stop)
+        table = self.table[some] if table is None else table
+        stores, partial = {}, {}
+        for spec in self.layout.stores:
+            if spec.layer == layer:
+                rope = self.layout.rope_dims if spec.kind == "main" else 0
+                stores[spec.kind] = PagedStore(
+                    rows=self._rows[layer, spec.kind], table=table, ratio=spec.ratio, width=spec.width,
+                    format=spec.format.value, rope=rope,  # pyright: ignore[reportArgumentType]
+                )  # fmt: skip
+                partial[spec.kind] = Ring(self._partial[layer, spec.kind][some])
+        return LayerSlots(Ring(self._rings[layer][some]), stores, partial)
+
+    def put_pages(self, slot: int, pages: list[int], *, start: int = 0) -> None:
+        """The slot's pages from number `start` on; LimitError beyond its table."""
+        if start + len(pages) > self.pages:
+            raise LimitError(f"{start + len(pages)} pages are more than the {self.pages} of a sequence on this GPU")
+        if pages:
+            self.table[slot, start : start + len(pages)] = torch.tensor(pages, dtype=torch.int32).to(self.device)
+
+    def load(self, slot: int, tails: tuple[LayerTail, ...], length: int) -> None:
+        """Take over the tails of a sequence of `length` tokens."""
+        for layer, tail in enumerate(tails):
+            n = min(len(tail.window), self._window)
+            if n:
+                places = torch.arange(length - n, length, device=self.device) % self._window
+                self._rings[layer][slot].index_copy_(0, places, tail.window[-n:])
+            for kind, values in tail.raw.items():
+                ring = self._partial[layer, kind][slot]
+                n = min(len(values), len(ring))
+                if n:
+                    tokens = torch.arange(length - n, length, device=self.device)
+                    rows = values[-n:].float().clone()
+                    rows[:, rows.shape[1] // 2 :] -= self._bias_of(layer, kind, tokens)
+                    ring.index_copy_(0, tokens % len(ring), rows)
+
+    def save(self, slot: int, length: int) -> tuple[LayerTail, ...]:
+        """The tails of the slot's sequence at `length` tokens, copied."""
+        return tuple(self._tail(slot, layer, length) for layer in range(self.layout.config.num_hidden_layers))
+
+    def _tail(self, slot: int, layer: int, length: int) -> LayerTail:
+        n = min(length, self.layout.window_rows)
+        places = torch.arange(length - n, length, device=self.device) % self._window
+        raw, first = {}, {}
+        for (at, kind), rings in self._partial.items():
+            if at == layer:
+                first[kind] = raw_start(self.layout, layer, length)
+                tokens = torch.arange(first[kind], length, device=self.device)
+                rows = rings[slot].index_select(0, tokens % rings.shape[1])
+                rows[:, rows.shape[1] // 2 :] += self._bias_of(layer, kind, tokens)
+                raw[kind] = rows
+        return LayerTail(window=self._rings[layer][slot].index_select(0, places), raw=raw, raw_first=first)
+
+    def _bias_of(self, layer: int, kind: str, tokens: Tensor) -> Tensor:
+        bias = self._bias[layer, kind]
+        return bias[tokens % len(bias)]
+
+
+class ChunkRing:
+    """Window rows of a chunk of up to `tokens` tokens of one sequence, shared by all layers: a ring that is long enough
+    for the chunk and the window before it, filled from a slot before a layer and put back after it."""
+
+    def __init__(self, layout: CacheLayout, tokens: int, device: torch.device | str) -> None:
+        self.tokens, self.before = tokens, layout.config.sliding_window - 1
+        self.length = power_of_two(tokens + self.before)
+        self.ring = Ring(torch.zeros(1, self.length, layout.row_bytes("main"), dtype=torch.uint8, device=device))
+        self._kept = layout.window_rows
+        self._into: tuple[Tensor, Tensor] | None = None
+        self._back: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, first: int, count: int, window: int) -> None:
+        """The chunk is tokens first .. first + count - 1; slots have rings of `window` rows."""
+        device = self.ring.rows.device
+        past = torch.arange(max(0, first - self.before), first, device=device)
+        new = torch.arange(max(first, first + count - self._kept), first + count, device=device)
+        self._into, self._back = (past % self.length, past % window), (new % self.length, new % window)
+
+    def enter(self, slot: Ring) -> Ring:
+        """The rows before the chunk are in the ring that is returned."""
+        assert self._into is not None, "begin comes first"
+        to, of = self._into
+        self.ring.rows[0].index_copy_(0, to, slot.rows[0].index_select(0, of))
+        return self.ring
+
+    def leave(self, slot: Ring) -> None:
+        """The newest rows go back to the slot."""
+        assert self._back is not None, "begin comes first"
+        of, to = self._back
+        slot.rows[0].index_copy_(0, to, self.ring.rows[0].index_select(0, of))
+
+
+def pages_for(tokens: int) -> int:
+    """Pages that hold `tokens` tokens."""
+    return -(-tokens // PAGE_TOKENS)
+
+
+__all__ = ["ChunkRing", "LayerSlots", "Slots", "pages_for", "power_of_two"]

@@ -1,0 +1,85 @@
+"""Which sequence has which slot.
+
+Covers: `Binding`: a state gets a slot when a step needs it, the one used longest ago gives its slot up; its pages are
+brought into the pool's one slab, where the kernels read. Does not cover: the rows themselves (`octavo.cache.slots`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+from octavo.cache.pool import PagePool
+from octavo.cache.slots import Slots
+from octavo.config.errors import LimitError
+from octavo.engine.gpu.state import GpuState
+
+
+class Binding:
+    """Hands out the slots of `slots` to the sequences of `pool`."""
+
+    def __init__(self, pool: PagePool, slots: Slots) -> None:
+        self.pool, self.slots = pool, slots
+        self._users: dict[int, weakref.ref[GpuState]] = {}  # by slot, the one used longest ago first
+        self._unused = list(reversed(range(slots.count)))
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot."""
+        return self.slots.nbytes // self.slots.count
+
+    def bind(self, states: Sequence[GpuState]) -> list[int]:
+        """The slots of these states, with their rows and the pages of what they have reserved.
+
+        Raises LimitError when they are more than there are slots, or a page lies outside the slab.
+        """
+        if len(states) > self.slots.count:
+            most = self.slots.count
+            raise LimitError(f"{len(states)} sequences at a time are more than the {most} slots of this GPU")
+        for state in states:
+            self._bring_pages(state)
+        for state in states:
+            if state.slot is not None:
+                self._users[state.slot] = self._users.pop(state.slot)
+        for state in states:
+            if state.slot is None:
+                state.slot, state.listed, state.stale = self._take(), [], True
+                self._users[state.slot] = weakref.ref(state)
+            if state.stale:
+                self.slots.load(state.slot, state.tails, state.length)
+                state.stale = False
+            self._list_pages(state)
+        return [state.slot for state in states if state.slot is not None]
+
+    def free(self, state: GpuState) -> None:
+        """The slot of a state that needs it no more."""
+        if state.slot is not None:
+            self._users.pop(state.slot, None)
+            self._unused.append(state.slot)
+            state.slot = None
+
+    def _take(self) -> int:
+        if self._unused:
+            return self._unused.pop()
+        slot, user = next(iter(self._users.items()))
+        del self._users[slot]
+        state = user()
+        if state is not None and state.slot == slot:
+            state.leave()
+        return slot
+
+    def _list_pages(self, state: GpuState) -> None:
+        assert state.slot is not None
+        if state.listed == state.pages:
+            return
+        most, same = min(len(state.listed), len(state.pages)), 0
+        while same < most and state.listed[same] == state.pages[same]:
+            same += 1
+        self.slots.put_pages(state.slot, state.pages[same:], start=same)
+        state.listed = list(state.pages)
+
+    def _bring_pages(self, state: GpuState) -> None:
+        """Copy pages that live elsewhere (a file's) into the slab."""
+        slab = self.pool.first_slab()
+        if any(page >= slab.count for page in state.pages):
+            state.move_pages(slab)

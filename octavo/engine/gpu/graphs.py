@@ -1,0 +1,124 @@
+"""Steps of few tokens, captured once and replayed.
+
+Covers: `StepGraphs`: one captured step for every number of tokens and power of two of pages, its inputs in buffers that
+stay where they are, all graphs in one memory pool. On a device without graphs (the CPU, where Triton's interpreter runs
+the kernels) the same step runs each time. Does not cover: who the tokens belong to (`runner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache.slots import LayerSlots, Slots, power_of_two
+from octavo.kernels.paged import Places
+from octavo.model.gpu.forward import GpuModel, Seen, Step
+
+_LEAST_PAGES = 16
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What a step reads: tokens [T], slot and position of each, each token and those before it [T, n] for Engram."""
+
+    tokens: np.ndarray
+    slots: np.ndarray
+    positions: np.ndarray
+    recent: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Logits FP32 [T, V], streams [T, M, D] and attention mass by layer; the next step overwrites them."""
+
+    logits: Tensor
+    streams: Tensor
+    seen: tuple[Seen, ...]
+
+
+@dataclass
+class _Captured:
+    """Buffers of one graph: what it reads, what it leaves."""
+
+    inputs: Tensor
+    table: Tensor
+    run: Callable[[], None]
+    result: StepResult | None = None
+    graph: torch.cuda.CUDAGraph | None = None
+    layers: list[LayerSlots] = field(default_factory=list)
+
+
+class StepGraphs:
+    """Captured steps of `model` over `slots`. Not safe for use from several threads at once."""
+
+    def __init__(self, model: GpuModel, slots: Slots) -> None:
+        self._model, self._slots = model, slots
+        engram = model.config.engram
+        self._context = 0 if engram is None else engram.max_ngram_size
+        self._steps: dict[tuple[int, int, int, bool], _Captured] = {}
+        self._pool = torch.cuda.graph_pool_handle() if slots.device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        """Steps captured so far."""
+        return len(self._steps)
+
+    def run(self, given: StepInput, *, most: int, pages: int, mass: bool = False) -> StepResult:
+        """One step; `most` tokens of a sequence at most, all within their first `pages` pages."""
+        key = self._key(len(given.tokens), most, pages, mass)
+        step = self._steps.get(key)
+        if step is None:
+            step = self._steps[key] = self._prepare(*key)
+        step.inputs.copy_(torch.from_numpy(self._packed(given)), non_blocking=False)
+        if step.graph is None and self._pool is not None and step.result is not None:
+            self._capture(step)
+        if step.graph is not None:
+            step.graph.replay()
+        else:
+            step.run()  # the first time kernels are compiled, which a capture must not see
+        assert step.result is not None
+        return step.result
+
+    def captured(self, tokens: int, most: int, pages: int) -> Callable[[], None]:
+        """The replay of a step that `run` has captured, on the inputs it had last; for benchmarks."""
+        step = self._steps[self._key(tokens, most, pages, False)]
+        return step.run if step.graph is None else step.graph.replay
+
+    def _key(self, tokens: int, most: int, pages: int, mass: bool) -> tuple[int, int, int, bool]:
+        return tokens, most, min(max(_LEAST_PAGES, power_of_two(pages)), self._slots.pages), mass
+
+    def _packed(self, given: StepInput) -> np.ndarray:
+        """All numbers in one array int64 [3 + n, T]: one copy to the device."""
+        rows = [given.tokens, given.slots, given.positions]
+        if self._context:
+            assert given.recent is not None
+            rows += list(given.recent.T)
+        return np.stack(rows).astype(np.int64)
+
+    def _prepare(self, tokens: int, most: int, width: int, mass: bool) -> _Captured:
+        slots, device = self._slots, self._slots.device
+        with torch.inference_mode(False):
+            inputs = torch.zeros(3 + self._context, tokens, dtype=torch.int64, device=device)
+            table = torch.zeros(slots.count, width, dtype=torch.int32, device=device)
+        layers = [slots.layer(i, table) for i in range(self._model.config.num_hidden_layers)]
+
+        def run() -> None:
+            table.copy_(slots.table[:, :width])
+            places = Places(sequence=inputs[1].int(), position=inputs[2].int())
+            recent = inputs[3:].T.contiguous() if self._context else None
+            seen: list[Seen] | None = [] if mass else None
+            streams = self._model.forward(Step(inputs[0], places, most, recent), layers, seen=seen)
+            captured.result = StepResult(self._model.logits(streams), streams, tuple(seen or ()))
+
+        captured = _Captured(inputs, table, run, layers=layers)
+        return captured
+
+    def _capture(self, step: _Captured) -> None:
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, pool=self._pool):
+            step.run()
+        step.graph = graph

@@ -1,0 +1,178 @@
+"""The `Runner` of a model on a GPU: chunks through the fused kernels, steps of few tokens as graphs.
+
+Covers: `GpuRunner`, with the interface of `Runner`, and steps of many sequences at a time. Controls that take the model
+apart (other picks, HCA off, losses) run through the plain model, on the same states. Does not cover: choosing tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache.pool import PagePool
+from octavo.cache.slots import ChunkRing, Slots, pages_for, power_of_two
+from octavo.cache.state import SequenceState
+from octavo.cache.tails import empty_tails
+from octavo.cache.view import Controls, Picks
+from octavo.engine.gpu.binding import Binding
+from octavo.engine.gpu.graphs import StepGraphs, StepInput
+from octavo.engine.gpu.state import GpuState
+from octavo.engine.runner import Runner, StepOutput
+from octavo.kernels.paged import Places
+from octavo.model.attention import Mass
+from octavo.model.block import BlockReport
+from octavo.model.gpu.forward import GpuModel, Seen, Step
+from octavo.model.gpu.weights import take
+from octavo.model.transformer import Transformer
+
+GPU_CHUNK = 8192
+"""Tokens read at a time: with more, an expert's tokens fill its tiles better; memory for scores and parts grows."""
+_FEW = 16  # tokens of a step up to which it is captured
+_TABLE = 16  # pages of a chunk's table at least
+
+
+class GpuRunner(Runner):
+    """One model on a GPU and the pool its sequences live in, up to `slots` of them with their newest rows in place."""
+
+    def __init__(
+        self, model: Transformer, pool: PagePool, *, chunk: int = GPU_CHUNK, name: str = "this model", slots: int = 8
+    ) -> None:
+        super().__init__(model, pool, chunk=chunk, name=name)
+        weight = model.embed.weight
+        weights = take(model, weight.dtype)
+        self.gpu = GpuModel(model.config, weights, dtype=weight.dtype)
+        bias = {
+            (number, kind): made.bias
+            for number, layer in enumerate(weights.layers)
+            for kind, made in (("main", layer.attention.main), ("index", layer.attention.index))
+            if made is not None
+        }
+        slab = pool.first_slab()
+        rows = {key: slab.rows(key) for key in pool.specs}
+        self.slots = Slots(pool.layout, rows, bias, count=slots, pages=pool.slab_pages, device=pool.device)
+        self.binding = Binding(pool, self.slots)
+        self.graphs = StepGraphs(self.gpu, self.slots)
+        self._ring: ChunkRing | None = None
+        engram = model.config.engram
+        self._context, self._pad = (0, 0) if engram is None else (engram.max_ngram_size, engram.pad_id)
+
+    def new_state(self) -> GpuState:
+        """An empty sequence."""
+        tails = empty_tails(self.pool.layout, self.pool.device)
+        return GpuState(self.pool, tails, binding=self.binding, replay=self._replay)
+
+    @torch.inference_mode()
+    def step(
+        self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None, all_rows: bool = False
+    ) -> StepOutput:
+        """As `Runner.step`."""
+        if not _plain(controls) or len(ids) == 0:
+            return super().step(ids, state, controls=controls, all_rows=all_rows)
+        self.check_room(len(ids), state.length)
+        mass = controls is not None and controls.mass
+        if len(ids) > _FEW:
+            streams, seen = self._chunk(ids, _own(state), mass=mass)
+            logits = self.gpu.logits(streams if all_rows else streams[-1:])
+            return StepOutput(logits, self._reports(seen, state.length), streams)
+        result = self._few([ids], [_own(state)], mass=mass)
+        logits = result.logits if all_rows else result.logits[-1:]
+        return StepOutput(logits.clone(), self._reports(result.seen, state.length), result.streams.clone())
+
+    @torch.inference_mode()
+    def step_many(self, ids: Sequence[np.ndarray], states: Sequence[SequenceState]) -> list[Tensor]:
+        """The next tokens of several sequences in one step -> logits [n, V] of each, as each alone would give them up
+        to the rounding of sums. UsageError for too many tokens or sequences is that of the slots."""
+        for some, state in zip(ids, states, strict=True):
+            self.check_room(len(some), state.length)
+        result = self._few(list(ids), [_own(state) for state in states], mass=False)
+        return list(result.logits.clone().split([len(some) for some in ids]))
+
+    def _few(self, ids: list[np.ndarray], states: list[GpuState], *, mass: bool):
+        for some, state in zip(ids, states, strict=True):
+            state.reserve(len(some))
+        slots = self.binding.bind(states)
+        given = StepInput(
+            tokens=np.concatenate(ids),
+            slots=np.repeat(slots, [len(some) for some in ids]),
+            positions=np.concatenate(
+                [np.arange(s.length, s.length + len(some)) for some, s in zip(ids, states, strict=True)]
+            ),
+            recent=np.concatenate([self._recent(some, s) for some, s in zip(ids, states, strict=True)]),
+        )
+        most = power_of_two(max(len(some) for some in ids))
+        result = self.graphs.run(given, most=most, pages=max(len(s.pages) for s in states), mass=mass)
+        for some, state in zip(ids, states, strict=True):
+            state.advanced(np.asarray(some))
+        return result
+
+    def _recent(self, ids: np.ndarray, state: SequenceState) -> np.ndarray:
+        """Each id and those before it, newest first, [T, n]; the pad where there are none."""
+        n = self._context
+        if n == 0:
+            return np.zeros((len(ids), 0), dtype=np.int64)
+        before = state.tokens[max(0, state.length - n + 1) : state.length]
+        both = np.concatenate([np.full(n - 1 - len(before), self._pad), before, ids]).astype(np.int64)
+        return np.lib.stride_tricks.sliding_window_view(both, n)[:, ::-1]
+
+    def _read_parts(
+        self, parts: list[np.ndarray], state: SequenceState, controls: Controls | None,
+        after: Callable[[SequenceState], None] | None = None,
+    ) -> None:  # fmt: skip
+        if not _plain(controls):
+            super()._read_parts(parts, state, controls, after)
+            return
+        for part in parts:
+            self._chunk(part, _own(state), mass=False)
+            if after is not None:
+                after(state)
+
+    @torch.inference_mode()
+    def _chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
+        """Read ids [T] -> streams [T, M, D]."""
+        count, first, device = len(ids), state.length, self.pool.device
+        state.reserve(count)
+        [slot] = self.binding.bind([state])
+        pages = power_of_two(pages_for(first + count))  # few widths are few compilations
+        width = min(max(_TABLE, pages), self.slots.pages)
+        table = self.slots.table[slot : slot + 1, :width].contiguous()
+        layers = [self.slots.layer(i, table, first=slot, count=1) for i in range(self.model.config.num_hidden_layers)]
+        position = torch.arange(first, first + count, dtype=torch.int32, device=device)
+        recent = torch.from_numpy(np.ascontiguousarray(self._recent(ids, state))).to(device) if self._context else None
+        tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(device)
+        step = Step(tokens, Places(torch.zeros_like(position), position), count, recent)
+        seen: list[Seen] | None = [] if mass else None
+        streams = self.gpu.forward(step, layers, chunk=self._ring_for(first, count, layers[0].ring.length), seen=seen)
+        state.advanced(np.asarray(ids))
+        return streams, tuple(seen or ())
+
+    def _ring_for(self, first: int, count: int, window: int) -> ChunkRing:
+        if self._ring is None or self._ring.tokens < count:
+            self._ring = ChunkRing(self.pool.layout, max(count, self.chunk), self.pool.device)
+        self._ring.begin(first, count, window)
+        return self._ring
+
+    def _reports(self, seen: Sequence[Seen], length: int) -> tuple[BlockReport, ...]:
+        masses: dict[int, tuple[Mass, ...]] = {}
+        ratios = self.model.config.layer_ratios
+        for layer, mass, picks in seen:
+            values = mass.unsqueeze(0).clone()
+            if picks is None:
+                values = values[..., : length // ratios[layer]]
+            masses[layer] = (Mass(ratios[layer], values, None if picks is None else picks.unsqueeze(0).clone()),)
+        return tuple(BlockReport(None, masses.get(layer, ()), None) for layer in range(len(ratios)))
+
+
+def _plain(controls: Controls | None) -> bool:
+    """Whether the kernels do what is asked for."""
+    if controls is None:
+        return True
+    chosen = controls.index_topk is None and controls.picks is Picks.INDEX and controls.hca
+    return chosen and not controls.index_loss and not controls.load and controls.hca_offset is None
+
+
+def _own(state: SequenceState) -> GpuState:
+    assert isinstance(state, GpuState), "the state was made by another runner"
+    return state

@@ -1,0 +1,72 @@
+"""Slots: tails go in and come out as they were, tables list pages, a long chunk's window passes through its ring."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from octavo.cache.layout import CacheLayout, RowFormat
+from octavo.cache.pool import PagePool
+from octavo.cache.slots import ChunkRing, Slots, power_of_two
+from octavo.cache.state import SequenceState
+from octavo.cache.tails import empty_tails
+from octavo.config.errors import ConfigError, LimitError
+from tests.support.sequences import fake_read, small_config
+
+
+def make(count: int = 2, pages: int = 4, **layout: object) -> tuple[PagePool, Slots]:
+    shape = CacheLayout(small_config(), **layout)  # pyright: ignore[reportArgumentType]
+    pool = PagePool(shape, capacity_tokens=1024, fixed=True)
+    slab = pool.first_slab()
+    # Whole numbers, so that adding and taking away a bias is exact.
+    bias = {(s.layer, s.kind): torch.arange(s.ratio * s.width).view(s.ratio, s.width) / 64 for s in shape.partials}
+    return pool, Slots(shape, {key: slab.rows(key) for key in pool.specs}, bias, count=count, pages=pages, device="cpu")
+
+
+@pytest.mark.parametrize("length", [0, 1, 30, 127, 128, 131, 300])
+def test_tails_come_out_as_they_went_in(length: int) -> None:
+    pool, slots = make()
+    state = SequenceState(pool, empty_tails(pool.layout))
+    if length:
+        fake_read(state, length, step=64)
+    slots.load(1, state.tails, length)
+    for layer, (got, given) in enumerate(zip(slots.save(1, length), state.tails, strict=True)):
+        assert torch.equal(got.window, given.window), layer
+        assert got.raw_first == given.raw_first
+        for kind in given.raw:
+            torch.testing.assert_close(got.raw[kind], given.raw[kind], rtol=0, atol=1e-5)
+
+
+def test_tables_list_pages_and_stores_know_their_rows() -> None:
+    pool, slots = make()
+    slots.put_pages(1, [3, 0], start=1)
+    assert slots.table.tolist() == [[0, 0, 0, 0], [0, 3, 0, 0]]
+    layer = slots.layer(1, first=1, count=1)
+    assert sorted(layer.stores) == ["index", "main"]
+    assert layer.stores["main"].rows.data_ptr() == pool.first_slab().rows((1, "main")).data_ptr()
+    assert layer.stores["main"].table.tolist() == [[0, 3, 0, 0]]
+    assert slots.layer(0).stores == {}
+    with pytest.raises(LimitError, match="5 pages are more than the 4"):
+        slots.put_pages(0, [1, 2], start=3)
+    with pytest.raises(ConfigError, match="main is fp64"):
+        make(main=RowFormat.FP64)
+
+
+def test_window_rows_pass_through_the_ring_of_a_chunk() -> None:
+    pool, slots = make(count=1)
+    ring, window = ChunkRing(pool.layout, 100, "cpu"), slots.layer(0).ring
+    kept = pool.layout.window_rows
+    for first, count in ((0, 100), (100, 7), (107, 90), (197, 1)):
+        ring.begin(first, count, window.length)
+        inner = ring.enter(window)
+        for token in range(max(0, first - 31), first):
+            assert int(inner.rows[0, token % inner.length, 0]) == token % 251, "the window before the chunk is there"
+        for token in range(first, first + count):
+            inner.rows[0, token % inner.length] = token % 251
+        ring.leave(window)
+    for token in range(198 - kept, 198):
+        assert int(window.rows[0, token % window.length, 0]) == token % 251
+
+
+def test_powers_of_two() -> None:
+    assert [power_of_two(n) for n in (0, 1, 2, 3, 4, 5, 135)] == [1, 1, 2, 4, 4, 8, 256]

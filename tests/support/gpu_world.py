@@ -1,0 +1,67 @@
+"""A tiny model with both runners: the plain one, and the fused kernels' (Triton's interpreter where there is no GPU).
+
+Long beginnings are read by the plain model, on the same states: the interpreter is slow, and controls that the kernels
+lack go there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.cache.layout import CacheLayout
+from octavo.cache.pool import PagePool
+from octavo.cache.state import SequenceState
+from octavo.cache.view import Controls
+from octavo.engine.gpu.runner import GpuRunner
+from octavo.engine.runner import Runner, StepOutput
+from octavo.model.transformer import Transformer
+from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PLAIN = Controls(load=True)  # asks for what the kernels do not report
+FIELDS: dict[str, Any] = {
+    "hidden_size": 32, "q_lora_rank": 32, "o_groups": 2, "o_lora_rank": 32, "moe_intermediate_size": 32,
+    "compress_ratios": (0, 4, 128), "max_position_embeddings": 4096, "head_dim": 32, "sliding_window": 32,
+    "num_attention_heads": 2, "index_n_heads": 2,
+}  # fmt: skip
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a.cpu(), b.cpu(), rtol=2e-4, atol=2e-4)
+
+
+def begun(runner: Runner, ids: np.ndarray) -> SequenceState:
+    """A state that has read `ids` by the plain model."""
+    state = runner.new_state()
+    runner.read(ids, state, controls=PLAIN)
+    return state
+
+
+def after(runner: Runner, state: SequenceState, ids: np.ndarray) -> StepOutput:
+    return runner.step(ids, state, all_rows=True)
+
+
+def small_model() -> Transformer:
+    """Window, CSA and HCA layers, Engram, two heads."""
+    config = tiny_config(**FIELDS, engram=tiny_engram("v41", (1,)))
+    return build_model(config, random_tensors(config, 3)).to(DEVICE).eval().requires_grad_(False)
+
+
+def plain_runner(model: Transformer) -> Runner:
+    """The plain model's."""
+    return Runner(model, PagePool(CacheLayout(model.config), capacity_tokens=2048, device=DEVICE))
+
+
+def gpu_runner(model: Transformer, *, tokens: int = 4096, slots: int = 3) -> GpuRunner:
+    """The fused kernels', over a pool of `tokens`."""
+    pool = PagePool(CacheLayout(model.config), capacity_tokens=tokens, device=DEVICE, fixed=True)
+    return GpuRunner(model, pool, chunk=64, slots=slots)
+
+
+def some_ids() -> np.ndarray:
+    """400 ids."""
+    return torch.randint(16, 380, (400,), generator=torch.Generator().manual_seed(5)).numpy()
