@@ -1,6 +1,6 @@
 """Steps of few tokens, captured once and replayed.
 
-Covers: `StepGraphs`: one captured step for every number of tokens and power of two of pages, its inputs in buffers that
+Covers: `StepGraphs`: one captured step for every power of two of tokens and of pages, its inputs in buffers that
 stay where they are, all graphs in one memory pool. On a device without graphs (the CPU, where Triton's interpreter runs
 the kernels) the same step runs each time. Does not cover: who the tokens belong to (`runner`).
 """
@@ -68,11 +68,12 @@ class StepGraphs:
 
     def run(self, given: StepInput, *, most: int, pages: int, mass: bool = False) -> StepResult:
         """One step; `most` tokens of a sequence at most, all within their first `pages` pages."""
-        key = self._key(len(given.tokens), most, pages, mass)
+        count = len(given.tokens)
+        key = self._key(count, most, pages, mass)
         step = self._steps.get(key)
         if step is None:
             step = self._steps[key] = self._prepare(*key)
-        step.inputs.copy_(torch.from_numpy(self._packed(given)), non_blocking=False)
+        step.inputs.copy_(torch.from_numpy(self._packed(given, key[0])))
         if step.graph is None and self._pool is not None and step.result is not None:
             self._capture(step)
         if step.graph is not None:
@@ -80,7 +81,8 @@ class StepGraphs:
         else:
             step.run()  # the first time kernels are compiled, which a capture must not see
         assert step.result is not None
-        return step.result
+        logits, streams, seen = step.result.logits, step.result.streams, step.result.seen
+        return StepResult(logits[:count], streams[:count], tuple(one.first(count) for one in seen))
 
     def captured(self, tokens: int, most: int, pages: int) -> Callable[[], None]:
         """The replay of a step that `run` has captured, on the inputs it had last; for benchmarks."""
@@ -88,15 +90,18 @@ class StepGraphs:
         return step.run if step.graph is None else step.graph.replay
 
     def _key(self, tokens: int, most: int, pages: int, mass: bool) -> tuple[int, int, int, bool]:
-        return tokens, most, min(max(_LEAST_PAGES, power_of_two(pages)), self._slots.pages), mass
+        return power_of_two(tokens), most, min(max(_LEAST_PAGES, power_of_two(pages)), self._slots.pages), mass
 
-    def _packed(self, given: StepInput) -> np.ndarray:
-        """All numbers in one array int64 [3 + n, T]: one copy to the device."""
+    def _packed(self, given: StepInput, width: int) -> np.ndarray:
+        """All numbers in one array int64 [3 + n, width], filled up with rows that do nothing: one copy is enough."""
         rows = [given.tokens, given.slots, given.positions]
         if self._context:
             assert given.recent is not None
             rows += list(given.recent.T)
-        return np.stack(rows).astype(np.int64)
+        packed = np.zeros((len(rows), width), dtype=np.int64)
+        packed[2] = -1
+        packed[:, : len(given.tokens)] = rows
+        return packed
 
     def _prepare(self, tokens: int, most: int, width: int, mass: bool) -> _Captured:
         slots, device = self._slots, self._slots.device

@@ -31,6 +31,7 @@ from octavo.model.transformer import Transformer
 GPU_CHUNK = 8192
 """Tokens read at a time: with more, an expert's tokens fill its tiles better; memory for scores and parts grows."""
 _FEW = 16  # tokens of a step up to which it is captured
+_PAD = 256  # tokens to multiples of which long chunks are filled up
 _TABLE = 16  # pages of a chunk's table at least
 
 
@@ -139,14 +140,16 @@ class GpuRunner(Runner):
         width = min(max(_TABLE, pages), self.slots.pages)
         table = self.slots.table[slot : slot + 1, :width].contiguous()
         layers = [self.slots.layer(i, table, first=slot, count=1) for i in range(self.model.config.num_hidden_layers)]
-        position = torch.arange(first, first + count, dtype=torch.int32, device=device)
-        recent = torch.from_numpy(np.ascontiguousarray(self._recent(ids, state))).to(device) if self._context else None
-        tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(device)
+        more = _padded(count) - count  # rows that do nothing: few lengths are few compilations
+        position = torch.full((count + more,), -1, dtype=torch.int32, device=device)
+        position[:count] = torch.arange(first, first + count, dtype=torch.int32, device=device)
+        recent = _to(device, np.pad(self._recent(ids, state), ((0, more), (0, 0)))) if self._context else None
+        tokens = _to(device, np.pad(np.asarray(ids, dtype=np.int64), (0, more)))
         step = Step(tokens, Places(torch.zeros_like(position), position), count, recent)
         seen: list[Seen] | None = [] if mass else None
         streams = self.gpu.forward(step, layers, chunk=self._ring_for(first, count, layers[0].ring.length), seen=seen)
         state.advanced(np.asarray(ids))
-        return streams, tuple(seen or ())
+        return streams[:count], tuple(one.first(count) for one in seen or ())
 
     def _ring_for(self, first: int, count: int, window: int) -> ChunkRing:
         if self._ring is None or self._ring.tokens < count:
@@ -163,6 +166,15 @@ class GpuRunner(Runner):
                 values = values[..., : length // ratios[layer]]
             masses[layer] = (Mass(ratios[layer], values, None if picks is None else picks.unsqueeze(0).clone()),)
         return tuple(BlockReport(None, masses.get(layer, ()), None) for layer in range(len(ratios)))
+
+
+def _padded(count: int) -> int:
+    """Rows that a chunk of `count` tokens is run as: a power of two up to 256, then a multiple of that."""
+    return power_of_two(count) if count <= _PAD else -(-count // _PAD) * _PAD
+
+
+def _to(device: torch.device, values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
 def _plain(controls: Controls | None) -> bool:

@@ -60,6 +60,10 @@ class Seen(NamedTuple):
     mass: Tensor
     picks: Tensor | None
 
+    def first(self, count: int) -> Seen:
+        """That of the first `count` tokens."""
+        return Seen(self.layer, self.mass[:count], None if self.picks is None else self.picks[:count])
+
 
 class _Tables(NamedTuple):
     """Angles of window layers and of compressed ones."""

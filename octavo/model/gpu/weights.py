@@ -142,7 +142,7 @@ class _Maker:
 
     def map(self, *weights: Tensor, groups: int = 1) -> Map:
         """The rows of all weights as one map; FP8 where all of their values are."""
-        joined = torch.cat(weights) if len(weights) > 1 else weights[0]
+        joined = torch.cat(weights)
         aligned = all(w.shape[0] % _TILE == 0 for w in weights) and joined.shape[1] % _TILE == 0
         if self.small and aligned:
             parts = [part for part in map(_as_fp8, weights) if part is not None]
