@@ -20,7 +20,7 @@ def inputs(T: int, I: int, J: int, P: int) -> tuple[torch.Tensor, torch.Tensor, 
     return torch.randn(T, I, J, device=DEVICE), cos, sin
 
 
-@pytest.mark.parametrize(("T", "I", "J", "P"), [(3, 5, 64, 32), (1, 64, 128, 64), (9, 2, 32, 2), (2, 3, 256, 64)])
+@pytest.mark.parametrize(("T", "I", "J", "P"), [(3, 5, 64, 32), (1, 64, 128, 64), (9, 2, 32, 2)])
 def test_equals_the_operations_in_turn(T: int, I: int, J: int, P: int) -> None:
     q, cos, sin = inputs(T, I, J, P)
     with torch.no_grad():

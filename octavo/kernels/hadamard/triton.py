@@ -1,7 +1,7 @@
 """Index queries on a GPU: rotation, Hadamard transform and, where asked for, rounding to FP4, in one launch.
 
 Covers: `rotate_transform`, without gradients. Does not cover: index keys (`octavo.kernels.compress`), other widths than
-powers of two from 32 to 256.
+powers of two from 32 to 128.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -58,11 +58,11 @@ def rotate_transform(q: Tensor, cos: Tensor, sin: Tensor, *, fp4: bool = False) 
     """q [T, I, J], tables [T, P / 2] -> the last P channels rotated, then J^-1/2 H, then with `fp4` rounded to e2m1
     with a power of two for 32 channels; each step rounded to q's dtype, as the separate operations do.
 
-    Raises ValueError for a width that is no power of two from 32 to 256, or tables that do not fit.
+    Raises ValueError for a width that is no power of two from 32 to 128, or tables that do not fit.
     """
     T, I, J = q.shape
-    if J & (J - 1) or not 32 <= J <= 256:
-        raise ValueError(f"q has {J} channels; a power of two from 32 to 256 is needed")
+    if J & (J - 1) or not 32 <= J <= 128:
+        raise ValueError(f"q has {J} channels; a power of two from 32 to 128 is needed")
     half = cos.shape[-1]
     if tuple(cos.shape) != (T, half) or cos.shape != sin.shape or not 1 <= half <= J // 2:
         raise ValueError(f"cos is {tuple(cos.shape)} and sin {tuple(sin.shape)}; both must be [{T}, 1 to {J // 2}]")

@@ -85,14 +85,15 @@ def decode(words, scale, ROWS: tl.constexpr, WIDTH: tl.constexpr, FORMAT: tl.con
         factor = (factor << 16).to(tl.float32, bitcast=True)
         low = (pairs << 16).to(tl.float32, bitcast=True) * factor
         high = (pairs & 0xFFFF0000).to(tl.float32, bitcast=True) * factor
-        return tl.reshape(tl.join(low, high), (ROWS, WIDTH))
-    pairs, factor = tl.broadcast(pairs, factor * 0x00010001)
-    # One instruction for both halves; written as two products it is three times as many.
-    pairs = tl.inline_asm_elementwise(
-        "mul.bf16x2 $0, $1, $2;", "=r,r,r", [pairs, factor], dtype=tl.uint32, is_pure=True, pack=1
-    )
-    halves = tl.join(pairs.to(tl.uint16), (pairs >> 16).to(tl.uint16))
-    return tl.reshape(halves.to(tl.bfloat16, bitcast=True), (ROWS, WIDTH))
+        halves = tl.join(low, high)
+    else:
+        pairs, factor = tl.broadcast(pairs, factor * 0x00010001)
+        # One instruction for both halves; written as two products it is three times as many.
+        pairs = tl.inline_asm_elementwise(
+            "mul.bf16x2 $0, $1, $2;", "=r,r,r", [pairs, factor], dtype=tl.uint32, is_pure=True, pack=1
+        )
+        halves = tl.join(pairs.to(tl.uint16), (pairs >> 16).to(tl.uint16)).to(tl.bfloat16, bitcast=True)
+    return tl.reshape(halves, (ROWS, WIDTH))
 
 
 @triton.jit

@@ -15,8 +15,8 @@ def missing(config: ModelConfig) -> str | None:
         return "engram.variant is v1; its convolution is not among the kernels"
     if config.index_levels == 2:
         return "index_levels is 2; the kernels choose among all entries"
-    if config.index_head_dim & (config.index_head_dim - 1) or not 32 <= config.index_head_dim <= 256:
-        return f"index_head_dim is {config.index_head_dim}; a power of two from 32 to 256 is possible"
+    if config.index_head_dim & (config.index_head_dim - 1) or not 32 <= config.index_head_dim <= 128:
+        return f"index_head_dim is {config.index_head_dim}; a power of two from 32 to 128 is possible"
     if any(width % 16 for width in _inner_widths(config)):
         return f"inner widths are {_inner_widths(config)}; the kernels need multiples of 16"
     rows = config.o_lora_rank
