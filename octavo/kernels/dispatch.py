@@ -2,21 +2,25 @@
 
 Covers: the choice between the plain reference (`REFERENCE`) and the bodies meant for use (`FAST`), an override for
 tests, `fusable`: functions of elementwise arithmetic that are compiled into few kernels while a model trains on a GPU,
-and when loops run on the CPU. Does not cover: the bodies themselves; within `FAST` an operation may
-still choose by device and shape, never by anything else.
+which operations train in Triton there instead, and when loops run on the CPU. Does not cover: the bodies themselves;
+within `FAST` an operation may still choose by device, dtype and shape, never by anything else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from octavo.config.errors import UsageError
 
 
 class Body(StrEnum):
@@ -47,6 +51,66 @@ def use(choice: Body) -> Iterator[None]:
 def trains_on_gpu(x: Tensor) -> bool:
     """Whether the bodies made for training on a GPU run: CUDA, gradients on, and not the reference."""
     return x.is_cuda and torch.is_grad_enabled() and body() is Body.FAST
+
+
+# Operations with a Triton body for training; the others have compiled functions alone.
+TRITON = frozenset(
+    {
+        "cross_entropy", "engram_lookup", "experts", "hyper", "rmsnorm", "rope", "route", "sparse_attention",
+    }
+)  # fmt: skip
+_IN_TRITON: ContextVar[frozenset[str]] = ContextVar("octavo_in_triton", default=TRITON)
+
+
+def trains_in_triton(x: Tensor, operation: str) -> bool:
+    """Whether `operation` (of `TRITON`) takes its Triton body: where `trains_on_gpu`, if Triton is installed.
+
+    Dtypes and shapes that its kernels do not take stay with the operation.
+    """
+    return trains_on_gpu(x) and operation in _IN_TRITON.get() and _has_triton()
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+@contextlib.contextmanager
+def train_in_triton(operations: Iterable[str]) -> Iterator[None]:
+    """Run the enclosed code with Triton bodies for these operations alone while training on a GPU, and with compiled
+    functions for the others; for measuring. UsageError for an operation that has none."""
+    chosen = frozenset(operations)
+    if not chosen <= TRITON:
+        raise UsageError(
+            f"operations {', '.join(sorted(chosen - TRITON))} have no Triton body for training; these have: "
+            f"{', '.join(sorted(TRITON))}"
+        )
+    token = _IN_TRITON.set(chosen)
+    try:
+        yield
+    finally:
+        _IN_TRITON.reset(token)
+
+
+def recomputed() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """`context_fn` of torch's checkpoint: what is computed again takes the bodies of the first time, though the
+    backward pass of a GPU runs in a thread of its own, which knows no override."""
+    return contextlib.nullcontext(), _Again(_BODY.get(), _IN_TRITON.get())
+
+
+class _Again(AbstractContextManager[None]):
+    """Both overrides; may be entered several times, one after another, as a graph that is kept is recomputed."""
+
+    def __init__(self, choice: Body, operations: frozenset[str]) -> None:
+        self._choice, self._operations = choice, operations
+        self._inside = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        self._inside.enter_context(use(self._choice))
+        self._inside.enter_context(train_in_triton(self._operations))
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.close()
 
 
 _FEW = 8  # tokens up to which an operation with large products is a loop too

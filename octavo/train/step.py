@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from octavo.cache.view import Controls, View
+from octavo.kernels import dispatch
 from octavo.kernels.cross_entropy import cross_entropy
 from octavo.model.block import Block, BlockReport
 from octavo.model.mtp import MTP
@@ -69,7 +70,9 @@ class StepReport:
 def recompute_layers(model: Transformer) -> None:
     """Keep only the streams between layers; everything inside a layer is computed again in the backward pass."""
     for layer in model.layers:
-        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+        layer.forward = functools.partial(
+            checkpoint, layer.forward, use_reentrant=False, context_fn=dispatch.recomputed
+        )
 
 
 def train_step(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from octavo.config.errors import UsageError
 from octavo.kernels import dispatch
-from octavo.kernels.dispatch import Body, body, fusable, use
+from octavo.kernels.dispatch import TRITON, Body, body, fusable, train_in_triton, use
 from octavo.kernels.experts import experts, fast
 
 
@@ -84,3 +85,53 @@ def test_training_on_a_gpu_needs_a_gpu_gradients_and_the_fast_bodies() -> None:
     with use(Body.REFERENCE):
         assert not dispatch.trains_on_gpu(cuda)
     assert not dispatch.trains_on_gpu(torch.ones(1))
+
+
+def test_triton_trains_what_it_is_told_to_and_only_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_has_triton", lambda: True)
+    x = torch.ones(1, requires_grad=True)
+    if not x.is_cuda:
+        assert not dispatch.trains_in_triton(x, "rope")
+    monkeypatch.setattr(dispatch, "trains_on_gpu", lambda x: True)
+    assert all(dispatch.trains_in_triton(x, operation) for operation in TRITON)
+    with train_in_triton(("rope",)):
+        assert [op for op in TRITON if dispatch.trains_in_triton(x, op)] == ["rope"]
+        with train_in_triton(()):
+            assert not any(dispatch.trains_in_triton(x, op) for op in TRITON)
+        assert dispatch.trains_in_triton(x, "rope")
+    monkeypatch.setattr(dispatch, "_has_triton", lambda: False)
+    assert not dispatch.trains_in_triton(x, "rope")
+
+
+def test_an_operation_without_a_triton_body_is_named() -> None:
+    with pytest.raises(UsageError, match=r"^operations softmax have no Triton body for training; these have: .*rope"):
+        train_in_triton(("rope", "softmax")).__enter__()
+
+
+def test_what_is_recomputed_in_another_thread_takes_the_bodies_of_the_first_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "_has_triton", lambda: True)
+    monkeypatch.setattr(dispatch, "trains_on_gpu", lambda x: True)
+    seen: list[tuple[Body, bool, bool]] = []
+
+    def look() -> None:
+        x = torch.ones(1)
+        seen.append((body(), dispatch.trains_in_triton(x, "rope"), dispatch.trains_in_triton(x, "hyper")))
+
+    with use(Body.REFERENCE), train_in_triton(("rope",)):
+        first, again = dispatch.recomputed()
+
+    def backward() -> None:
+        for _ in range(2):  # as of a graph that is kept
+            with again:
+                look()
+        look()
+
+    with first:
+        look()
+    thread = threading.Thread(target=backward)
+    thread.start()
+    thread.join()
+    free = (Body.FAST, True, True)
+    assert seen == [free, *[(Body.REFERENCE, True, False)] * 2, free]

@@ -9,7 +9,7 @@ pytest.importorskip("triton")
 
 from octavo.kernels.engram_lookup import hashing, ref
 from octavo.kernels.engram_lookup.hashing import HashPlan, plan_hash
-from octavo.kernels.engram_lookup.triton import gate, lookup, row_ids
+from octavo.kernels.engram_lookup.triton import gate, gather, lookup, row_ids
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -46,6 +46,24 @@ def test_rows_and_their_gradient(d: int, dtype: torch.dtype) -> None:
     wanted.index_add_(0, ids.flatten(), g.double().view(-1, d))
     assert grad.dtype == dtype
     torch.testing.assert_close(grad.double(), wanted, rtol=1e-5 if dtype == torch.float32 else 2**-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gathering_alone_has_the_same_gradient(dtype: torch.dtype) -> None:
+    table = torch.randn(7, 12, device=DEVICE).to(dtype).requires_grad_()
+    ids = torch.randint(7, (20, 9), device=DEVICE)
+    got = gather(table, ids)
+    assert torch.equal(got, ref.gather(table, ids))
+    g = torch.randn(got.shape, device=DEVICE).to(dtype)
+    (grad,) = torch.autograd.grad(got, table, g)
+    wanted = torch.zeros(7, 12, device=DEVICE, dtype=torch.float64)
+    wanted.index_add_(0, ids.flatten(), g.double().view(-1, 12))
+    assert grad.dtype == dtype
+    torch.testing.assert_close(grad.double(), wanted, rtol=1e-5 if dtype == torch.float32 else 2**-7, atol=1e-5)
+    empty = gather(table, ids[:0])
+    assert empty.shape == (0, 108)
+    (grad,) = torch.autograd.grad(empty.sum(), table)
+    assert not grad.any()
 
 
 @pytest.mark.parametrize(("T", "M", "D"), [(5, 4, 24), (3, 1, 100), (300, 2, 8)])
@@ -103,6 +121,10 @@ def test_wrong_input() -> None:
     with pytest.raises(ValueError, match=rf"table is .* \(7, 4\); .* of {made.rows} rows"):
         lookup(context, table[:7], made)
     x, one = torch.zeros(2, 3, 4, device=DEVICE), torch.ones(3, 4, device=DEVICE)
+    with pytest.raises(ValueError, match=r"table is torch.float64 \(.*, 4\)"):
+        gather(table.double(), context)
+    with pytest.raises(ValueError, match=r"ids is torch.int32 \(2, 3\); it must be torch.int64"):
+        gather(table, context.int())
     with pytest.raises(ValueError, match=r"keys has the shape \(1, 3, 4\); streams has \(2, 3, 4\)"):
         gate(x, x[:1], one, one, 1e-6)
     with pytest.raises(ValueError, match=r"k_weight has the shape \(2, 4\); it must be \(3, 4\)"):

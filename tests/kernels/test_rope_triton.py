@@ -10,6 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
+from octavo.kernels import dispatch, rope
 from octavo.kernels.rope import inverse_frequencies, ref, rope_table
 from octavo.kernels.rope.triton import norm_rotate, rotate
 
@@ -94,3 +95,24 @@ def test_wrong_input() -> None:
         rotate(x, cos, sin[:2])
     with pytest.raises(ValueError, match=r"weight has the shape \(8,\); it must be \(16,\)"):
         norm_rotate(x, torch.ones(8, device=DEVICE), cos, sin, eps=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "angles"),
+    [((6, 3, 24), (6, 1)), ((6, 24), (6,)), ((2, 5, 24), (2, 5)), ((2, 5, 24), (5,)), ((2, 5, 24), (1, 5)),
+     ((2, 1, 24), (2, 1)), ((2, 3, 4, 24), (2, 3, 1))],
+)  # fmt: skip
+def test_every_way_that_a_table_broadcasts(
+    rows: tuple[int, ...], angles: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the package, as training on a GPU goes."""
+    monkeypatch.setattr(dispatch, "trains_in_triton", lambda x, operation: operation == "rope")
+    positions = torch.randint(100, angles, device=DEVICE)
+    cos, sin = rope_table(positions, inverse_frequencies(base=10000.0, dims=8))
+    x, weight = torch.randn(rows, device=DEVICE), torch.randn(24, device=DEVICE)
+    for got, wanted in (
+        (rope.rotate(x, cos, sin), ref.rotate(x, cos, sin)),
+        (rope.rotate(x, cos, sin, inverse=True), ref.rotate(x, cos, sin, inverse=True)),
+        (rope.norm_rotate(x, weight, cos, sin, eps=1e-6), ref.norm_rotate(x, weight, cos, sin, eps=1e-6)),
+    ):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)

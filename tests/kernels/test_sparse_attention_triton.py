@@ -16,6 +16,7 @@ from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
 from octavo.kernels.quant import decode_rows_fp8, encode_rows_fp8
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.sparse_attention import training
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.triton import Config, attend, config_of
 from octavo.kernels.sparse_attention.triton_training import attend_rows
@@ -297,6 +298,34 @@ def test_bf16_rows_train_too() -> None:
     assert [x.dtype for x in grads] == [x.dtype for x in leaves]
     for one, other in zip(grads, torch.autograd.grad(expected, exact, g.float()), strict=True):
         assert (one.float() - other).norm() <= 2e-2 * other.norm()
+
+
+@pytest.mark.parametrize(
+    "selection", [None, Causal(3), Causal(4, torch.tensor([0.5, -1.0], device=DEVICE)), picked(2, 11, 6, 4)]
+)
+def test_mass_of_every_nth_query_while_training(selection: Selection | None) -> None:
+    q, near, sink, far = (torch.randn(x, device=DEVICE) for x in ((2, 11, 3, 16), (2, 14, 16), (3,), (2, 6, 16)))
+    entries = None if selection is None else DenseRows(far.requires_grad_())
+    for every in (1, 3):
+        call: dict[str, Any] = {"first": 9, "window": 4, "scale": 0.25, "rows": entries, "selection": selection}
+        o, mass = training.attend(q, near, sink, mass_every=every, **call)
+        expected, wanted = reference_attention(q, near, sink, mass_every=every, **call)
+        torch.testing.assert_close(o, expected, rtol=1e-5, atol=2e-6)
+        if wanted is None:
+            assert mass is None
+            continue
+        assert mass is not None
+        assert not mass.requires_grad
+        torch.testing.assert_close(mass, wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_which_training_calls_fit() -> None:
+    q, seen = torch.zeros(1, 3, 2, 16), torch.zeros(1, 3, 4, dtype=torch.bool)
+    assert all(training.fits(q.to(dtype), Causal(2)) for dtype in (torch.float32, torch.bfloat16))
+    assert training.fits(q, None)
+    assert not training.fits(q.double(), None)
+    assert not training.fits(q, Masked(seen))
+    assert not training.fits(torch.zeros(1, 3, 2, 513), None)
 
 
 def test_wrong_training_input_is_named() -> None:

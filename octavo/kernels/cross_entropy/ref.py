@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from octavo.kernels.dispatch import fusable
+from octavo.kernels.dispatch import fusable, recomputed
 
 
 def _chunk(x: Tensor, head: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,9 @@ def cross_entropy(
     hits = []
     for start in range(0, x.shape[0], chunk):
         part = slice(start, start + chunk)
-        loss, hit = checkpoint(_chunk, x[part], head, targets[part], weights[part], use_reentrant=False)
+        loss, hit = checkpoint(
+            _chunk, x[part], head, targets[part], weights[part], use_reentrant=False, context_fn=recomputed
+        )
         total = total + loss
         hits.append(hit)
     correct = torch.cat(hits) if hits else torch.zeros(0, dtype=torch.bool, device=x.device)

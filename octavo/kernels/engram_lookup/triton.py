@@ -1,9 +1,9 @@
 """Engram on a GPU: addresses and rows in one launch, the gate in another; once differentiable.
 
-Covers: `lookup` (`row_ids` and `gather` of what it gives), `row_ids` alone, and `gate`, with the gradients of table,
-streams, keys and gains. Does not cover: the context of compressed ids, tables on other devices. The table's gradient is
-dense and added up by atomic operations in FP32, so its last bits may change from run to run; all other sums keep their
-order.
+Covers: `lookup` (`row_ids` and `gather` of what it gives), each of the two alone, and `gate`, with the gradients of
+table, streams, keys and gains. Does not cover: the context of compressed ids, tables on other devices. The table's
+gradient is dense and added up by atomic operations in FP32, so its last bits may change from run to run; all other sums
+keep their order.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -144,6 +145,18 @@ def row_ids(context: Tensor, plan: HashPlan) -> Tensor:
     return _launch_lookup(context.contiguous(), None, plan)[1]
 
 
+def gather(table: Tensor, ids: Tensor) -> Tensor:
+    """table [R, d], ids [T, n] int64 -> the rows of each token side by side, [T, n d] in the table's dtype.
+
+    Differentiable in the table. ValueError for a wrong shape or dtype.
+    """
+    if table.dim() != 2 or table.dtype not in _FLOATS:
+        raise ValueError(f"table is {table.dtype} {tuple(table.shape)}; it must be BF16, FP16 or FP32 of shape [R, d]")
+    if ids.dim() != 2 or ids.dtype != torch.int64:
+        raise ValueError(f"ids is {ids.dtype} {tuple(ids.shape)}; it must be torch.int64 of shape [T, n]")
+    return _Gather.apply(table, ids.contiguous())
+
+
 def gate(streams: Tensor, keys: Tensor, q_weight: Tensor, k_weight: Tensor, eps: float) -> Tensor:
     """The gate of every stream, FP32 [T, M], of streams and keys [T, M, D] and gains [M, D].
 
@@ -194,15 +207,34 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        (ids,) = ctx.saved_tensors
-        (T, n), d = ids.shape, ctx.shape[1]
-        grad = torch.zeros(ctx.shape, dtype=torch.float32, device=ids.device)
-        if T:
-            _scatter[(T, triton.cdiv(n, _HEADS))](
-                ids, grads[0].contiguous(), grad, n, d, HEADS=_HEADS, BLOCK=triton.next_power_of_2(d),
-                num_warps=4 if d > 32 else 1,
-            )  # fmt: skip
-        return None, grad.to(ctx.dtype), None
+        return None, _table_gradient(ctx.saved_tensors[0], grads[0], ctx.shape, ctx.dtype), None
+
+
+class _Gather(torch.autograd.Function):
+    """Keeps the numbers of the rows."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.dtype = table.shape, table.dtype
+        return F.embedding(ids, table).flatten(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _table_gradient(ctx.saved_tensors[0], grads[0], ctx.shape, ctx.dtype), None
+
+
+def _table_gradient(ids: Tensor, g: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Gradient [R, d] of a table from that of its rows side by side, [T, n d]."""
+    (T, n), d = ids.shape, shape[1]
+    grad = torch.zeros(shape, dtype=torch.float32, device=ids.device)
+    if T:
+        _scatter[(T, triton.cdiv(n, _HEADS))](
+            ids, g.contiguous(), grad, n, d, HEADS=_HEADS, BLOCK=triton.next_power_of_2(d),
+            num_warps=4 if d > 32 else 1,
+        )  # fmt: skip
+    return grad.to(dtype)
 
 
 class _Gate(torch.autograd.Function):

@@ -12,11 +12,13 @@ Not in place.
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;
 `by_expert` does so with fewer passes (CPU); `gathered` collects the chosen experts' weights when tokens are few,
 `loops` reads them in place (CPU); `dense` computes every expert and masks, which is faster on a GPU while all experts
-together are about as wide as one dense layer.
+together are about as wide as one dense layer; `triton_backward` (training on a GPU; x BF16 or FP32, D and F multiples
+of 16, nothing rounded) sorts pairs into tiles without the host.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,6 +44,11 @@ def experts(
     """See the package docstring for the contract."""
     if dispatch.body() is dispatch.Body.REFERENCE:
         return ref.experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+    if dispatch.trains_in_triton(x, "experts") and round_hidden is keep and _fits_triton(x, w1):
+        from octavo.kernels.experts import triton_backward  # there where a GPU is
+
+        given = [w.to(x.dtype).contiguous() for w in (w1, w3, w2)]
+        return triton_backward.experts(x, *given, chosen=chosen, share=weights, limit=limit)
     if x.is_cuda and w1.shape[0] * w1.shape[1] <= _DENSE_WIDTH:
         return fast.dense(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     if dispatch.loops_on_cpu(x) and w1.dtype == x.dtype and round_hidden is keep:
@@ -50,6 +57,11 @@ def experts(
     if x.shape[0] <= _FEW_TOKENS:
         return fast.gathered(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
     return fast.grouped(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
+
+
+def _fits_triton(x: Tensor, w1: Tensor) -> bool:
+    widths = w1.shape[1:]
+    return x.dtype in (torch.bfloat16, torch.float32) and len(x) > 0 and all(n % 16 == 0 for n in widths)
 
 
 def mlp(

@@ -12,17 +12,23 @@ RMS norm with `gain` of what was read: how a sublayer begins. `begin(streams, pa
 `finish(streams, pack, *, eps, norm_eps) -> x [T, D]`: `merge` and the RMS norm of it; the pack holds fn, base, scale
 and the norm's gain.
 T = 0 gives empty results. Nothing is in place.
+
+Bodies of `begin`, `cross`, `finish`, `write` and `merge`: loops (CPU, FP32, no gradient), `triton_backward` (training
+on a GPU; 1, 2 or 4 streams of up to 16,384 channels, everything BF16 or FP32), `ref` for everything else.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.hyper import few
-from octavo.kernels.hyper.ref import enter, merge, mix, read, write
+from octavo.kernels.hyper import few, ref
+from octavo.kernels.hyper.ref import enter, mix, read
 from octavo.kernels.pack import Pack
 from octavo.kernels.rmsnorm import rmsnorm
+
+_TRITON_DTYPES, _TRITON_STREAMS, _TRITON_WIDTH = (torch.bfloat16, torch.float32), (1, 2, 4), 16_384
 
 
 def begin(
@@ -30,10 +36,16 @@ def begin(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See the package docstring for the contract."""
     if dispatch.loops_on_cpu(streams, tokens=streams.shape[0]):
-        weights = pack.arrays()
-        if weights is not None:
-            return few.begin(streams, weights, iters=iters, eps=eps, norm_eps=norm_eps)
-    return enter(streams, *pack.tensors(), iters=iters, eps=eps, norm_eps=norm_eps)
+        arrays = pack.arrays()
+        if arrays is not None:
+            return few.begin(streams, arrays, iters=iters, eps=eps, norm_eps=norm_eps)
+    weights = pack.tensors()
+    if _in_triton(streams, *weights):
+        from octavo.kernels.hyper import triton_backward  # there where a GPU is
+
+        given = streams.contiguous(), *weights
+        return triton_backward.enter(*given, iters=iters, eps=eps, norm_eps=norm_eps)
+    return enter(streams, *weights, iters=iters, eps=eps, norm_eps=norm_eps)
 
 
 def cross(
@@ -41,9 +53,15 @@ def cross(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See the package docstring for the contract."""
     if dispatch.loops_on_cpu(streams, tokens=streams.shape[0]) and y.dtype == streams.dtype:
-        weights = pack.arrays()
-        if weights is not None:
-            return few.cross(streams, y, post, comb, weights, iters=iters, eps=eps, norm_eps=norm_eps)
+        arrays = pack.arrays()
+        if arrays is not None:
+            return few.cross(streams, y, post, comb, arrays, iters=iters, eps=eps, norm_eps=norm_eps)
+    weights = pack.tensors()
+    if _in_triton(streams, y, *weights) and post.dtype == comb.dtype == torch.float32:
+        from octavo.kernels.hyper import triton_backward  # there where a GPU is
+
+        written = [t.contiguous() for t in (streams, y, post, comb)]
+        return triton_backward.cross(*written, *weights, iters=iters, eps=eps, norm_eps=norm_eps)
     after = write(streams, y, post, comb)
     return after, *begin(after, pack, iters=iters, eps=eps, norm_eps=norm_eps)
 
@@ -51,11 +69,42 @@ def cross(
 def finish(streams: Tensor, pack: Pack, *, eps: float, norm_eps: float) -> Tensor:
     """See the package docstring for the contract."""
     if dispatch.loops_on_cpu(streams, tokens=streams.shape[0]):
-        weights = pack.arrays()
-        if weights is not None:
-            return few.finish(streams, weights, eps=eps, norm_eps=norm_eps)
+        arrays = pack.arrays()
+        if arrays is not None:
+            return few.finish(streams, arrays, eps=eps, norm_eps=norm_eps)
     fn, base, scale, gain = pack.tensors()
-    return rmsnorm(merge(streams, fn, base, scale, eps=eps, norm_eps=norm_eps), gain, norm_eps)
+    if _in_triton(streams, fn, base, scale, gain):
+        from octavo.kernels.hyper import triton_backward  # there where a GPU is
+
+        return triton_backward.merge(streams.contiguous(), fn, base, scale, gain, eps=eps, norm_eps=norm_eps)
+    return rmsnorm(ref.merge(streams, fn, base, scale, eps=eps, norm_eps=norm_eps), gain, norm_eps)
+
+
+def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
+    """See the package docstring for the contract."""
+    if _in_triton(streams, y) and post.dtype == comb.dtype == torch.float32:
+        from octavo.kernels.hyper import triton_backward  # there where a GPU is
+
+        return triton_backward.write(*[t.contiguous() for t in (streams, y, post, comb)])
+    return ref.write(streams, y, post, comb)
+
+
+def merge(streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, *, eps: float, norm_eps: float) -> Tensor:
+    """See the package docstring for the contract."""
+    if _in_triton(streams, fn, base, scale):
+        from octavo.kernels.hyper import triton_backward  # there where a GPU is
+
+        return triton_backward.merge(streams.contiguous(), fn, base, scale, None, eps=eps, norm_eps=norm_eps)
+    return ref.merge(streams, fn, base, scale, eps=eps, norm_eps=norm_eps)
+
+
+def _in_triton(streams: Tensor, *others: Tensor) -> bool:
+    """Whether the Triton bodies run: while training on a GPU, for shapes and dtypes that they take."""
+    if not dispatch.trains_in_triton(streams, "hyper"):
+        return False
+    M, D = streams.shape[1:]
+    fits = M in _TRITON_STREAMS and 1 <= D <= _TRITON_WIDTH
+    return fits and all(t.dtype in _TRITON_DTYPES for t in (streams, *others))
 
 
 __all__ = ["begin", "cross", "enter", "finish", "merge", "mix", "read", "write"]

@@ -8,6 +8,9 @@ that positions up to 2^20 keep their phase, and stored in `dtype` (default FP32)
 last P channels turns by the angle i; cos and sin broadcast against x's leading dimensions; `inverse` turns back.
 `norm_rotate(x, weight or None, cos, sin, *, eps)`: `rotate` of `rmsnorm` of x.
 Arithmetic in the table's dtype, one rounding to x's. Empty input gives an empty result. Not in place.
+
+Bodies: `loops` (CPU, FP32, no gradient), `triton` (training on a GPU; BF16, FP16 or FP32 with an FP32 table, N even and
+up to 8,192, weight [N]), `ref` for everything else.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from octavo.kernels import dispatch
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.rope import loops, ref
 from octavo.kernels.rope.ref import inverse_frequencies
+
+_TRITON_DTYPES, _TRITON_WIDTH = (torch.bfloat16, torch.float16, torch.float32), 8192
 
 
 def rope_table(positions: Tensor, inv_freq: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -32,6 +37,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool = False) -> Ten
     """See the package docstring for the contract."""
     if dispatch.loops_on_cpu(x) and loops.fits(x, cos):
         return loops.rotate(x, cos, sin, inverse=inverse)
+    if dispatch.trains_in_triton(x, "rope") and _fits_triton(x, cos):
+        from octavo.kernels.rope import triton  # there where a GPU is
+
+        return triton.rotate(*_by_token(x, cos, sin), inverse=inverse).view(x.shape)
     return ref.rotate(x, cos, sin, inverse=inverse)
 
 
@@ -39,9 +48,27 @@ def norm_rotate(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, *, e
     """See the package docstring for the contract."""
     if dispatch.loops_on_cpu(x) and loops.fits(x, cos) and (weight is None or weight.dtype == x.dtype):
         return loops.norm_rotate(x, weight, cos, sin, eps=eps)
+    if dispatch.trains_in_triton(x, "rope") and _fits_triton(x, cos) and (weight is None or weight.dim() == 1):
+        from octavo.kernels.rope import triton  # there where a GPU is
+
+        rows, *table = _by_token(x, cos, sin)
+        return triton.norm_rotate(rows, weight, *table, eps=eps).view(x.shape)
     if dispatch.trains_on_gpu(x):
         return ref.norm_rotate(x, weight, cos, sin, eps=eps)
     return rotate(rmsnorm(x, weight, eps), cos, sin)
+
+
+def _fits_triton(x: Tensor, cos: Tensor) -> bool:
+    N = x.shape[-1]
+    return x.dtype in _TRITON_DTYPES and cos.dtype == torch.float32 and N % 2 == 0 and 2 <= N <= _TRITON_WIDTH
+
+
+def _by_token(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [T, H, N] that share a table [T, 1, P / 2] as they are; all else as rows [R, N] with a table [R, P / 2]."""
+    if x.dim() == 3 and cos.shape[:-1] == (len(x), 1):
+        return x, cos, sin
+    cos, sin = (t.expand(*x.shape[:-1], t.shape[-1]).reshape(-1, t.shape[-1]) for t in (cos, sin))
+    return x.reshape(-1, x.shape[-1]), cos, sin
 
 
 __all__ = ["inverse_frequencies", "norm_rotate", "rope_table", "rotate"]

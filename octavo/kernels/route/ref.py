@@ -13,6 +13,7 @@ from octavo.kernels.dispatch import fusable
 from octavo.kernels.route import loops
 from octavo.kernels.wide_linear import wide_linear
 
+_MOST_EXPERTS = 1024  # that one launch ranks
 _TINY = 1e-38  # below this the square root's slope is infinite in FP32 and its gradient NaN
 
 
@@ -47,14 +48,18 @@ def route(
         chosen = loops.choose(raw, top=top, scale=scale, normalise=normalise, bias=bias, table_rows=table_rows)
         return Routing(*chosen)
     scores = _scores(raw)
-    if table_rows is None:
-        ranked = (scores.detach() if bias is None else scores.detach() + bias.to(scores.dtype)).sort(
-            dim=-1, descending=True, stable=True
-        )
-        experts = ranked.indices[:, :top]
-    else:
-        experts = table_rows
+    experts = _best(raw.detach(), scores.detach(), top, bias) if table_rows is None else table_rows
     weights = scores.gather(1, experts)
     if normalise:
         weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-20)
     return Routing(experts, weights * scale, scores)
+
+
+def _best(raw: Tensor, scores: Tensor, top: int, bias: Tensor | None) -> Tensor:
+    """The `top` best experts of scores + bias, [T, top]."""
+    if dispatch.trains_in_triton(raw, "route") and raw.dtype == torch.float32 and raw.shape[1] <= _MOST_EXPERTS:
+        from octavo.kernels.route import triton  # there where a GPU is
+
+        return triton.choose(raw, top=top, scale=1.0, normalise=False, bias=bias).experts
+    ranked = scores if bias is None else scores + bias.to(scores.dtype)
+    return ranked.sort(dim=-1, descending=True, stable=True).indices[:, :top]

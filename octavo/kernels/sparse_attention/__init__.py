@@ -11,7 +11,7 @@ ones. One softmax runs over window, entries and the sink; the sink is not scaled
 probability summed over heads, detached, of queries n - 1, 2n - 1, .. for `mass_every` = n (0: none): [B, S // n, C] for
 Causal and Masked, [B, S // n, k] for Picked.
 Logits are products in q's dtype, the softmax keeps the row maximum exact. Memory is bounded by blocks of queries; rows
-are never repeated over heads. Not in place. S >= 1.
+are never repeated over heads. Not in place. S >= 1. Bodies, and which calls they serve, are in the README beside this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
-from octavo.kernels.sparse_attention import chunk, flex, loops, pieces
+from octavo.kernels.sparse_attention import chunk, flex, loops, pieces, training
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.tiled import tiled_attention
 
@@ -43,6 +43,8 @@ def sparse_attention(
         rows = selection = None
     if dispatch.body() is dispatch.Body.REFERENCE:
         chosen = reference_attention
+    elif dispatch.trains_in_triton(q, "sparse_attention") and training.fits(q, selection):
+        chosen = training.attend
     elif dispatch.trains_on_gpu(q) and flex.fits(q, window_rows, first=first, selection=selection):
         chosen = flex.flex_attention_of_rows
     elif dispatch.loops_on_cpu(q) and chunk.fits(q, window_rows, selection):

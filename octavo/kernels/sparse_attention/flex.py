@@ -18,6 +18,7 @@ from torch import Tensor
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Selection
+from octavo.kernels.sparse_attention.mass import mass_of
 
 _BLOCK = 128
 
@@ -50,19 +51,9 @@ def flex_attention_of_rows(
     shift = _shift(S, selection, q.shape[0])
     o, reach = _compiled()(q, kv, mask, scale, shift) if q.is_cuda else _run(q, kv, mask, scale, shift)
     out, total = _with_sink(o, reach, sink)
-    if not mass_every or entries is None or selection is None:
+    if not mass_every or rows is None or selection is None:
         return out, None
-    some = slice(mass_every - 1, None, mass_every)
-    logits = torch.matmul(q.detach()[:, some].flatten(1, 2), entries.detach().transpose(1, 2))
-    logits = logits.unflatten(1, (-1, q.shape[2])) * scale
-    if isinstance(selection, Masked):
-        seen = selection.seen[:, some]
-    else:
-        assert isinstance(selection, Causal)
-        visible = torch.arange(mass_every, S + 1, mass_every, device=q.device) // selection.ratio
-        seen = torch.arange(logits.shape[-1], device=q.device) < visible.view(1, -1, 1)
-        logits = selection.shifted(logits)
-    return out, _shares(logits, total.detach()[:, some], seen)
+    return out, mass_of(q, rows, selection, total, first=first, scale=scale, every=mass_every)
 
 
 @fusable
@@ -71,13 +62,6 @@ def _with_sink(o: Tensor, reach: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:
     level = sink.to(reach.dtype).view(1, -1, 1)
     out = o.float() * torch.sigmoid(reach - level).unsqueeze(-1)
     return out.to(o.dtype).transpose(1, 2).contiguous(), torch.logaddexp(reach, level).transpose(1, 2).contiguous()
-
-
-@fusable
-def _shares(logits: Tensor, total: Tensor, seen: Tensor) -> Tensor:
-    """Probability of each entry summed over heads, [B, n, H, C] -> [B, n, C]."""
-    p = torch.exp(logits.float() - total.unsqueeze(-1)).sum(2)
-    return torch.where(seen, p, 0.0)
 
 
 def _shift(S: int, selection: Selection | None, rows: int) -> Any:

@@ -2,6 +2,7 @@
 
 Contract. `attend_rows(q [B, S, H, K], window_rows [B, N, K], sink [H], rows [B, C, K] or None, selection, *, first,
 window, scale) -> o [B, S, H, K]`, as `octavo.kernels.sparse_attention` says, for `Causal`, `Picked` or None; no mass.
+`attend_with_sums` gives the log sums too, natural, with the sink, FP32 [B, S, H], which carry no gradient.
 Query s is token first + s; the window's last S rows are the queries' own. q is BF16 or FP32, other rows are cast to it;
 K up to 512. Differentiable in q, window_rows, sink and rows, once; never in an offset. Gradients of window rows and of
 all complete entries are summed in a fixed order; those of picked entries by atomic additions, so their last bits change
@@ -40,6 +41,14 @@ def attend_rows(
     window: int, scale: float,
 ) -> Tensor:  # fmt: skip
     """See the module docstring. Raises ValueError for a wrong shape, dtype or selection."""
+    return attend_with_sums(q, window_rows, sink, rows, selection, first=first, window=window, scale=scale)[0]
+
+
+def attend_with_sums(
+    q: Tensor, window_rows: Tensor, sink: Tensor, rows: Tensor | None, selection: Selection | None, *, first: int,
+    window: int, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See the module docstring. Raises ValueError for a wrong shape, dtype or selection."""
     B, S, H, K = q.shape
     if rows is None or rows.shape[1] == 0:
         rows = selection = None
@@ -55,7 +64,8 @@ def attend_rows(
             offset = selection.offset.float().expand(B).contiguous()
     near = window_rows.to(q.dtype).contiguous()
     far = None if rows is None else rows.to(q.dtype).contiguous()
-    return _Attend.apply(q.contiguous(), near, sink, far, index, offset, ratio, first, window, scale)
+    o, lse = _Attend.apply(q.contiguous(), near, sink, far, index, offset, ratio, first, window, scale)
+    return o, lse.view(B, S, H) / _LOG2E
 
 
 class _Attend(torch.autograd.Function):
@@ -65,7 +75,7 @@ class _Attend(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, near: Tensor, sink: Tensor, far: Tensor | None, index: Tensor | None,
         offset: Tensor | None, ratio: int, first: int, window: int, scale: float,
-    ) -> Tensor:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         B, S, H, K = q.shape
         out = torch.empty_like(q)
         flat = q.view(B * S, H, K)
@@ -75,7 +85,8 @@ class _Attend(torch.autograd.Function):
         )  # fmt: skip
         ctx.save_for_backward(q, near, sink, far, index, offset, out, lse)
         ctx.sizes = ratio, first, window, scale
-        return out
+        ctx.mark_non_differentiable(lse)
+        return out, lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
