@@ -13,6 +13,8 @@ from octavo.config.counts import count
 from octavo.config.hardware import Hardware
 from octavo.config.model import CSA_RATIO, LayerKind, ModelConfig
 
+_COARSE_NUMBERS = 12  # bytes beside a coarse key: scale, length, error of its bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFlops:
@@ -61,7 +63,7 @@ def token_flops(config: ModelConfig, context: int) -> TokenFlops:
     per_key = 4 * config.num_attention_heads * config.head_dim
     kinds = config.layer_kinds
     scanned = context // CSA_RATIO
-    scored = kinds.count(LayerKind.CSA) * _index_keys(config, context)
+    scored = kinds.count(LayerKind.CSA) * sum(_index_keys(config, context))
     return TokenFlops(
         weights=2.0 * count(config).active,
         index=2.0 * config.index_n_heads * config.index_head_dim * scored,
@@ -72,13 +74,16 @@ def token_flops(config: ModelConfig, context: int) -> TokenFlops:
 
 
 def token_bytes(layout: CacheLayout, context: int, *, weight_bytes: float) -> TokenBytes:
-    """Bytes that decoding the last token of `context` reads: weights (given), index keys, rows attended to."""
+    """Bytes that decoding the last token of `context` reads: weights (given), index keys, rows attended to.
+
+    Coarse keys of two levels are read as bytes with three numbers beside each (`kernels.index_topk.packed`).
+    """
     config = layout.config
     main, scanned = layout.row_bytes("main"), context // CSA_RATIO
-    csa = config.layer_kinds.count(LayerKind.CSA)
+    csa, (coarse, fine) = config.layer_kinds.count(LayerKind.CSA), _index_keys(config, context)
     return TokenBytes(
         weights=float(weight_bytes),
-        index=float(csa * _index_keys(config, context) * layout.row_bytes("index")),
+        index=float(csa * (coarse * (config.index_head_dim + _COARSE_NUMBERS) + fine * layout.row_bytes("index"))),
         chosen=float(csa * min(config.index_topk, scanned) * main),
         hca=float(_hca_entries(config, context) * main),
         window=float(config.num_hidden_layers * min(config.sliding_window, context) * main),
@@ -128,12 +133,13 @@ def _arithmetic_seconds(flops: TokenFlops, machine: Hardware, *, fp8: bool) -> f
     return seconds / machine.devices
 
 
-def _index_keys(config: ModelConfig, context: int) -> int:
-    """Keys that the indexer of a layer scores: all, or in two levels the coarse ones and those of the best blocks."""
+def _index_keys(config: ModelConfig, context: int) -> tuple[int, int]:
+    """Coarse and single keys that the indexer of a layer scores: none and all, or all coarse ones of two levels and
+    those of the best blocks."""
     if config.index_levels == 1:
-        return context // CSA_RATIO
+        return 0, context // CSA_RATIO
     coarse = context // config.index_block_tokens
-    return coarse + min(config.index_blocks, coarse) * config.index_block_tokens // CSA_RATIO
+    return coarse, min(config.index_blocks, coarse) * config.index_block_tokens // CSA_RATIO
 
 
 def _hca_entries(config: ModelConfig, context: int) -> int:

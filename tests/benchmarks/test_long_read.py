@@ -35,7 +35,7 @@ def test_two_levels_read_fewer_keys() -> None:
         context, row = 1 << 20, 4 * config.index_head_dim
         two = config.changed(index_levels=2, index_block_tokens=16, index_blocks=64)
         layers = config.layer_ratios.count(4)
-        saved = layers * row * (context // 4 - context // 16 - 64 * 4)
+        saved = layers * (row * (context // 4 - 64 * 4) - (config.index_head_dim + 12) * (context // 16))
         assert decode_bytes(config, context) - decode_bytes(two, context) == saved
 
 

@@ -82,7 +82,8 @@ def test_two_levels_score_coarse_keys_and_the_best_blocks() -> None:
     config = xs().changed(index_levels=2, index_block_tokens=32, index_blocks=10)
     scored = 3 * (1024 * K // 32 + 10 * 8)
     assert token_flops(config, 1024 * K).index == 2.0 * 4 * 64 * scored
-    assert token_bytes(CacheLayout(config), 1024 * K, weight_bytes=0).index == scored * 4 * 64
+    read = 3 * (1024 * K // 32 * (64 + 12) + 10 * 8 * 4 * 64)  # coarse keys as bytes with three numbers, others FP32
+    assert token_bytes(CacheLayout(config), 1024 * K, weight_bytes=0).index == read
     assert token_flops(config, 64).index == 2.0 * 4 * 64 * 3 * (2 + 2 * 8)
 
 
