@@ -91,7 +91,8 @@ def linear_fp8(
     out = torch.empty(T, O, dtype=dtype or x.dtype, device=x.device)
     if T == 0 or O == 0:
         return out
-    if tiles is None and O % BLOCK == 0 and N % _LIBRARY == 0 and out.dtype == torch.bfloat16 and has_library_product(x.device):
+    fits = tiles is None and O % BLOCK == 0 and N % _LIBRARY == 0 and out.dtype == torch.bfloat16
+    if fits and has_library_product(x.device):
         return _library_product(x, weight, scale, out)
     codes, scales = round_activations(x)
     tiles = tiles or Tiles(128, 64 if T <= 64 else 128, BLOCK, 8, 3)
