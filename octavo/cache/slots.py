@@ -17,6 +17,7 @@ from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat
 from octavo.cache.pool import StoreKey
 from octavo.cache.tails import LayerTail, raw_start
 from octavo.config.errors import ConfigError, LimitError
+from octavo.config.model import CSA_RATIO
 from octavo.kernels.paged import PagedStore, Ring
 
 _FORMATS = (RowFormat.FP32, RowFormat.BF16, RowFormat.FP8, RowFormat.FP4)
@@ -70,6 +71,15 @@ class Slots:
     def nbytes(self) -> int:
         """Bytes of all rings and tables."""
         return sum(t.nbytes for t in (self.table, *self._rings, *self._partial.values()))
+
+    @property
+    def spare(self) -> int:
+        """Most tokens of a step that leaves in every ring the rows that a step in its place would need."""
+        rooms = [self._window - (self.layout.config.sliding_window - 1)]
+        for spec in self.layout.partials:
+            span = 2 * spec.ratio if spec.ratio == CSA_RATIO else spec.ratio
+            rooms.append(power_of_two(spec.rows) - (span - 1))
+        return min(rooms)
 
     def layer(self, layer: int, table: Tensor | None = None, *, first: int = 0, count: int | None = None) -> LayerSlots:
         """The cache of one layer over the slots first .. first + count - 1, behind `table` int32 [count, n] (default:

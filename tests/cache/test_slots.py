@@ -68,5 +68,10 @@ def test_window_rows_pass_through_the_ring_of_a_chunk() -> None:
         assert int(window.rows[0, token % window.length, 0]) == token % 251
 
 
+def test_spare_rows_are_those_of_the_narrowest_ring() -> None:
+    assert make()[1].spare == 16 - 7  # of the CSA compressor
+    assert make(margin=0)[1].spare == 1  # of every ring
+
+
 def test_powers_of_two() -> None:
     assert [power_of_two(n) for n in (0, 1, 2, 3, 4, 5, 135)] == [1, 1, 2, 4, 4, 8, 256]

@@ -6,7 +6,8 @@ apart (other picks, HCA off, losses) run through the plain model, on the same st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from octavo.cache.slots import ChunkRing, Slots, pages_for, power_of_two
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import Controls, Picks
+from octavo.config.errors import LimitError
 from octavo.engine.gpu.binding import Binding
-from octavo.engine.gpu.graphs import StepGraphs, StepInput
+from octavo.engine.gpu.graphs import StepGraphs, StepInput, StepResult
 from octavo.engine.gpu.state import GpuState
 from octavo.engine.runner import Runner, StepOutput
 from octavo.kernels.paged import Places
@@ -84,16 +86,26 @@ class GpuRunner(Runner):
 
     @torch.inference_mode()
     def step_many(self, ids: Sequence[np.ndarray], states: Sequence[SequenceState]) -> list[Tensor]:
-        """The next tokens of several sequences in one step -> logits [n, V] of each, as each alone would give them up
-        to the rounding of sums. UsageError for too many tokens or sequences is that of the slots."""
+        """The next 1 to 16 tokens of several sequences in one step -> logits [n, V] of each, as each alone would give
+        them up to the rounding of sums. LimitError for more tokens, for more sequences than slots, beyond the context.
+        """
         for some, state in zip(ids, states, strict=True):
+            if not 1 <= len(some) <= _FEW:
+                raise LimitError(f"{len(some)} tokens of a sequence are given to one step; it takes 1 to {_FEW}")
             self.check_room(len(some), state.length)
         result = self._few(list(ids), [_own(state) for state in states], mass=False)
         return list(result.logits.clone().split([len(some) for some in ids]))
 
-    def _few(self, ids: list[np.ndarray], states: list[GpuState], *, mass: bool):
+    def _few(self, ids: list[np.ndarray], states: list[GpuState], *, mass: bool) -> StepResult:
         for some, state in zip(ids, states, strict=True):
             state.reserve(len(some))
+        with _kept(state for some, state in zip(ids, states, strict=True) if len(some) > self.slots.spare):
+            result = self._run_few(ids, states, mass=mass)
+        for some, state in zip(ids, states, strict=True):
+            state.advanced(np.asarray(some))
+        return result
+
+    def _run_few(self, ids: list[np.ndarray], states: list[GpuState], *, mass: bool) -> StepResult:
         slots = self.binding.bind(states)
         given = StepInput(
             tokens=np.concatenate(ids),
@@ -104,10 +116,7 @@ class GpuRunner(Runner):
             recent=np.concatenate([self._recent(some, s) for some, s in zip(ids, states, strict=True)]),
         )
         most = power_of_two(max(len(some) for some in ids))
-        result = self.graphs.run(given, most=most, pages=max(len(s.pages) for s in states), mass=mass)
-        for some, state in zip(ids, states, strict=True):
-            state.advanced(np.asarray(some))
-        return result
+        return self.graphs.run(given, most=most, pages=max(len(s.pages) for s in states), mass=mass)
 
     def _recent(self, ids: np.ndarray, state: SequenceState) -> np.ndarray:
         """Each id and those before it, newest first, [T, n]; the pad where there are none."""
@@ -133,8 +142,14 @@ class GpuRunner(Runner):
     @torch.inference_mode()
     def _chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
         """Read ids [T] -> streams [T, M, D]."""
+        state.reserve(len(ids))
+        with _kept([state]):
+            made = self._run_chunk(ids, state, mass=mass)
+        state.advanced(np.asarray(ids))
+        return made
+
+    def _run_chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
         count, first, device = len(ids), state.length, self.pool.device
-        state.reserve(count)
         [slot] = self.binding.bind([state])
         pages = power_of_two(pages_for(first + count))  # few widths are few compilations
         width = min(max(_TABLE, pages), self.slots.pages)
@@ -148,7 +163,6 @@ class GpuRunner(Runner):
         step = Step(tokens, Places(torch.zeros_like(position), position), count, recent)
         seen: list[Seen] | None = [] if mass else None
         streams = self.gpu.forward(step, layers, chunk=self._ring_for(first, count, layers[0].ring.length), seen=seen)
-        state.advanced(np.asarray(ids))
         return streams[:count], tuple(one.first(count) for one in seen or ())
 
     def _ring_for(self, first: int, count: int, window: int) -> ChunkRing:
@@ -166,6 +180,18 @@ class GpuRunner(Runner):
                 values = values[..., : length // ratios[layer]]
             masses[layer] = (Mass(ratios[layer], values, None if picks is None else picks.unsqueeze(0).clone()),)
         return tuple(BlockReport(None, masses.get(layer, ()), None) for layer in range(len(ratios)))
+
+
+@contextlib.contextmanager
+def _kept(states: Iterable[GpuState]) -> Iterator[None]:
+    """Rows that a step of many tokens writes over in their slots are held beside them, and go back if it fails."""
+    held = [(state, state.tails) for state in states]
+    try:
+        yield
+    except BaseException:
+        for state, tails in held:
+            state.tails = tails
+        raise
 
 
 def _padded(count: int) -> int:

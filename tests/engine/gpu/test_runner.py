@@ -46,6 +46,34 @@ def test_many_sequences_at_a_time_are_each_as_alone(plain: Runner, fast: GpuRunn
         fast.step_many([ids[:1]] * 4, [fast.new_state() for _ in range(4)])
 
 
+@pytest.mark.parametrize("count", [3, 10])
+def test_a_step_that_fails_takes_nothing_away(
+    plain: Runner, fast: GpuRunner, ids: np.ndarray, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, wanted = begun(fast, ids[:130]), begun(plain, ids[:130])
+    fast.step(ids[130:131], state)
+    plain.step(ids[130:131], wanted)
+    forward = fast.gpu.forward
+
+    def interrupted(*given: object, **options: object) -> Tensor:
+        forward(*given, **options)  # pyright: ignore[reportArgumentType]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fast.gpu, "forward", interrupted)
+        patch.setattr(fast.graphs, "_steps", {})
+        with pytest.raises(KeyboardInterrupt):
+            fast.step(ids[200 : 200 + count], state)
+    assert state.length == 131
+    close(fast.step(ids[131:132], state).logits, plain.step(ids[131:132], wanted).logits)
+
+
+def test_a_step_of_many_sequences_has_limits(fast: GpuRunner, ids: np.ndarray) -> None:
+    for count in (0, 17):
+        with pytest.raises(LimitError, match=f"{count} tokens of a sequence are given to one step; it takes 1 to 16"):
+            fast.step_many([ids[:count]], [fast.new_state()])
+
+
 def test_attention_mass_is_that_of_the_plain_model(plain: Runner, fast: GpuRunner, ids: np.ndarray) -> None:
     state, wanted = begun(fast, ids[:140]), begun(plain, ids[:140])
     asked = Controls(mass=True)
