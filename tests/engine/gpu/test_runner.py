@@ -18,9 +18,13 @@ from octavo.model.transformer import Transformer
 from tests.support.gpu_world import PLAIN, after, begun, close, gpu_runner
 
 
-def test_chunks_and_steps_give_the_plain_models_logits(plain: Runner, fast: GpuRunner, ids: np.ndarray) -> None:
-    wanted, state = begun(plain, ids[:112]), begun(fast, ids[:112])
-    close(after(fast, state, ids[112:129]).logits, after(plain, wanted, ids[112:129]).logits)  # a chunk that closes HCA
+def test_chunks_and_steps_give_the_plain_models_logits(
+    plain: Runner, fast: GpuRunner, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, state = begun(plain, ids[:123]), begun(fast, ids[:123])
+    with monkeypatch.context() as patch:
+        patch.setattr("octavo.engine.gpu.runner._FEW", 4)  # so that a short chunk is one; it closes an HCA entry
+        close(after(fast, state, ids[123:129]).logits, after(plain, wanted, ids[123:129]).logits)
     for at in (129, 130):
         close(fast.step(ids[at : at + 1], state).logits, plain.step(ids[at : at + 1], wanted).logits)
     close(after(fast, state, ids[131:136]).logits, after(plain, wanted, ids[131:136]).logits)
