@@ -163,15 +163,10 @@ class PagePool:
         return runs
 
     def copy_page(self, source: int, target: int) -> None:
-        (a, i), (b, j) = self.locate(source), self.locate(target)
-        for key, spec in self.specs.items():
-            n = spec.entries_per_page
-            b.stores[key][j * n : (j + 1) * n] = a.rows(key)[i * n : (i + 1) * n]
-            if key in b.means:
-                b.means[key].forget(j * n, (j + 1) * n)
+        self.copy_run(self.runs([source])[0], [target])
 
     def copy_run(self, run: Run, pages: list[int]) -> None:
-        """Copy the pages of a run to `pages` of other slabs, by as many at a time as lie together."""
+        """Copy the pages of a run to `pages`, writable ones, by as many at a time as lie together."""
         for target in self.runs(pages):
             source = run.page + target.start
             for key, spec in self.specs.items():

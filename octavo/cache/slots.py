@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat
+from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.cache.pool import StoreKey
 from octavo.cache.tails import LayerTail, raw_start
 from octavo.config.errors import ConfigError, LimitError
@@ -28,8 +28,8 @@ class LayerSlots:
     """One layer's cache over all slots of a step: window rows, and by kind the paged store and the raw rows."""
 
     ring: Ring
-    stores: Mapping[str, PagedStore]
-    partial: Mapping[str, Ring]
+    stores: dict[str, PagedStore]
+    partial: dict[str, Ring]
 
 
 def power_of_two(least: int) -> int:
@@ -81,22 +81,22 @@ class Slots:
             rooms.append(power_of_two(spec.rows) - (span - 1))
         return min(rooms)
 
-    def layer(self, layer: int, table: Tensor | None = None, *, first: int = 0, count: int | None = None) -> LayerSlots:
-        """The cache of one layer over the slots first .. first + count - 1, behind `table` int32 [count, n] (default:
+    def layers(
+        self, table: Tensor | None = None, *, first: int = 0, count: int | None = None
+    ) -> list[LayerSlots]:
+        """The cache of every layer over the slots first .. first + count - 1, behind `table` int32 [count, n] (default:
         their whole tables)."""
-        stop = self.count if count is None else first + count
-        some = slice(first, stop)
+        some = slice(first, self.count if count is None else first + count)
         table = self.table[some] if table is None else table
-        stores, partial = {}, {}
+        found = [LayerSlots(Ring(ring[some]), {}, {}) for ring in self._rings]
         for spec in self.layout.stores:
-            if spec.layer == layer:
-                rope = self.layout.rope_dims if spec.kind == "main" else 0
-                stores[spec.kind] = PagedStore(
-                    rows=self._rows[layer, spec.kind], table=table, ratio=spec.ratio, width=spec.width,
-                    format=spec.format.value, rope=rope,  # pyright: ignore[reportArgumentType]
-                )  # fmt: skip
-                partial[spec.kind] = Ring(self._partial[layer, spec.kind][some])
-        return LayerSlots(Ring(self._rings[layer][some]), stores, partial)
+            rope = self.layout.rope_dims if spec.kind == "main" else 0
+            found[spec.layer].stores[spec.kind] = PagedStore(
+                rows=self._rows[spec.layer, spec.kind], table=table, ratio=spec.ratio, width=spec.width,
+                format=spec.format.value, rope=rope,  # pyright: ignore[reportArgumentType]
+            )  # fmt: skip
+            found[spec.layer].partial[spec.kind] = Ring(self._partial[spec.layer, spec.kind][some])
+        return found
 
     def put_pages(self, slot: int, pages: list[int], *, start: int = 0) -> None:
         """The slot's pages from number `start` on; LimitError beyond its table."""
@@ -123,20 +123,20 @@ class Slots:
 
     def save(self, slot: int, length: int) -> tuple[LayerTail, ...]:
         """The tails of the slot's sequence at `length` tokens, copied."""
-        return tuple(self._tail(slot, layer, length) for layer in range(self.layout.config.num_hidden_layers))
-
-    def _tail(self, slot: int, layer: int, length: int) -> LayerTail:
         n = min(length, self.layout.window_rows)
         places = torch.arange(length - n, length, device=self.device) % self._window
-        raw, first = {}, {}
-        for (at, kind), rings in self._partial.items():
-            if at == layer:
-                first[kind] = raw_start(self.layout, layer, length)
-                tokens = torch.arange(first[kind], length, device=self.device)
-                rows = rings[slot].index_select(0, tokens % rings.shape[1])
-                rows[:, rows.shape[1] // 2 :] += self._bias_of(layer, kind, tokens)
-                raw[kind] = rows
-        return LayerTail(window=self._rings[layer][slot].index_select(0, places), raw=raw, raw_first=first)
+        raw: list[dict[str, Tensor]] = [{} for _ in self._rings]
+        first: list[dict[str, int]] = [{} for _ in self._rings]
+        for (layer, kind), rings in self._partial.items():
+            start = raw_start(self.layout, layer, length)
+            tokens = torch.arange(start, length, device=self.device)
+            rows = rings[slot].index_select(0, tokens % rings.shape[1])
+            rows[:, rows.shape[1] // 2 :] += self._bias_of(layer, kind, tokens)
+            raw[layer][kind], first[layer][kind] = rows, start
+        return tuple(
+            LayerTail(window=ring[slot].index_select(0, places), raw=values, raw_first=starts)
+            for ring, values, starts in zip(self._rings, raw, first, strict=True)
+        )
 
     def _bias_of(self, layer: int, kind: str, tokens: Tensor) -> Tensor:
         bias = self._bias[layer, kind]
@@ -175,10 +175,3 @@ class ChunkRing:
         of, to = self._back
         slot.rows[0].index_copy_(0, to, self.ring.rows[0].index_select(0, of))
 
-
-def pages_for(tokens: int) -> int:
-    """Pages that hold `tokens` tokens."""
-    return -(-tokens // PAGE_TOKENS)
-
-
-__all__ = ["ChunkRing", "LayerSlots", "Slots", "pages_for", "power_of_two"]

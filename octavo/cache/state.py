@@ -249,13 +249,19 @@ class SequenceState:
     def move_pages(self, slab: Slab) -> None:
         """Copy the pages that are not of `slab`, a writable one, into it; LimitError when it has no room."""
         moved: list[int] = []
-        for run in self.runs:
-            if run.slab is slab:
-                moved += range(slab.first + run.page, slab.first + run.page + run.count)
-                continue
-            fresh = [self.pool.take() for _ in range(run.count)]
-            self.pool.copy_run(run, fresh)
-            moved += fresh
+        fresh: list[int] = []
+        try:
+            for run in self.runs:
+                if run.slab is slab:
+                    moved += range(slab.first + run.page, slab.first + run.page + run.count)
+                    continue
+                for _ in range(run.count):
+                    fresh.append(self.pool.take())
+                self.pool.copy_run(run, fresh[-run.count :])
+                moved += fresh[-run.count :]
+        except BaseException:
+            self.pool.release(fresh)
+            raise
         kept = set(moved)
         self.pool.release([page for page in self.pages if page not in kept])
         self.pages, self.runs = moved, self.pool.runs(moved)

@@ -59,6 +59,7 @@ TRITON = frozenset(
         "cross_entropy", "engram_lookup", "experts", "hyper", "rmsnorm", "rope", "route", "sparse_attention",
     }
 )  # fmt: skip
+TRITON_FLOATS = (torch.bfloat16, torch.float16, torch.float32)  # what kernels of single rows take
 _IN_TRITON: ContextVar[frozenset[str]] = ContextVar("octavo_in_triton", default=TRITON)
 
 

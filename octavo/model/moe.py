@@ -109,7 +109,7 @@ class MoE(nn.Module):
         """x [T, D] normalised input, tokens [T] -> output [T, D] and, if asked for, the load."""
         if load:
             routing = self.gate(x, tokens)
-            return self._routed(x, routing), _load(routing, hashed=self.gate.hashed)
+            return self._routed(x, routing), load_of(routing, hashed=self.gate.hashed)
         table_rows, bias = self.gate.given(tokens)
         rules = {"top": self.gate.top, "scale": self.gate.scale, "normalise": self.gate.normalise}
         out = mixture(
@@ -142,7 +142,7 @@ def _round_hidden(hidden: Tensor) -> Tensor:
     return simulate_fp8(hidden, group=min(ACTIVATION_GROUP, hidden.shape[-1]))
 
 
-def _load(routing: Routing, *, hashed: bool) -> Load:
+def load_of(routing: Routing, *, hashed: bool) -> Load:
     """Counts, and sum_e f_e P_e: f_e = X / (A T) count_e, P_e the mean normalised score (report, balance loss)."""
     T, X = routing.scores.shape
     ones = torch.ones_like(routing.experts, dtype=routing.scores.dtype).flatten()

@@ -25,7 +25,7 @@ from octavo.kernels.experts.stored import Packed, fp4_expert, plain_expert
 from octavo.kernels.route import Routing
 from octavo.model.block import Block
 from octavo.model.checkpoint import LoadReport, Raw, Shards, StoredMatrix
-from octavo.model.moe import Gate, Load, MoE, _load
+from octavo.model.moe import Gate, Load, MoE, load_of
 from octavo.model.offload_store import W1, W2, W3, ExpertStore
 from octavo.model.transformer import Transformer
 
@@ -159,7 +159,7 @@ class OffloadedMoE(MoE):
         ids, counts = routing.experts.unique(return_counts=True)
         self._store.want(self._layer, dict(zip(ids.tolist(), counts.tolist(), strict=True)), len(x), by_matrix=many)
         self._look_ahead(x, tokens, many=many)
-        return self._routed(x, routing), _load(routing, hashed=self.gate.hashed) if load else None
+        return self._routed(x, routing), load_of(routing, hashed=self.gate.hashed) if load else None
 
     def _look_ahead(self, x: Tensor, tokens: Tensor, *, many: bool) -> None:
         following: Gate | None = self.__dict__["_following"]

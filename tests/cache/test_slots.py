@@ -41,11 +41,11 @@ def test_tables_list_pages_and_stores_know_their_rows() -> None:
     pool, slots = make()
     slots.put_pages(1, [3, 0], start=1)
     assert slots.table.tolist() == [[0, 0, 0, 0], [0, 3, 0, 0]]
-    layer = slots.layer(1, first=1, count=1)
+    layer = slots.layers(first=1, count=1)[1]
     assert sorted(layer.stores) == ["index", "main"]
     assert layer.stores["main"].rows.data_ptr() == pool.first_slab().rows((1, "main")).data_ptr()
     assert layer.stores["main"].table.tolist() == [[0, 3, 0, 0]]
-    assert slots.layer(0).stores == {}
+    assert slots.layers()[0].stores == {}
     with pytest.raises(LimitError, match="5 pages are more than the 4"):
         slots.put_pages(0, [1, 2], start=3)
     with pytest.raises(ConfigError, match="main is fp64"):
@@ -54,7 +54,7 @@ def test_tables_list_pages_and_stores_know_their_rows() -> None:
 
 def test_window_rows_pass_through_the_ring_of_a_chunk() -> None:
     pool, slots = make(count=1)
-    ring, window = ChunkRing(pool.layout, 100, "cpu"), slots.layer(0).ring
+    ring, window = ChunkRing(pool.layout, 100, "cpu"), slots.layers()[0].ring
     kept = pool.layout.window_rows
     for first, count in ((0, 100), (100, 7), (107, 90), (197, 1)):
         ring.begin(first, count, window.length)

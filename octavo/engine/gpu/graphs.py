@@ -8,13 +8,13 @@ the kernels) the same step runs each time. Does not cover: who the tokens belong
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.cache.slots import LayerSlots, Slots, power_of_two
+from octavo.cache.slots import Slots, power_of_two
 from octavo.kernels.paged import Places
 from octavo.model.gpu.forward import GpuModel, Seen, Step
 
@@ -42,14 +42,12 @@ class StepResult:
 
 @dataclass
 class _Captured:
-    """Buffers of one graph: what it reads, what it leaves."""
+    """One step: the buffer that it reads, what it leaves, its graph once there is one."""
 
     inputs: Tensor
-    table: Tensor
     run: Callable[[], None]
     result: StepResult | None = None
     graph: torch.cuda.CUDAGraph | None = None
-    layers: list[LayerSlots] = field(default_factory=list)
 
 
 class StepGraphs:
@@ -108,7 +106,7 @@ class StepGraphs:
         with torch.inference_mode(False):
             inputs = torch.zeros(3 + self._context, tokens, dtype=torch.int64, device=device)
             table = torch.zeros(slots.count, width, dtype=torch.int32, device=device)
-        layers = [slots.layer(i, table) for i in range(self._model.config.num_hidden_layers)]
+        layers = slots.layers(table)
 
         def run() -> None:
             table.copy_(slots.table[:, :width])
@@ -118,7 +116,7 @@ class StepGraphs:
             streams = self._model.forward(Step(inputs[0], places, most, recent), layers, seen=seen)
             captured.result = StepResult(self._model.logits(streams), streams, tuple(seen or ()))
 
-        captured = _Captured(inputs, table, run, layers=layers)
+        captured = _Captured(inputs, run)
         return captured
 
     def _capture(self, step: _Captured) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from octavo.cache.pool import PagePool
-from octavo.cache.slots import ChunkRing, Slots, pages_for, power_of_two
+from octavo.cache.slots import ChunkRing, Slots, power_of_two
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import Controls, Picks
@@ -47,15 +47,9 @@ class GpuRunner(Runner):
         weight = model.embed.weight
         weights = take(model, weight.dtype)
         self.gpu = GpuModel(model.config, weights, dtype=weight.dtype)
-        bias = {
-            (number, kind): made.bias
-            for number, layer in enumerate(weights.layers)
-            for kind, made in (("main", layer.attention.main), ("index", layer.attention.index))
-            if made is not None
-        }
         slab = pool.first_slab()
         rows = {key: slab.rows(key) for key in pool.specs}
-        self.slots = Slots(pool.layout, rows, bias, count=slots, pages=pool.slab_pages, device=pool.device)
+        self.slots = Slots(pool.layout, rows, weights.biases, count=slots, pages=pool.slab_pages, device=pool.device)
         self.binding = Binding(pool, self.slots)
         self.graphs = StepGraphs(self.gpu, self.slots)
         self._ring: ChunkRing | None = None
@@ -151,10 +145,10 @@ class GpuRunner(Runner):
     def _run_chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
         count, first, device = len(ids), state.length, self.pool.device
         [slot] = self.binding.bind([state])
-        pages = power_of_two(pages_for(first + count))  # few widths are few compilations
+        pages = power_of_two(self.pool.layout.pages(first + count))  # few widths are few compilations
         width = min(max(_TABLE, pages), self.slots.pages)
         table = self.slots.table[slot : slot + 1, :width].contiguous()
-        layers = [self.slots.layer(i, table, first=slot, count=1) for i in range(self.model.config.num_hidden_layers)]
+        layers = self.slots.layers(table, first=slot, count=1)
         more = _padded(count) - count  # rows that do nothing: few lengths are few compilations
         position = torch.full((count + more,), -1, dtype=torch.int32, device=device)
         position[:count] = torch.arange(first, first + count, dtype=torch.int32, device=device)

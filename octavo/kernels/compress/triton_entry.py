@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.compress.triton_rows import write_entry
+from octavo.kernels.hadamard.triton import signs
 
 
 @triton.jit
@@ -64,22 +65,12 @@ def _turn(x, freq, token, K: tl.constexpr, N: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
-def _signs(N: tl.constexpr):
-    """H [N, N] with (-1)^popcount(i & j), N up to 256."""
-    both = tl.arange(0, N)[:, None] & tl.arange(0, N)[None, :]
-    both = both ^ (both >> 4)
-    both = both ^ (both >> 2)
-    both = both ^ (both >> 1)
-    return 1.0 - 2.0 * (both & 1).to(tl.float32)
-
-
-@triton.jit
 def _hadamard(x, N: tl.constexpr, OUTER: tl.constexpr, SCALE: tl.constexpr):
     """SCALE * H x: the matrix of N = OUTER * INNER is the Kronecker product of theirs."""
     INNER: tl.constexpr = N // OUTER
     grid = tl.reshape(x, (OUTER, INNER))
-    grid = tl.sum(tl.expand_dims(grid, 2) * tl.expand_dims(_signs(INNER), 0), axis=1)
-    grid = tl.sum(tl.expand_dims(grid, 1) * tl.expand_dims(_signs(OUTER), 2), axis=0)
+    grid = tl.sum(tl.expand_dims(grid, 2) * tl.expand_dims(signs(INNER), 0), axis=1)
+    grid = tl.sum(tl.expand_dims(grid, 1) * tl.expand_dims(signs(OUTER), 2), axis=0)
     return tl.reshape(grid, (N,)) * SCALE
 
 

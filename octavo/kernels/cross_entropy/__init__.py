@@ -10,20 +10,17 @@ has the logits (training on a GPU; BF16, FP16 or FP32), so a second backward pas
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.cross_entropy import ref
-
-_TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def cross_entropy(
     x: Tensor, head: Tensor, targets: Tensor, weights: Tensor, *, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """See the package docstring for the contract."""
-    if dispatch.trains_in_triton(x, "cross_entropy") and x.dtype in _TRITON_DTYPES and len(head):
+    if dispatch.trains_in_triton(x, "cross_entropy") and x.dtype in dispatch.TRITON_FLOATS and len(head):
         from octavo.kernels.cross_entropy import triton  # there where a GPU is
 
         return triton.cross_entropy(x, head, targets, weights, chunk=chunk)

@@ -24,7 +24,7 @@ from torch import Tensor
 from octavo.kernels.bits import e8m0_of, from_e8m0, inverse_e8m0, magnitude, to_e4m3
 from octavo.kernels.experts.schedule import Schedule, schedule
 from octavo.kernels.experts.triton import bound, check, row_starts
-from octavo.kernels.experts.weights import ExpertFormat, ExpertWeights
+from octavo.kernels.experts.weights import ExpertWeights
 from octavo.kernels.linear.packed import BLOCK, Tiles, ordered_sum
 from octavo.kernels.linear.packed_fp8 import packed, product, row_tops
 
@@ -202,10 +202,15 @@ def _spread_over(factors: Tensor, work: Work) -> Tensor:
     return spread
 
 
-def _tops(form: ExpertFormat, *scales: Tensor | None) -> Tensor:
-    """What the kernels take as the rows' largest scales: of FP8, whose scales are whole tiles', nothing is read."""
-    stored = [one for one in scales if one is not None]
-    return row_tops(*stored) if form == "fp4" else stored[0].view(torch.uint8)
+def _tops(weights: ExpertWeights, *parts: str) -> Tensor:
+    """What the kernels take as the rows' largest scales, found once for the same weights: of FP8, whose scales are
+    whole tiles', nothing is read."""
+    stored = [one for part in parts if (one := getattr(weights, part)) is not None]
+    if weights.format != "fp4":
+        return stored[0].view(torch.uint8)
+    if parts not in weights.found:
+        weights.found[parts] = row_tops(*stored)
+    return weights.found[parts]
 
 
 def to_hidden(x: Rounded, work: Work, share: Tensor | None, limit: float | None, dtype: torch.dtype) -> Tensor:
@@ -214,7 +219,7 @@ def to_hidden(x: Rounded, work: Work, share: Tensor | None, limit: float | None,
     _, F, D = weights.shape
     hidden = torch.empty(work.pairs, F, dtype=dtype, device=x.codes.device)
     factors, (order, listed) = _spread_over(x.factors, work), work.listed()
-    (w1, s1, w_gap, s_gap), tops = weights.up(), _tops(weights.format, weights.s1, weights.s3)
+    (w1, s1, w_gap, s_gap), tops = weights.up(), _tops(weights, "s1", "s3")
     _up[(F * 2 // sizes.rows, work.most)](
         x.loaded(), factors, w1, s1, tops, w_gap, s_gap, tops.numel() // 2, share, hidden, order, listed, bound(limit),
         work.most, work.pairs, factors.shape[1], work.A, D, F, weights.format, not hidden.is_cuda, sizes.rows,
@@ -230,7 +235,7 @@ def to_parts(hidden: Tensor, work: Work) -> Tensor:
     parts = torch.empty(work.pairs, D, dtype=torch.float32, device=hidden.device)
     order, listed = work.listed()
     x = rounded(hidden, listed, sizes.tokens, work.most)
-    (w2, s2), tops = weights.down(), _tops(weights.format, weights.s2)
+    (w2, s2), tops = weights.down(), _tops(weights, "s2")
     _down[(D // sizes.rows, work.most)](
         x.loaded(), x.factors, w2, s2, tops, parts, order, listed, work.most, work.pairs, x.factors.shape[1],
         D, F, weights.format, not hidden.is_cuda, sizes.rows, sizes.tokens, **work.options(),

@@ -4,7 +4,7 @@ formats themselves (`octavo.kernels.quant`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -30,6 +30,8 @@ class ExpertWeights:
     s1: Tensor | None = None
     s3: Tensor | None = None
     s2: Tensor | None = None
+    found: dict[tuple[str, ...], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What a body works out of the weights once, which must not change afterwards."""
 
     def __post_init__(self) -> None:
         if self.format not in ("bf16", "fp8", "fp4"):

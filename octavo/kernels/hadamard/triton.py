@@ -22,7 +22,7 @@ _MANY = 4096  # rows
 
 
 @triton.jit
-def _signs(N: tl.constexpr):
+def signs(N: tl.constexpr):
     """H [N, N] with (-1)^popcount(i & j), N up to 256."""
     both = tl.arange(0, N)[:, None] & tl.arange(0, N)[None, :]
     both = both ^ (both >> 4)
@@ -42,9 +42,9 @@ def _transform(
     x = tl.load(q + row * J + n, mask=ok & (n < J), other=0.0).to(tl.float32)
     x = turn(x, cos, sin, row // H, ok, P, J, 1).to(q.dtype.element_ty)
     if NARROW:  # values of BF16 times +1 and -1 are exact, their sums FP32
-        x = tl.dot(x.to(tl.bfloat16), _signs(J).to(tl.bfloat16))
+        x = tl.dot(x.to(tl.bfloat16), signs(J).to(tl.bfloat16))
     else:
-        x = tl.dot(x.to(tl.float32), _signs(J), input_precision="ieee")
+        x = tl.dot(x.to(tl.float32), signs(J), input_precision="ieee")
     x = x * scale
     if FP4:
         x = tl.reshape(x.to(q.dtype.element_ty).to(tl.float32), (ROWS, J // 32, 32))

@@ -11,13 +11,12 @@ Bodies: `loops` (CPU, FP32, no gradient, weight [N]), `triton` (training on a GP
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.rmsnorm import loops, ref
 
-_TRITON_DTYPES, _TRITON_WIDTH = (torch.bfloat16, torch.float16, torch.float32), 32_768
+_TRITON_WIDTH = 32_768
 
 
 def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -34,8 +33,8 @@ def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 def _fits_triton(x: Tensor, weight: Tensor | None) -> bool:
     shapes = (x.shape[-1:], x.shape[-2:])
-    fits = x.dtype in _TRITON_DTYPES and 1 <= x.shape[-1] <= _TRITON_WIDTH
-    return fits and (weight is None or (weight.shape in shapes and weight.dtype in _TRITON_DTYPES))
+    fits = x.dtype in dispatch.TRITON_FLOATS and 1 <= x.shape[-1] <= _TRITON_WIDTH
+    return fits and (weight is None or (weight.shape in shapes and weight.dtype in dispatch.TRITON_FLOATS))
 
 
 __all__ = ["rmsnorm"]

@@ -23,7 +23,7 @@ from octavo.kernels.rmsnorm import rmsnorm
 from octavo.kernels.rope import loops, ref
 from octavo.kernels.rope.ref import inverse_frequencies
 
-_TRITON_DTYPES, _TRITON_WIDTH = (torch.bfloat16, torch.float16, torch.float32), 8192
+_TRITON_WIDTH = 8192
 
 
 def rope_table(positions: Tensor, inv_freq: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ def norm_rotate(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, *, e
 
 def _fits_triton(x: Tensor, cos: Tensor) -> bool:
     N = x.shape[-1]
-    return x.dtype in _TRITON_DTYPES and cos.dtype == torch.float32 and N % 2 == 0 and 2 <= N <= _TRITON_WIDTH
+    return x.dtype in dispatch.TRITON_FLOATS and cos.dtype == torch.float32 and N % 2 == 0 and 2 <= N <= _TRITON_WIDTH
 
 
 def _by_token(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:

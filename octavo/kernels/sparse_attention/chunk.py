@@ -22,6 +22,7 @@ from octavo.kernels.selection import Causal, Masked, Picked, Selection
 from octavo.kernels.sparse_attention import spans
 from octavo.kernels.sparse_attention.heads import add_rows, logits_of
 from octavo.kernels.sparse_attention.loops import listed_entries
+from octavo.kernels.sparse_attention.spans import scaled, weights
 
 _BLOCK = 32  # queries that share window rows in one product
 _LEAST = 16  # queries from which that is faster than loops
@@ -167,28 +168,12 @@ def _bounds(s, block, window, missing):
 
 
 @part
-def _shift(row, scale, offset):
-    for i in range(len(row)):
-        row[i] = row[i] * scale + offset
-
-
-@part
-def _exp(row, top):
-    """Exponentials in place, and their sum."""
-    total = np.float32(0.0)
-    for i in range(len(row)):
-        row[i] = exp(row[i] - top)
-        total += row[i]
-    return total
-
-
-@part
 def _softmax(near, far, sink):
     """Two rows and the sink's logit -> probabilities in place."""
     top = max(sink, max(highest(near), highest(far)))
-    total = exp(sink - top) + _exp(near, top) + _exp(far, top)
-    _shift(near, np.float32(1.0) / total, np.float32(0.0))
-    _shift(far, np.float32(1.0) / total, np.float32(0.0))
+    total = exp(sink - top) + weights(near, top) + weights(far, top)
+    scaled(near, np.float32(1.0) / total, np.float32(0.0))
+    scaled(far, np.float32(1.0) / total, np.float32(0.0))
 
 
 @loop
@@ -197,8 +182,8 @@ def _soften(near, far, seen, offset, sink, scale, block, window, missing, mass, 
         lo, hi = _bounds(s, block, window, missing)
         for h in range(near.shape[1]):
             by_window, by_entry = near[s, h, lo:hi], far[s, h, : seen[s]]
-            _shift(by_window, scale, np.float32(0.0))
-            _shift(by_entry, scale, offset)
+            scaled(by_window, scale, np.float32(0.0))
+            scaled(by_entry, scale, offset)
             _softmax(by_window, by_entry, sink[h])
             near[s, h, :lo], near[s, h, hi:] = np.float32(0.0), np.float32(0.0)
             far[s, h, seen[s] :] = np.float32(0.0)
@@ -221,7 +206,7 @@ def _soften_listed(q, near, entries, index, sink, scale, block, window, missing,
         logits_of(q[s], entries, listed[:n], scale, far)
         for h in range(H):
             by_window, by_entry = near[s, h, lo:hi], far[h, :n]
-            _shift(by_window, scale, np.float32(0.0))
+            scaled(by_window, scale, np.float32(0.0))
             _softmax(by_window, by_entry, sink[h])
             near[s, h, :lo], near[s, h, hi:] = np.float32(0.0), np.float32(0.0)
             for i in range(n if mass.shape[1] else 0):

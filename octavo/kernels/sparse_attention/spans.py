@@ -58,7 +58,7 @@ def attend_spans(
 
 
 @part
-def _weights(row, top):
+def weights(row, top):
     """Exponentials in place, and their sum."""
     total = np.float32(0.0)
     for i in range(len(row)):
@@ -68,7 +68,8 @@ def _weights(row, top):
 
 
 @part
-def _scaled(row, scale, offset):
+def scaled(row, scale, offset):
+    """Scaled and shifted in place."""
     for i in range(len(row)):
         row[i] = row[i] * scale + offset
 
@@ -81,9 +82,9 @@ def _begin(near, sink, scale, block, window, missing, tops, totals, start, stop)
         lo, hi = max(i, missing - (s - i)), i + window
         for h in range(near.shape[1]):
             row = near[s, h, lo:hi]
-            _scaled(row, scale, np.float32(0.0))
+            scaled(row, scale, np.float32(0.0))
             top = max(sink[h], highest(row))
-            totals[s, h] = exp(sink[h] - top) + _weights(row, top)
+            totals[s, h] = exp(sink[h] - top) + weights(row, top)
             tops[s, h] = top
             near[s, h, :lo], near[s, h, hi:] = np.float32(0.0), np.float32(0.0)
 
@@ -98,18 +99,18 @@ def _fold(scores, seen, scale, offset, tops, totals, out, start, stop):
             scores[s, h, n:] = np.float32(0.0)
             if n == 0:
                 continue
-            _scaled(row, scale, offset)
+            scaled(row, scale, offset)
             top = max(old, highest(row))
             if top > old:
                 shrink = exp(old - top)
                 totals[s, h] *= shrink
-                _scaled(out[s, h], shrink, np.float32(0.0))
+                scaled(out[s, h], shrink, np.float32(0.0))
                 tops[s, h] = top
-            totals[s, h] += _weights(row, top)
+            totals[s, h] += weights(row, top)
 
 
 @loop
 def _divide(totals, out, start, stop):
     for s in range(start, stop):
         for h in range(out.shape[1]):
-            _scaled(out[s, h], np.float32(1.0) / totals[s, h], np.float32(0.0))
+            scaled(out[s, h], np.float32(1.0) / totals[s, h], np.float32(0.0))

@@ -122,7 +122,7 @@ def attend(
     """See the module docstring. `out` [T, H, K] takes the result, in its dtype; `config` overrides the table, for
     tuning. Raises ValueError for a wrong shape, dtype or layout."""
     T, H, K = q.shape
-    form, rope = _format_of(ring, store, K)
+    form, rope = format_of(ring, store, K)
     _check(q, ring, sink, store, places, picks, window, offset, out, form, rope)
     if store is not None and (store.table.shape[1] == 0 or (picks is not None and picks.shape[1] == 0)):
         store = offset = picks = None
@@ -222,7 +222,7 @@ def _launch_mass(
     )  # fmt: skip
 
 
-def _format_of(ring: Ring, store: PagedStore | None, K: int) -> tuple[Format, int]:
+def format_of(ring: Ring, store: PagedStore | None, K: int) -> tuple[Format, int]:
     """Format and rotary channels of the rows: the store's, or without one what the ring's row length says."""
     if store is not None:
         return store.format, store.rope if store.format == "fp8" else 0

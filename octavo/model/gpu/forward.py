@@ -25,10 +25,11 @@ from octavo.kernels.experts.triton_fp8 import experts_fp8
 from octavo.kernels.hadamard.triton import rotate_transform
 from octavo.kernels.hyper import triton as hyper
 from octavo.kernels.index_topk.triton import topk
-from octavo.kernels.paged import Format, Places, Ring
+from octavo.kernels.paged import Places
 from octavo.kernels.rmsnorm.triton import rmsnorm
 from octavo.kernels.route.triton import route
-from octavo.kernels.sparse_attention.triton import attend
+from octavo.kernels.sparse_attention.triton import attend, format_of
+from octavo.model.gpu.maps import FEW
 from octavo.model.gpu.weights import (
     AttentionWeights,
     CompressorWeights,
@@ -38,8 +39,6 @@ from octavo.model.gpu.weights import (
     ModelWeights,
 )
 from octavo.model.rotary import Rotary, Table
-
-_FEW = 64  # tokens up to which experts take activations as they are: weights' bytes take the time, not products
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,7 @@ class GpuModel:
     def __init__(self, config: ModelConfig, weights: ModelWeights, *, dtype: torch.dtype = torch.bfloat16) -> None:
         self.config, self.weights, self.dtype = config, weights, dtype
         self._rotary = Rotary(config)
-        device = weights.embedding.device
-        self._frequencies = {
-            compressed: self._rotary.frequencies(int(compressed) * CSA_RATIO, device) for compressed in (False, True)
-        }
+        self._frequencies = self._rotary.frequencies(CSA_RATIO, weights.embedding.device)
 
     @torch.inference_mode()
     def forward(
@@ -147,7 +143,7 @@ class GpuModel:
         latent, kv = w.inward(x).split((c.q_lora_rank, c.head_dim), dim=-1)
         latent = rmsnorm(latent.contiguous(), w.q_gain, eps)
         q = w.queries(latent).view(-1, c.num_attention_heads, c.head_dim)
-        form, rope = self._window_format(cache.ring)
+        form, rope = format_of(cache.ring, None, c.head_dim)
         ring = cache.ring if chunk is None else chunk.enter(cache.ring)
         q = cache_write(q, kv.contiguous(), w.kv_gain, cos, sin, ring, step.places, eps=eps, format=form, rope=rope,
                         out=q)  # fmt: skip
@@ -160,13 +156,6 @@ class GpuModel:
             seen.append(Seen(number, mass, picks))
         o = rotate_out(o, cos, sin, out=o)
         return w.out_b(w.out_a(o.view(o.shape[0], c.o_groups, -1) if c.o_groups > 1 else o.flatten(1)))
-
-    def _window_format(self, ring: Ring) -> tuple[Format, int]:
-        """Format of a window row, told by its length, and its rotary channels kept in BF16."""
-        K, row = self.config.head_dim, ring.rows.shape[-1]
-        if row in (2 * K, 4 * K):
-            return ("bf16" if row == 2 * K else "fp32"), 0
-        return "fp8", self.config.qk_rope_head_dim
 
     def _entries(
         self, x: Tensor, latent: Tensor, w: AttentionWeights, cache: LayerSlots, step: Step, table: Table
@@ -190,7 +179,7 @@ class GpuModel:
 
     def _compress(self, raw: Tensor, w: CompressorWeights, kind: str, cache: LayerSlots, step: Step) -> None:
         overlap = cache.stores[kind].ratio == CSA_RATIO
-        compress(raw.contiguous(), w.bias, cache.partial[kind], w.gain, self._frequencies[True], cache.stores[kind],
+        compress(raw.contiguous(), w.bias, cache.partial[kind], w.gain, self._frequencies, cache.stores[kind],
                  step.places, overlap=overlap, eps=self.config.rms_norm_eps, hadamard=kind == "index",
                  most=step.most)  # fmt: skip
 
@@ -200,7 +189,7 @@ class GpuModel:
         routing = route(x, w.gate, top=c.num_experts_per_tok, scale=c.routed_scaling_factor,
                         normalise=c.norm_topk_prob, bias=w.bias, table_rows=rows)  # fmt: skip
         small = not (w.routed.dense or w.shared.dense)
-        rounded = c.quant_sim and small and x.is_cuda and x.shape[0] > _FEW
+        rounded = c.quant_sim and small and x.is_cuda and x.shape[0] > FEW
         body = experts_fp8 if rounded else experts
         return body(x, w.routed, routing.experts, routing.weights, limit=c.swiglu_limit, shared=w.shared,
                     dtype=x.dtype)  # fmt: skip

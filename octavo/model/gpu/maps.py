@@ -16,7 +16,7 @@ from octavo.kernels.linear.packed import BLOCK
 from octavo.kernels.linear.triton_fp8 import linear_fp8
 from octavo.kernels.quant import scale_values
 
-_FEW = 64  # tokens up to which the weight is read once and decoded on the way
+FEW = 64  # tokens up to which reading weights takes the time, not products: activations stay as they are
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Map:
     def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """x [T, N] (with groups [T, G, N]) -> [T, O] in `dtype` (default: x's)."""
         dtype = dtype or x.dtype
-        if not x.is_cuda or x.shape[0] <= _FEW:
+        if not x.is_cuda or x.shape[0] <= FEW:
             product = few.linear if self.groups == 1 else few.grouped_linear
             return product(x, self.weight, self.scale, dtype=dtype)
         if self.scale is not None and self.rounded:

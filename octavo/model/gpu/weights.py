@@ -113,6 +113,16 @@ class ModelWeights:
     head: Map
     vocabulary: Tensor | None = None
 
+    @property
+    def biases(self) -> dict[tuple[int, str], Tensor]:
+        """The position bias of every compressor, by layer and the kind of store that it fills."""
+        return {
+            (number, kind): made.bias
+            for number, layer in enumerate(self.layers)
+            for kind, made in (("main", layer.attention.main), ("index", layer.attention.index))
+            if made is not None
+        }
+
 
 @torch.no_grad()
 def take(net: Transformer, dtype: torch.dtype) -> ModelWeights:

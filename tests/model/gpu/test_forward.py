@@ -25,16 +25,14 @@ def test_a_first_step_of_two_sequences_with_padding_between() -> None:
     slab = pool.first_slab()
     rows = {key: slab.rows(key) for key in pool.specs}
     weights = take(net, torch.float32)
-    layers = [layer.attention for layer in weights.layers]
-    bias = {(n, k): m.bias for n, a in enumerate(layers) for k, m in (("main", a.main), ("index", a.index)) if m}
-    slots = Slots(pool.layout, rows, bias, count=2, pages=1, device=DEVICE)
+    slots = Slots(pool.layout, rows, weights.biases, count=2, pages=1, device=DEVICE)
     slots.put_pages(1, [1])
     tokens = torch.tensor([20, 21, 22, 23, 24, 0, 50, 51], device=DEVICE)
     sequence = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1], dtype=torch.int32, device=DEVICE)
     position = torch.tensor([0, 1, 2, 3, 4, -1, 0, 1], dtype=torch.int32, device=DEVICE)
     model, seen = GpuModel(config, weights, dtype=torch.float32), list[Seen]()
     step = Step(tokens, Places(sequence, position), most=5)
-    streams = model.forward(step, [slots.layer(i) for i in range(config.num_hidden_layers)], seen=seen)
+    streams = model.forward(step, slots.layers(), seen=seen)
     real = position >= 0
     view = View.packed([0, 5, 7], device=DEVICE)
     wanted = net.logits(net(tokens[real], view).streams)
