@@ -67,16 +67,11 @@ class Bench:
         self.layout = CacheLayout(self.config, main=main, index=index)
         self.pool = PagePool(self.layout, capacity_tokens=tokens, device=device, fixed=True)
         self.slab = self.pool.first_slab()
-        self._bias = {}
-        for number, layer in enumerate(self.model.weights.layers):
-            for kind, made in (("main", layer.attention.main), ("index", layer.attention.index)):
-                if made is not None:
-                    self._bias[number, kind] = made.bias
 
     def slots(self, count: int, pages: int) -> Slots:
         """Slots whose pages follow each other in the slab."""
         rows = {key: self.slab.rows(key) for key in self.pool.specs}
-        slots = Slots(self.layout, rows, self._bias, count=count, pages=pages, device=self.device)
+        slots = Slots(self.layout, rows, self.model.weights.biases, count=count, pages=pages, device=self.device)
         slots.table.copy_(torch.arange(count * pages, dtype=torch.int32).view(count, pages) % self.slab.count)
         return slots
 
@@ -143,6 +138,7 @@ class Bench:
                 assert bool(torch.isfinite(streams).all()), "streams are not finite"
                 rows.append({
                     "tokens": first + chunk, "seconds": seconds, "bound_seconds": bound, "share": bound / seconds,
+                    "share_experts_fp8": self._with_fp8_experts(bound, first + chunk) / seconds,
                     "tokens_per_second": (first + chunk) / seconds,
                     "last_chunk_parts_seconds": _parts(lambda at=first: self._chunk(slots, ring, ids, at, chunk), 1),
                     "last_chunk_bound_parts_seconds": self._bound_parts(first, chunk),
@@ -155,7 +151,7 @@ class Bench:
     def _chunk(self, slots: Slots, ring: ChunkRing, ids: torch.Tensor, first: int, count: int) -> torch.Tensor:
         width = min(power_of_two(-(-(first + count) // PAGE_TOKENS)), slots.pages)
         table = slots.table[:, :width].contiguous()
-        layers = [slots.layer(i, table) for i in range(self.config.num_hidden_layers)]
+        layers = slots.layers(table)
         position = torch.arange(first, first + count, dtype=torch.int32, device=self.device)
         ring.begin(first, count, layers[0].ring.length)
         step = Step(ids[first : first + count], Places(torch.zeros_like(position), position), count)
@@ -183,6 +179,11 @@ class Bench:
             "attention": count * rows * key / bf16, "index": count * scores / fp8,
             "streams": streams / self.rates.bandwidth,
         }  # fmt: skip
+
+    def _with_fp8_experts(self, bound: float, tokens: int) -> float:
+        """The bound of reading `tokens`, experts at the rate of FP8 instead of BF16: their activations are rounded."""
+        experts = self._bound_parts(0, tokens)["experts"]
+        return bound - experts * (1 - self.rates.peaks["bf16"] / self.rates.peaks["fp8"])
 
     def _chunk_bound(self, first: int, count: int) -> float:
         return sum(self._bound_parts(first, count).values())
@@ -249,7 +250,8 @@ def _prefill_line(row: dict[str, Any]) -> str:
     bounds = ", ".join(f"{name} {1e3 * value:.2f}" for name, value in row["last_chunk_bound_parts_seconds"].items())
     return (
         f"prefill {row['tokens']:>9,}: {row['seconds']:8.3f} s, {row['tokens_per_second']:9,.0f} tok/s, "
-        f"{row['share']:.2f} of the bound | last chunk, ms: {text} | bounds: {bounds}"
+        f"{row['share']:.2f} of the bound ({row['share_experts_fp8']:.2f} with experts at "
+        f"FP8's rate) | last chunk, ms: {text} | bounds: {bounds}"
     )
 
 

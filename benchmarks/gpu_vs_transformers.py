@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.vs_transformers import Theirs, decode_seconds, prefill_seconds
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.layout import CacheLayout, RowFormat
@@ -32,6 +31,7 @@ from tests.support.tiny import build_model, hf_model, random_tensors
 
 EXPERTS = ("grouped_mm", "eager")
 CHUNK = 2048
+WHAT = ("prefill_seconds", "decode_seconds_per_token")
 AGREE = 0.03  # relative difference of logits, BF16 on both sides
 
 
@@ -62,55 +62,6 @@ class Ours:
         return self._runner.read_last(ids.cpu().numpy(), self._state).logits[0]
 
 
-class Theirs:
-    """transformers with its own cache; `chunk` None reads in one call."""
-
-    def __init__(self, model: Any, *, chunk: int | None) -> None:
-        self._model, self._chunk, self._cache = model, chunk, None
-
-    def start(self) -> None:
-        """Forget everything."""
-        from transformers import DynamicCache
-
-        self._cache = DynamicCache(config=self._model.config)
-
-    def read(self, ids: Tensor) -> Tensor:
-        """Logits [V] of the last of `ids`."""
-        logits = torch.empty(0)
-        for part in ids.split(self._chunk or len(ids)):
-            out = self._model(part.unsqueeze(0), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-            logits = out.logits[0, -1]
-        return logits.float()
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """Wall clock of a call with everything it started on the device."""
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def prefill(side: Ours | Theirs, ids: Tensor) -> float:
-    """Seconds of reading `ids` from nothing."""
-    side.start()
-    return seconds_of(lambda: side.read(ids))
-
-
-def decode(side: Ours | Theirs, prompt: Tensor, count: int) -> float:
-    """Seconds a token of `count` greedy tokens behind `prompt`."""
-    side.start()
-    token = side.read(prompt).argmax()
-
-    def go() -> None:
-        nonlocal token
-        for _ in range(count):
-            token = side.read(token.view(1)).argmax()
-
-    return seconds_of(go) / count
-
-
 @torch.inference_mode()
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """All sides in turn."""
@@ -129,30 +80,30 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             side = Theirs(model, chunk=chunk)
             try:
                 side.start()
-                far = float((side.read(ids[:500]) - wanted).norm() / wanted.norm())
+                far = float((side.read(ids[:500]).float() - wanted).norm() / wanted.norm())
                 record["transformers"][name] = {"relative_difference": far} | (
                     measure(side, ids, arguments) if far < AGREE else {"error": f"logits differ by {far:.3f}"}
                 )
             except torch.OutOfMemoryError as error:
                 record["transformers"][name] = {"error": f"out of memory: {str(error)[:120]}"}
             print(name, record["transformers"][name], flush=True)
-            side._cache = None
+            side.start()
             torch.cuda.empty_cache()
         del model, side
         torch.cuda.empty_cache()
-    for what in ("prefill_seconds", "decode_seconds_per_token"):
-        found = [side[what] for side in record["transformers"].values() if what in side]
-        if found:
-            record[f"ratio_{what}"] = min(found) / record["ours"][what]
+    for side in record["transformers"].values():
+        for what in WHAT:
+            if what in side:
+                side[f"ratio_{what}"] = side[what] / record["ours"][what]
     return record
 
 
 def measure(side: Ours | Theirs, ids: Tensor, arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians of both, after one run of each that compiles."""
-    prefill(side, ids)
-    decode(side, ids[:2048], 4)
-    read = [prefill(side, ids) for _ in range(arguments.repeats)]
-    steps = [decode(side, ids[:2048], arguments.decode) for _ in range(arguments.repeats)]
+    prefill_seconds(side, ids)
+    decode_seconds(side, ids[:2048], 4)
+    read = [prefill_seconds(side, ids) for _ in range(arguments.repeats)]
+    steps = [decode_seconds(side, ids[:2048], arguments.decode) / arguments.decode for _ in range(arguments.repeats)]
     return {
         "prefill_seconds": statistics.median(read), "decode_seconds_per_token": statistics.median(steps),
         "tokens_per_second": len(ids) / statistics.median(read), "all": {"prefill": read, "decode": steps},
@@ -173,8 +124,9 @@ def main() -> None:
     write_json(arguments.out, record)
     ours = record["ours"]
     print(f"ours: {ours['tokens_per_second']:,.0f} tok/s, {1e3 * ours['decode_seconds_per_token']:.2f} ms a token")
-    for what in ("prefill_seconds", "decode_seconds_per_token"):
-        print(f"{what}: transformers / ours = {record.get(f'ratio_{what}', float('nan')):.1f}")
+    for name, side in record["transformers"].items():
+        ratios = [f"{what} {side[f'ratio_{what}']:.1f}" for what in WHAT if what in side]
+        print(f"transformers / ours, {name}: {', '.join(ratios) or side['error']}")
     print(f"written to {arguments.out}")
 
 
