@@ -1,123 +1,170 @@
 """Figures and tables from recorded results.
 
-Covers: for every record of kernels a table and the shares of its bounds, for records of speed by length one figure of
-what they measure, and the bytes of cache a token of the presets. What has no record is named, never made up; a record
-that is malformed is an error that names file and field. Does not cover: measuring.
-
-A record of speed holds `model`, `device`, `lengths` (each with `tokens` and `tokens_per_second`) and may say what it
-`measures` ("reading" where it does not).
+Covers: the page of the headline ratios; for every device a table of the newest outcome of each kernel case and a figure
+of the shares of its bounds; speed against context length on CPUs and GPUs; bytes of cache a token of the presets. What
+has no record is named, never made up; a record that is malformed is an error that names file and field. Does not cover:
+measuring, reading files (`sources`), drawing (`figures`).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from octavo.bench.figures import Bar, draw_bars, draw_lines
-from octavo.bench.record import NUMBER, BenchError, check_kernels, field, read_json
-from octavo.bench.table import markdown, seconds, share
-from octavo.config.errors import UsageError
+from octavo.bench.figures import Bar, Dot, draw_bars, draw_lines, draw_shares
+from octavo.bench.headlines import headlines
+from octavo.bench.ratios import Records
+from octavo.bench.sources import Outcome, read_sources
+from octavo.bench.speeds import Speeds, cpu_decoding, cpu_reading, gpu_decoding, gpu_reading
+from octavo.bench.table import markdown, refreshed
 from octavo.engine.plan import plan
 
-_CACHES = (("flash", "h100"), ("xs", "cpu2"))  # presets and the machines whose formats they are planned with
+# Figure: presets and the machines whose formats they are planned with.
+_CACHES = {"bytes-per-token": (("flash", "h100"), ("pro", "h100")), "bytes-per-token-xs": (("xs", "cpu2"),)}
+_NAMES = {"flash": "Flash", "pro": "Pro", "xs": "octavo-xs"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was written, and what could not be drawn for want of a record."""
+    """What was written, and what could not be for want of a record."""
 
     written: tuple[Path, ...]
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure of speeds that is still to be drawn."""
+
+    name: str
+    title: str
+    axis: str
+    speeds: Speeds
+    log: bool = False
+
+
 def report(results: Path, out: Path) -> Report:
-    """Draw what the JSON files of the folder `results` hold into the folder `out`; other files there are left alone."""
-    if not results.is_dir():
-        raise UsageError(f"results: {str(results)!r} is no folder")
-    kernels, speeds = [], []
-    for path in sorted(results.glob("*.json")):
-        record = read_json(path)
-        if record.get("task") == "kernels":
-            kernels.append((path, record, check_kernels(path, record)))
-        elif "lengths" in record:
-            speeds.append((path, record))
-    lines = speed_lines(speeds)  # all records are read and checked before anything is written
+    """Draw what the JSON files of the folder `results` hold into the folder `out`; other files there are left alone.
+
+    Rows that name a case in a page performance.md beside `out` are brought up to date.
+    """
+    records = Records.of(read_sources(results))  # all is read and checked before anything is written
+    page = out.parent / "performance.md"
+    fresh = refreshed(page.read_text(encoding="utf-8"), records) if page.is_file() else None
     written, missing = [], []
-    for path, record, cases in kernels:
-        written += _kernels(path, record, cases, out, missing)
-    if not kernels:
+    pages, without = pages_of(records)
+    shares = {device: share_dots(outcomes) for device, outcomes in by_device(records.outcomes).items()}
+    drawings, undrawn = drawings_of(records)
+    if not shares:
         missing.append(f"no record of kernels in {results}: `octavo bench kernels` makes one")
-    for measured, found in lines.items():
-        title = f"{measured.capitalize()} speed against context length"
-        written += draw_lines(found, out / f"speed-{measured}", title=title, axis="tokens a second")
-    if not lines:
-        missing.append(f"no record of speed by length in {results}: `python -m benchmarks.read_lengths` makes one")
-    for name, hardware in _CACHES:
-        bars = cache_bars(name, hardware)
-        title = f"Cache for each token of history, shapes of {name}"
-        written += draw_bars(bars, out / f"cache-{name}", title=title, axis="bytes a token")
-    return Report(written=tuple(written), missing=tuple(missing))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
+        (out / name).write_text(text, encoding="utf-8")
+        written.append(out / name)
+    if fresh is not None:
+        page.write_text(fresh, encoding="utf-8")
+        written.append(page)
+    for device, dots in shares.items():
+        if not dots:
+            missing.append(f"no case on {device} has a share of its bound")
+            continue
+        title = f"Share of the measured bound by kernel\n{device}"
+        axis = "bound / measured time, a dot a case"
+        written += draw_shares(dots, out / f"shares-{slug(device)}", title=title, axis=axis)
+    for one in drawings:
+        written += draw_lines(one.speeds.lines, out / one.name, title=one.title, axis=one.axis, log=one.log)
+    for name, presets in _CACHES.items():
+        bars = [bar for preset, hardware in presets for bar in cache_bars(preset, hardware)]
+        title = "Cache for each token of history"
+        written += draw_bars(bars, out / name, title=title, axis="bytes a token")
+    return Report(written=tuple(written), missing=(*missing, *undrawn, *without))
 
 
-def _kernels(
-    path: Path, record: dict[str, Any], cases: list[dict[str, Any]], out: Path, missing: list[str]
-) -> list[Path]:
-    table = out / f"{path.stem}.md"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text(markdown(cases, record["about"]), encoding="utf-8")
-    bars = share_bars(cases)
-    if not bars:
-        missing.append(f"{path}: no case has a share of its bound")
-        return [table]
-    title = f"Share of the measured bound, {record['about']['device']}"
-    return [table, *draw_bars(bars, out / path.stem, title=title, axis="bound / measured time", line=1.0)]
+def pages_of(records: Records) -> tuple[dict[str, str], list[str]]:
+    """The pages in Markdown by file name, and a line for each headline that is not measured."""
+    page, without = headlines(records)
+    pages = {"headlines.md": page}
+    for device, outcomes in by_device(records.outcomes).items():
+        pages[f"kernels-{slug(device)}.md"] = markdown(outcomes, device)
+    return pages, without
 
 
-def share_bars(cases: list[dict[str, Any]]) -> list[Bar]:
-    """A bar for every timed case with a bound, operations together, each with its time."""
-    timed = [case for case in cases if case["status"] == "ok" and case["bound"]["share"] is not None]
-    return [
-        Bar(
-            label=f"{case['op']} {case['name']}",
-            value=case["bound"]["share"],
-            note=f"{share(case['bound']['share'])}, {seconds(case['times'][case['series']]['median'])}",
-            group=case["op"],
-        )
-        for case in sorted(timed, key=lambda case: case["op"])
-    ]
+def by_device(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Outcomes by the device they are of."""
+    found: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        found.setdefault(one.source.device, []).append(one)
+    return found
 
 
-def speed_lines(
-    records: list[tuple[Path, dict[str, Any]]],
-) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """By what was measured and by model and device: tokens and tokens a second. BenchError for two records alike."""
-    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for path, record in records:
-        measured = field(path, record, "measures", kind=str) if "measures" in record else "reading"
-        label = f"{field(path, record, 'model', kind=str)}, {field(path, record, 'device', kind=str)}"
-        if not field(path, record, "lengths", kind=list):
-            raise BenchError(f"{path}: field lengths is empty")
-        points = [
-            (
-                field(path, record, "lengths", number, "tokens", kind=NUMBER),
-                field(path, record, "lengths", number, "tokens_per_second", kind=NUMBER),
+def slug(device: str) -> str:
+    """The name of a device as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower().removeprefix("nvidia ")).strip("-")
+
+
+def share_dots(outcomes: Sequence[Outcome]) -> list[Dot]:
+    """A dot for every timed case with a bound; training has rows of its own."""
+    dots = []
+    for one in outcomes:
+        case = one.case
+        if not one.timed or case["bound"]["share"] is None:
+            continue
+        trains = "train" in case["name"] and case["op"] != "cross_entropy"
+        dots.append(
+            Dot(
+                row=f"{case['op']}, training" if trains else case["op"],
+                share=case["bound"]["share"],
+                seconds=case["times"][case["series"]]["median"],
+                by=case["bound"]["by"],
             )
-            for number in range(len(record["lengths"]))
-        ]
-        if label in lines.setdefault(measured, {}):
-            raise BenchError(f"{path}: another record already holds {measured} of {label}")
-        lines[measured][label] = points
-    return lines
+        )
+    return sorted(dots, key=lambda dot: dot.row)
+
+
+def drawings_of(records: Records) -> tuple[list[Drawing], list[str]]:
+    """The figures of speed, and a line for each that has no record."""
+    sources = records.sources
+    found, missing = [], []
+    for gpu, make in (("reading", gpu_reading), ("decoding", gpu_decoding)):
+        speeds = make(sources)
+        for one in speeds:
+            reads = gpu == "reading"
+            title = "Reading from nothing" if reads else "A decode step"
+            bound = "the BF16 bound" if reads else "the byte bound"
+            found.append(
+                Drawing(
+                    name=f"{gpu}-{slug(one.device)}",
+                    title=f"{title}; at the points: the share of {bound}\n{one.where}",
+                    axis="tokens a second" if reads else "milliseconds a step",
+                    speeds=one,
+                    log=not reads,
+                )
+            )
+        if not speeds:
+            missing.append(f"no record of {gpu} on a GPU: `python -m benchmarks.gpu_slice` makes one")
+    for name, cpu, axis, script in (
+        ("reading", cpu_reading, "tokens a second", "read_lengths"),
+        ("decoding", cpu_decoding, "milliseconds a token", "long_read"),
+    ):
+        one = cpu(sources)
+        if one is None:
+            missing.append(f"no record of {name} by length on a CPU: `python -m benchmarks.{script}` makes one")
+            continue
+        title = f"{name.capitalize()} on the CPU\n{one.where}"
+        found.append(Drawing(name=f"{name}-cpu", title=title, axis=axis, speeds=one, log=True))
+    return found, missing
 
 
 def cache_bars(name: str, hardware: str) -> list[Bar]:
     """Bytes of history a token of the preset `name` in its formats, and of the designs that `plan` compares it with."""
     found = plan(name, "1M", hardware)
     ours = found.history_bytes_per_token
-    bars = [Bar(label=f"octavo, {found.main} entries", value=ours, note=f"{ours:,.0f} B", group="ours")]
+    label = f"{_NAMES[name]}: {found.main.upper()} entries, {found.index.upper()} keys"
+    bars = [Bar(label=label, value=ours, note=f"{ours:,.0f} B", group="ours")]
     for other in found.comparisons:
         times = other.bytes_per_token / ours
-        note = f"{other.bytes_per_token:,.0f} B, {times:.1f} times as many"
+        note = f"{other.bytes_per_token:,.0f} B, {times:.1f} times"
         bars.append(Bar(label=other.name, value=other.bytes_per_token, note=note, group="others"))
     return bars

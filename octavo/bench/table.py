@@ -1,9 +1,14 @@
-"""Records of kernels as lines and tables for people. Covers: one line a case, a Markdown table. Not here: figures."""
+"""Records of kernels as lines and tables for people. Covers: a line a case, tables in Markdown. Not here: figures."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from octavo.bench.ratios import NO_RECORD, Records
+from octavo.bench.record import BenchError
+from octavo.bench.sources import Outcome
 
 
 def seconds(value: float | None) -> str:
@@ -46,28 +51,68 @@ def line(case: dict[str, Any]) -> str:
     return text if case["stable"] else f"{text}; warming up did not settle"
 
 
-def markdown(cases: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
-    """A table of the timed cases, and below it those without a time, each with its reason."""
-    series = {case["series"] for case in cases if case["status"] == "ok"}
-    where = [about["device"], str(about.get("date") or "undated")]
-    where.append(f"commit {str(about.get('commit') or 'unknown')[:12]}")
+def markdown(outcomes: Sequence[Outcome], device: str) -> str:
+    """A table of the timed cases of one device, and below it those without a time, each with its reason; every line
+    names its record by a letter."""
+    timed = [one for one in outcomes if one.timed]
+    records = list({one.source.path: one.source for one in outcomes}.values())
+    letters = {source.path: letter(number) for number, source in enumerate(records)}
+    series = sorted({one.case["series"] for one in timed})
     lines = [
-        f"{', '.join(where)}. Times are medians ({', '.join(sorted(series)) or 'none'}); a ratio above 1 means that we "
-        "are faster, with its 10-90 % range.",
+        f"# Kernels on {device}",
         "",
-        "| operation | case | time | 10-90 % | bound | by | share | against |",
-        "|---|---|---|---|---|---|---|---|",
+        "Made by `octavo bench report` from the newest record of every case. Times are medians "
+        f"({', '.join(series) or 'none'}); share is bound over time; a ratio above 1 means that we are faster, with "
+        "its 10-90 % range.",
+        "",
+        "| operation | case | time | 10-90 % | bound | by | share | against | record |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for case in cases:
-        if case["status"] == "ok":
-            bound, spread = case["bound"], case["times"][case["series"]]
-            lines.append(
-                f"| {case['op']} | {case['name']} | {seconds(spread['median'])} | {seconds(spread['low'])} - "
-                f"{seconds(spread['high'])} | {seconds(bound['seconds'])} | {bound['by'] or '-'} "
-                f"| {share(bound['share'])} | {peer_ratios(case)} |"
-            )
-    without = [case for case in cases if case["status"] not in ("ok", "right")]
+    for one in timed:
+        case = one.case
+        bound, spread = case["bound"], case["times"][case["series"]]
+        lines.append(
+            f"| {case['op']} | {case['name']} | {seconds(spread['median'])} | {seconds(spread['low'])} - "
+            f"{seconds(spread['high'])} | {seconds(bound['seconds'])} | {bound['by'] or '-'} "
+            f"| {share(bound['share'])} | {peer_ratios(case)} | {letters[one.source.path]} |"
+        )
+    without = [one for one in outcomes if not one.timed]
     if without:
         lines += ["", "Without a time:", ""]
-        lines += [f"- {case['op']} {case['name']}: {case['status']}, {case['message']}" for case in without]
+        lines += [
+            f"- {one.case['op']} {one.case['name']}: {one.case['status']}, "
+            f"{one.case.get('message', 'only checked')} ({letters[one.source.path]})"
+            for one in without
+        ]
+    lines += ["", "Records:", ""]
+    lines += [
+        f"- {letters[source.path]}: `{source.path.name}`, {source.when:%Y-%m-%d %H:%M}, commit {source.commit}"
+        for source in records
+    ]
     return "\n".join(lines) + "\n"
+
+
+def refreshed(page: str, records: Records) -> str:
+    """`page` with time, share and what bounds in every row that names a case: `| operation | `case` | .. | .. | .. |`.
+
+    A case whose newest outcome has no time shows that instead; BenchError for one without any record.
+    """
+
+    def row(found: re.Match[str]) -> str:
+        op, name = found.groups()
+        one = records.case(op, name)
+        if one == NO_RECORD:
+            raise BenchError(f"a row names the case {op} {name}: {one}")
+        if isinstance(one, str):
+            return f"| {op} | `{name}` | - | - | {one.split(':')[0]} |"
+        case = one.case
+        time, bound = case["times"][case["series"]]["median"], case["bound"]
+        return f"| {op} | `{name}` | {seconds(time)} | {share(bound['share'])} | {bound['by'] or '-'} |"
+
+    return re.sub(r"^\| (\w+) \| `([^`|]+)` \|[^|\n]*\|[^|\n]*\|[^|\n]*\|", row, page, flags=re.MULTILINE)
+
+
+def letter(number: int) -> str:
+    """a, b, .. z, aa, ab, .. for 0, 1, .."""
+    first = letter(number // 26 - 1) if number >= 26 else ""
+    return first + chr(ord("a") + number % 26)

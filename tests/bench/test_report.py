@@ -1,67 +1,67 @@
-"""Figures and tables from recorded files: what is drawn, what is missing, what is malformed."""
+"""Figures and tables from recorded files: what is drawn, what is missing, and that those in docs/figures are fresh."""
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from octavo.bench.ratios import Records
 from octavo.bench.record import BenchError
-from octavo.bench.report import cache_bars, report, share_bars, speed_lines
+from octavo.bench.report import cache_bars, pages_of, report, share_dots, slug
+from octavo.bench.sources import newest, read_sources
+from octavo.bench.table import refreshed
 from octavo.config.errors import UsageError
 from octavo.engine.plan import plan
-from tests.bench.toys import outcome, record
+from tests.bench.toys import by_length, outcome, put, record, sliced, sources
 
-pytest.importorskip("matplotlib")
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, FIGURES = ROOT / "docs" / "results", ROOT / "docs" / "figures"
+ROW = {"tokens": 1024, "tokens_per_second": 9.5, "decode_seconds": 0.5, "decode_bound_share": 0.5}
 
-SPEED = {"model": "xs", "device": "CPU", "lengths": [{"tokens": 1024, "tokens_per_second": 9.5}]}
 
-
-def put(folder: Path, **files: Any) -> Path:
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-    return folder
+def both(*stems: str) -> set[str]:
+    return {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
 
 
 def test_every_record_is_drawn_and_others_are_left_alone(tmp_path: Path) -> None:
-    put(tmp_path, kernels=record(outcome()), read=SPEED, step=SPEED | {"measures": "decoding"}, other={"cells": []})
+    pytest.importorskip("matplotlib")
+    put(tmp_path, a=record(outcome()), b=by_length(ROW), c=sliced(), other={"cells": []})
     found = report(tmp_path, tmp_path / "figures")
-    names = {path.name for path in found.written}
-    stems = ("kernels", "speed-reading", "speed-decoding", "cache-flash", "cache-xs")
-    assert names == {"kernels.md", *(f"{stem}.{kind}" for stem in stems for kind in ("png", "svg"))}
+    figures = both(
+        "shares-made-up",
+        "reading-h9",
+        "decoding-h9",
+        "reading-cpu",
+        "decoding-cpu",
+        "bytes-per-token",
+        "bytes-per-token-xs",
+    )
+    assert {path.name for path in found.written} == {"headlines.md", "kernels-made-up.md", *figures}
     assert all(path.stat().st_size > 0 for path in found.written)
-    assert found.missing == ()
-    assert "| double | one | 2 s |" in (tmp_path / "figures" / "kernels.md").read_text(encoding="utf-8")
+    assert all(line.startswith("headline ") for line in found.missing)
 
 
 def test_what_has_no_record_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     found = report(put(tmp_path, checks=record(outcome(status="right"))), tmp_path / "figures")
-    bare, none = found.missing
-    assert "checks.json: no case has a share of its bound" in bare
-    assert "no record of speed by length" in none
+    assert found.missing[0] == "no case on made up has a share of its bound"
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no record of kernels" in report(empty, tmp_path / "figures").missing[0]
+    missing = report(empty, tmp_path / "figures").missing
+    assert "no record of kernels" in missing[0]
+    assert [line.split(":")[0] for line in missing[1:5]] == [
+        "no record of reading on a GPU", "no record of decoding on a GPU", "no record of reading by length on a CPU",
+        "no record of decoding by length on a CPU",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        (record(outcome(times={})), "field cases.0.times.cold.median is missing"),
-        (SPEED | {"lengths": []}, "field lengths is empty"),
-        (SPEED | {"lengths": [{"tokens": 8}]}, "field lengths.0.tokens_per_second is missing"),
-        (SPEED | {"lengths": [{"tokens": "8", "tokens_per_second": 1}]}, "field lengths.0.tokens is '8'"),
-        ({"lengths": SPEED["lengths"], "device": "CPU"}, "field model is missing"),
-        (SPEED | {"measures": 3}, "field measures is 3"),
-    ],
-)
-def test_a_malformed_record_writes_nothing(content: Any, fault: str, tmp_path: Path) -> None:
-    put(tmp_path, a=record(outcome()), bad=content)
-    with pytest.raises(BenchError) as caught:
+def test_a_malformed_record_writes_nothing(tmp_path: Path) -> None:
+    put(tmp_path, a=record(outcome()), bad=by_length({"tokens": 8}))
+    with pytest.raises(BenchError, match=r"bad.json: field lengths.0.tokens_per_second is missing"):
         report(tmp_path, tmp_path / "figures")
-    assert f"bad.json: {fault}" in str(caught.value)
     assert not (tmp_path / "figures").exists()
 
 
@@ -70,22 +70,56 @@ def test_a_folder_that_is_not_there_is_bad_usage(tmp_path: Path) -> None:
         report(tmp_path / "nowhere", tmp_path)
 
 
-def test_shares_are_those_of_timed_cases_operations_together() -> None:
+def test_shares_are_those_of_timed_cases_and_training_is_apart(tmp_path: Path) -> None:
     none = {"seconds": None, "share": None, "by": None, "message": "no rate"}
-    cases = [outcome(op="z"), outcome("w", status="wrong", message=""), outcome("n", bound=none), outcome(op="a")]
-    assert [(bar.label, bar.value, bar.note, bar.group) for bar in share_bars(cases)] == [
-        ("a one", 0.5, "50%, 2 s", "a"), ("z one", 0.5, "50%, 2 s", "z"),
+    cases: list[dict[str, Any]] = [
+        outcome(op="z"), outcome("w", status="wrong", message=""), outcome("n", bound=none),
+        outcome("training", op="a"),
+    ]  # fmt: skip
+    dots = share_dots(newest(sources(tmp_path, a=record(*cases))))
+    assert [(dot.row, dot.share, dot.seconds, dot.by) for dot in dots] == [
+        ("a, training", 0.5, 2.0, "bytes"), ("z", 0.5, 2.0, "bytes"),
     ]  # fmt: skip
 
 
-def test_two_records_of_one_line_are_an_error() -> None:
-    with pytest.raises(BenchError, match="b.json: another record already holds reading of xs, CPU"):
-        speed_lines([(Path("a.json"), SPEED), (Path("b.json"), SPEED)])
+def test_names_of_files() -> None:
+    assert [slug(device) for device in ("NVIDIA H100 80GB HBM3", "CPU AMD EPYC")] == ["h100-80gb-hbm3", "cpu-amd-epyc"]
 
 
 def test_bytes_of_cache_are_those_of_the_plan() -> None:
     ours, *others = cache_bars("flash", "h100")
     planned = plan("flash", "1M", "h100")
     assert ours.value == planned.history_bytes_per_token
-    assert [(bar.label, bar.value) for bar in others] == [(c.name, c.bytes_per_token) for c in planned.comparisons]
-    assert others[0].note == "48,068 B, 13.7 times as many"
+    assert ours.label == "Flash: FP8 entries, FP4 keys"
+    assert [(bar.label, bar.value) for bar in others] == [
+        (other.name, other.bytes_per_token) for other in planned.comparisons
+    ]
+    assert others[0].note == "48,068 B, 13.7 times"
+
+
+def test_the_repository_s_own_figures_are_there_and_small(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = report(RESULTS, tmp_path)
+    assert [line for line in found.missing if not line.startswith("headline ")] == []
+    assert {path.name for path in FIGURES.iterdir()} == {path.name for path in found.written}
+    assert {path.name: path.stat().st_size for path in FIGURES.glob("*.png") if path.stat().st_size > 100_000} == {}
+
+
+def test_the_repository_s_own_pages_are_fresh() -> None:
+    pages, _ = pages_of(Records.of(read_sources(RESULTS)))
+    stale = {name for name, text in pages.items() if (FIGURES / name).read_text(encoding="utf-8") != text}
+    assert stale == set(), "run `octavo bench report`"
+
+
+def test_the_page_on_performance_is_fresh() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"^\| \w+ \| `", page, re.MULTILINE)) >= 20
+    assert refreshed(page, Records.of(read_sources(RESULTS))) == page, "run `octavo bench report`"
+
+
+def test_a_page_beside_the_figures_is_brought_up_to_date(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "performance.md"
+    page.write_text("Text.\n| double | `one` | 9 s | 1% | - | why |\n", encoding="utf-8")
+    assert page in report(put(tmp_path, a=record(outcome())), tmp_path / "figures").written
+    assert page.read_text(encoding="utf-8") == "Text.\n| double | `one` | 2 s | 50% | bytes | why |\n"

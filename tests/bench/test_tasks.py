@@ -52,7 +52,7 @@ def test_report_says_what_it_wrote_and_what_is_missing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "figures"
     done = tasks.draw(Command(task="report", results=str(tmp_path), out=str(out)), lambda line: None)
-    assert f"written: {out / 'cache-xs.svg'}" in done.lines
+    assert f"written: {out / 'bytes-per-token-xs.svg'}" in done.lines
     assert [line for line in done.lines if line.startswith("missing: no record of kernels")]
     assert done.error is None
     assert set(done.record) == {"written", "missing"}

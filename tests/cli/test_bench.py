@@ -73,4 +73,4 @@ def test_report_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["bench", "report", "--results", ".", "--out", "figures", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert all((tmp_path / path).is_file() for path in found["written"])
-    assert len(found["missing"]) == 2
+    assert found["missing"][0].startswith("no record of kernels")

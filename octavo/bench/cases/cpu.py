@@ -1,4 +1,4 @@
-"""The loops of the CPU at the shapes of octavo-xs, FP32: index scan, attention over listed entries, experts.
+"""The loops of the CPU at the shapes of octavo-xs, FP32: index scan, exact and in two levels, attention, experts.
 
 Covers: one sequence; a chunk of tokens as in reading, and the scan of a decoded token at 1M tokens. The peers are the
 same results by torch operations. Inputs of a token that fit the processor's cache are left out: no bound from memory
@@ -16,7 +16,7 @@ from torch import Tensor
 from octavo.bench.case import Case, Result, Work
 from octavo.kernels import dispatch
 from octavo.kernels.experts import experts, fast
-from octavo.kernels.index_topk import index_scores, index_topk
+from octavo.kernels.index_topk import Levels, index_scores, index_topk, two_level_topk
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Picked
 from octavo.kernels.sparse_attention import sparse_attention
@@ -33,6 +33,8 @@ def cases() -> list[Case]:
         _index("cpu chunk tiny", queries=20, entries=300, k=16, size="tiny"),
         _index("cpu token at 1M", queries=1, entries=2**18, k=128, size="full"),
         _index("cpu chunk of 256 at 64K", queries=256, entries=2**14, k=128, size="full", headline=11),
+        _two_levels("cpu two levels tiny", queries=20, entries=300, k=16, blocks=8, size="tiny"),
+        _two_levels("cpu two levels, chunk of 256 at 1M", queries=256, entries=2**18, k=128, blocks=64, size="full"),
         _attention("cpu chunk tiny", queries=20, entries=64, k=8, size="tiny"),
         _attention("cpu chunk of 1024", queries=1024, entries=2**14, k=128, size="full"),
         _experts("cpu chunk tiny", tokens=20, width=16, size="tiny"),
@@ -80,6 +82,52 @@ def _index(
         peers={"stored scores and torch.topk": stored},
         size=size,
         headline=headline,
+        devices=("cpu",),
+    )
+
+
+class _Kept(DenseRows):
+    """Rows whose coarse keys are made once, as a cache keeps them."""
+
+    def __init__(self, values_BCK: Tensor, size: int) -> None:
+        super().__init__(values_BCK)
+        self._size, self._coarse = size, DenseRows(self.means(size))
+
+    def coarse(self, size: int) -> DenseRows:
+        assert size == self._size
+        return self._coarse
+
+
+def _two_levels(name: str, *, queries: int, entries: int, k: int, blocks: int, size: Literal["tiny", "full"]) -> Case:
+    """The index of two levels beside the exact scan: `blocks` blocks of 16 tokens are looked into."""
+    I, J, levels = 4, 64, Levels(block=16, best=blocks)
+    per_block, looked = levels.block // _RATIO, blocks * levels.block // _RATIO
+
+    def inputs(device: torch.device) -> dict[str, Any]:
+        q, w, keys = _draw(device, 4, (1, queries, I, J), (1, queries, I), (1, entries, J))
+        return {"q": q, "w": w, "keys": _Kept(keys, per_block)}
+
+    @torch.no_grad()
+    def run(q: Tensor, w: Tensor, keys: DenseRows) -> Tensor:
+        return two_level_topk(q, w, keys, first=_RATIO * entries, ratio=_RATIO, k=k, levels=levels)
+
+    @torch.no_grad()
+    def exact(q: Tensor, w: Tensor, keys: DenseRows) -> Tensor:
+        return index_topk(q, w, keys, first=_RATIO * entries, ratio=_RATIO, k=k)
+
+    scored, read = entries // per_block + looked, entries // per_block + min(queries * looked, entries)
+    return Case(
+        op="index_topk",
+        name=name,
+        inputs=inputs,
+        run=run,
+        reference=partial(_reference, run),
+        work=Work(flops=2 * queries * scored * I * (J + 1), bytes=4 * read * J + 8 * queries * k, unit="fp32"),
+        error=_missed,
+        tolerance=5e-3,
+        peers={"exact scan": exact},
+        size=size,
+        headline=12 if size == "full" else None,
         devices=("cpu",),
     )
 

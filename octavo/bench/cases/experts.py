@@ -41,7 +41,7 @@ def cases() -> list[Case]:
         _training("tiny training", T=6, X=3, F=32, D=16, A=2, size="tiny"),
     ]
     for T in (1, 2, 4, 8, 16):
-        made.append(_case(f"fp4, {T} tokens", T=T, form="fp4", headline=6 if T in (1, 16) else None))
+        made.append(_case(f"fp4, {T} tokens", T=T, form="fp4", headline=6))
     made += [_case(f"fp4, {T} tokens", T=T, form="fp4") for T in (32, 64, 512)]
     made.append(_case("fp4, 8 tokens, shared in fp8", T=8, form="fp4", shared="fp8"))
     made.append(_case("fp4, 4096 tokens", T=4096, form="fp4", headline=7))
