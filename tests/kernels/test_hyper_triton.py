@@ -212,11 +212,3 @@ def test_wrong_input() -> None:
     y, post = torch.ones(2, 16, device=DEVICE), torch.ones(2, 4, device=DEVICE)
     with pytest.raises(ValueError, match=r"comb is torch.float32 \(2, 4\)"):
         triton.write(streams, y, post, post)
-
-
-def test_many_tokens_are_written_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = tensors(5, 2, 24, "cross")
-    together = triton.cross(*given, **OPTIONS)
-    monkeypatch.setattr(triton, "_APART", 5)
-    for one, other in zip(triton.cross(*given, **OPTIONS), together, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -3,11 +3,10 @@
 Covers: M = 1, 2 or 4 streams of up to 16,384 channels in BF16 or FP32, coefficients in FP32, and the launches that the
 functions with gradients share (`triton_backward`). Does not cover: other numbers of streams (`ref`).
 
-The first launch writes the streams (`cross` of few tokens; of many a launch before it does) and multiplies them with
-`fn` on their way: programs take tiles of tokens and shares of the channels, so that one token too keeps many
-multiprocessors busy. Their sums [splits, T, BLOCK_N] are added up in order by the second launch; column N holds the sum
-of squares. The second launch has programs that make post and comb, and programs that collapse the streams of a token
-and normalise the result.
+The first launch writes the streams (`cross`) and multiplies them with `fn` on their way: programs take tiles of tokens
+and shares of the channels, so that one token too keeps many multiprocessors busy. Their sums [splits, T, BLOCK_N] are
+added up in order by the second launch; column N holds the sum of squares. The second launch has programs that make post
+and comb, and programs that collapse the streams of a token and normalise the result.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -24,7 +23,6 @@ from torch import Tensor
 
 PROGRAMS = 264  # that fill an H100 twice
 _WIDEST = 16_384
-_APART = 1024  # tokens from which a write is a launch of its own: its tiles and the product's want unlike shapes
 _FLOATS = (torch.bfloat16, torch.float32)
 
 
@@ -298,9 +296,7 @@ def begin(
     N = M * (2 + M) if iters else M
     _check_weights(fn, base, scale, gain, M, D, N, scales=3 if iters else 1)
     after = streams
-    if written is not None and config is None and T >= _APART:
-        after, written = write(streams, *written), None
-    elif written is not None:
+    if written is not None:
         check_write(streams, *written)
         after = torch.empty_like(streams)
     block_n = columns(N)
@@ -314,7 +310,7 @@ def begin(
     config = config or config_of(T, D)
     splits = _shares(config, D)[1]
     partial = streams.new_empty((splits, T, block_n), dtype=torch.float32)
-    _launch_project(after if written is None else streams, written, fn, after, partial, config, N=N, block_n=block_n)
+    _launch_project(streams, written, fn, after, partial, config, N=N, block_n=block_n)
     combs = triton.cdiv(T, config.tokens) if made else 0
     block_d = triton.next_power_of_2(D)
     _begin[(combs + T,)](
