@@ -1,7 +1,9 @@
-"""Compiles the index scan for the processor when the package is built, where there is a C++ compiler.
+"""Compiles the index scan and the loops of a decoding step when the package is built, where there is a C++ compiler,
+and attention for Hopper GPUs where there is CUDA's.
 
-Without one, or where compiling fails, the package is built without it and says so: its own numba loop gives the same
-results. The library has no Python in it; it chooses among instruction sets when it is loaded.
+Without one, or where compiling fails, the package is built without them and says so: its own numba loops and Triton
+kernels serve then. The libraries have no Python in them. The scan chooses among instruction sets when it is loaded; the
+step is compiled once for each, and Python loads the one that the processor has.
 """
 
 from __future__ import annotations
@@ -14,48 +16,98 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("octavo/kernels/index_topk/scan.cpp")
-LIBRARY = SOURCE.with_name("_scan.so")
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
-COMPILERS = ("c++", "g++", "clang++")
+
+class Compiler(NamedTuple):
+    """A kind of compiler: the variable that names one, the commands looked for else, flags, who serves without it."""
+
+    name: str
+    variable: str
+    commands: tuple[str, ...]
+    flags: tuple[str, ...]
+    instead: str
 
 
-class ScanBuildHook(BuildHookInterface):
-    """Adds the compiled scan to wheels and editable installs."""
+class Library(NamedTuple):
+    """A shared library, what it is made of, and the instructions that all of it may use."""
+
+    path: Path
+    source: Path
+    compiler: Compiler
+    flags: tuple[str, ...] = ()
+
+
+CPP = Compiler(
+    "C++", "CXX", ("c++", "g++", "clang++"),
+    ("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math",
+     "-ffp-contract=fast"),
+    "numba's loops will serve",
+)  # fmt: skip
+CUDA = Compiler(
+    "CUDA", "NVCC", ("nvcc", "/usr/local/cuda/bin/nvcc"),
+    ("-gencode=arch=compute_90a,code=sm_90a", "-O3", "-std=c++17", "-Xcompiler=-fPIC", "-shared"),
+    "Triton's kernels will serve",
+)  # fmt: skip
+SCAN, STEP = Path("octavo/kernels/index_topk/scan.cpp"), Path("octavo/kernels/step/step.cpp")
+ATTEND = Path("octavo/kernels/sparse_attention/attend_sm90.cu")
+LIBRARIES = (
+    Library(SCAN.with_name("_scan.so"), SCAN, CPP),
+    Library(STEP.with_name("_step_avx2.so"), STEP, CPP, ("-mavx2", "-mfma")),
+    Library(
+        STEP.with_name("_step_avx512.so"), STEP, CPP,
+        ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+    ),
+    Library(ATTEND.with_name("_attend_sm90.so"), ATTEND, CUDA),
+)  # fmt: skip
+
+
+class CompileHook(BuildHookInterface):
+    """Adds the compiled libraries to wheels and editable installs."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile; what was built goes into the wheel, which is then for this kind of machine alone."""
-        if self.target_name != "wheel" or not self._compiled():
+        if self.target_name != "wheel":
             return
-        build_data["artifacts"].append(LIBRARY.as_posix())
-        build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-
-    def _compiled(self) -> bool:
-        out = Path(self.root) / LIBRARY
-        out.unlink(missing_ok=True)
+        for library in LIBRARIES:
+            (Path(self.root) / library.path).unlink(missing_ok=True)
         if platform.machine().lower() not in ("x86_64", "amd64") or os.name != "posix":
-            return self._without(f"no scan for {platform.machine()} on {os.name}")
-        named = shlex.split(os.environ.get("CXX", ""))
-        found = named or [path for name in COMPILERS if (path := shutil.which(name))][:1]
+            _say(f"nothing is compiled for {platform.machine()} on {os.name}; {CPP.instead}, {CUDA.instead}")
+            return
+        found = {kind: self._command(kind) for kind in (CPP, CUDA)}
+        made = [library for library in LIBRARIES if self._compiled(found[library.compiler], library)]
+        if made:
+            build_data["artifacts"] += [library.path.as_posix() for library in made]
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+    def _command(self, kind: Compiler) -> list[str]:
+        """The compiler's command, empty where there is none."""
+        named = shlex.split(os.environ.get(kind.variable, ""))
+        found = named or [path for name in kind.commands if (path := shutil.which(name))][:1]
         if not found:
-            return self._without("no C++ compiler was found")
-        line = [*found, *FLAGS, "-o", str(out), str(Path(self.root) / SOURCE)]
+            _say(f"no compiler for {kind.name} was found; {kind.instead}")
+        return found
+
+    def _compiled(self, command: list[str], library: Library) -> bool:
+        if not command:
+            return False
+        out, source, kind = Path(self.root) / library.path, Path(self.root) / library.source, library.compiler
+        line = [*command, *kind.flags, *library.flags, "-o", str(out), str(source)]
         try:
             run = subprocess.run(line, capture_output=True, text=True, check=False)
         except OSError as error:
-            return self._without(str(error))
+            _say(f"{error}; {kind.instead}")
+            return False
         if run.returncode:
             out.unlink(missing_ok=True)
-            return self._without(f"{' '.join(line)}: {run.stderr[-2000:]}")
-        return True
+            _say(f"{kind.instead}: {' '.join(line)}: {run.stderr[-2000:]}")
+        return run.returncode == 0
 
-    def _without(self, reason: str) -> bool:
-        print(f"octavo: the index scan is not compiled, numba's loop will serve: {reason}", file=sys.stderr)
-        return False
+
+def _say(reason: str) -> None:
+    print(f"octavo: not compiled: {reason}", file=sys.stderr)

@@ -28,22 +28,28 @@ def _module() -> ModuleType:
 
 def _built(root: Path) -> tuple[ModuleType, dict[str, Any]]:
     module = _module()
-    (root / module.SOURCE).parent.mkdir(parents=True)
-    shutil.copy(ROOT / module.SOURCE, root / module.SOURCE)
+    for source in {library.source for library in module.LIBRARIES}:
+        (root / source).parent.mkdir(parents=True)
+        for file in [path for kind in ("*.cpp", "*.h", "*.cu") for path in (ROOT / source).parent.glob(kind)]:
+            shutil.copy(file, root / source.parent / file.name)
     data: dict[str, Any] = {"artifacts": [], "pure_python": True}
-    hook = module.ScanBuildHook(str(root), {}, None, None, str(root), "wheel")
+    hook = module.CompileHook(str(root), {}, None, None, str(root), "wheel")
     hook.initialize("standard", data)
     return module, data
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("c++") is None, reason="needs Linux and a C++ compiler")
-def test_the_library_loads_and_the_wheel_is_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_libraries_load_and_the_wheel_is_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("NVCC", "false")  # whether CUDA's compiler is there is another question
     module, data = _built(tmp_path)
-    assert data["artifacts"] == [module.LIBRARY.as_posix()]
+    made = [library for library in module.LIBRARIES if library.compiler is module.CPP]
+    assert data["artifacts"] == [library.path.as_posix() for library in made]
     assert not data["pure_python"]
     assert data["tag"].startswith("py3-none-linux_")
-    assert ctypes.CDLL(str(tmp_path / module.LIBRARY)).octavo_scan_level() in (0, 1, 2)
+    scan, *steps = [ctypes.CDLL(str(tmp_path / library.path)) for library in made]
+    assert scan.octavo_scan_level() in (0, 1, 2)
+    assert all(hasattr(step, "octavo_step_enter") for step in steps)
 
 
 @pytest.mark.parametrize("compiler", ["/nowhere/c++", "false"])
@@ -51,7 +57,15 @@ def test_without_a_compiler_the_package_is_built_without(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("NVCC", compiler)
     module, data = _built(tmp_path)
     assert data == {"artifacts": [], "pure_python": True}
-    assert not (tmp_path / module.LIBRARY).exists()
+    assert not any((tmp_path / library.path).exists() for library in module.LIBRARIES)
     assert "not compiled" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs CUDA's compiler")
+def test_attention_for_hopper_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVCC", raising=False)
+    module, data = _built(tmp_path)
+    assert module.ATTEND.with_name("_attend_sm90.so").as_posix() in data["artifacts"]

@@ -26,10 +26,19 @@ class PageMeans:
             self.values = torch.empty(entries // size, width, device=device, dtype=dtype)
         self.packed = PackedKeys(entries // size, width) if scan.packs(width, dtype, device) else None
         self._known = np.zeros(entries // size, dtype=bool)
+        self.changes = 0  # goes up when a mean is no longer valid
+        self._whole = (0, 0)  # a stretch of valid runs, so that the next step need not look at each of them
 
     def fill(self, start: int, stop: int, rows: Callable[[int, int], Tensor]) -> None:
         """Make the means of the entries start .. stop - 1, whole runs, valid; `rows(a, b)` gives entries a .. b - 1."""
         lo, hi = start // self.size, stop // self.size
+        begin, end = self._whole
+        if not begin <= lo <= end:
+            begin = end = lo
+        self._fill(min(end, hi), hi, rows)
+        self._whole = begin, max(end, hi)
+
+    def _fill(self, lo: int, hi: int, rows: Callable[[int, int], Tensor]) -> None:
         missing = np.flatnonzero(~self._known[lo:hi])
         if len(missing) == 0:
             return
@@ -42,4 +51,9 @@ class PageMeans:
 
     def forget(self, start: int, stop: int) -> None:
         """The entries start .. stop - 1 were written."""
-        self._known[start // self.size : -(-stop // self.size)] = False
+        lo, hi = start // self.size, -(-stop // self.size)
+        self._known[lo:hi] = False
+        self.changes += 1
+        begin, end = self._whole
+        if lo < end and hi > begin:
+            self._whole = (begin, lo) if lo > begin else (0, 0)

@@ -23,9 +23,8 @@ def encode(values: Tensor, *, format: RowFormat, kind: str, rope_dims: int) -> T
     if kind == "index":
         wide = values.float()
         return quant.encode_rows_fp4(wide) if format is RowFormat.FP4 else quant.encode_index_fp8(wide)
-    if format is RowFormat.FP8:
-        return quant.encode_rows_fp8(values.float(), rope_dims)
-    raise AssertionError(f"no {format} rows for {kind} entries")
+    encoded = quant.encode_main_fp4 if format is RowFormat.FP4 else quant.encode_rows_fp8
+    return encoded(values.float(), rope_dims)
 
 
 def decode(rows: Tensor, *, format: RowFormat, kind: str, width: int, rope_dims: int) -> Tensor:
@@ -34,4 +33,5 @@ def decode(rows: Tensor, *, format: RowFormat, kind: str, width: int, rope_dims:
         return rows.view(_TYPES[format])
     if kind == "index":
         return quant.decode_rows_fp4(rows, width) if format is RowFormat.FP4 else quant.decode_index_fp8(rows, width)
-    return quant.decode_rows_fp8(rows, width, rope_dims)
+    decoded = quant.decode_main_fp4 if format is RowFormat.FP4 else quant.decode_rows_fp8
+    return decoded(rows, width, rope_dims)

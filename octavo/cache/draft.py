@@ -21,7 +21,7 @@ class DraftRows:
 
     def __init__(self, layout: CacheLayout, device: torch.device | str = "cpu") -> None:
         self._layout = layout
-        size = _ROOM * layout.window_rows, layout.row_bytes("main")
+        size = _ROOM * layout.window_rows, layout.window_row_bytes
         self._room = torch.empty(size, dtype=torch.uint8, device=device)
         self._count, self.end = 0, 0
 
@@ -40,12 +40,12 @@ class DraftRows:
             self._count = kept
         stop = self._count + new
         self._room[self._count : stop] = codec.encode(
-            rows[0], format=layout.main, kind="main", rope_dims=layout.rope_dims
+            rows[0], format=layout.window, kind="main", rope_dims=layout.rope_dims
         )
         used = self._room[max(self._count - past, 0) : stop]
         self._count, self.end = stop, self.end + new
         return codec.decode(
-            used, format=layout.main, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
+            used, format=layout.window, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
         ).unsqueeze(0).to(rows.dtype)
 
     def cut(self, end: int) -> None:

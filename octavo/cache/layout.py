@@ -9,9 +9,11 @@ One row of width K with P rotary channels (main) or of width J (index), in bytes
     bf16     2 K                                                 1024   2 J                256
     fp8      (K-P) e4m3 | P bf16 | one e8m0 per 64 channels,      584   J e4m3 | f32 scale 132
              the scales padded to a multiple of 8 bytes
-    fp4      none                                                       J/2 | e8m0 per 32   68
+    fp4      (K-P)/2 e2m1 | P e4m3 | one e8m0 per 32 channels     304   J/2 | e8m0 per 32   68
+             of either part, padded in the same way
 
-FP64 is the exact form of a model that computes in FP64; its partial and convolution rows are FP64 too.
+Window rows are stored as main entries are; beside FP4 entries they are FP8, since they do not grow. FP64 is the exact
+form of a model that computes in FP64; its partial and convolution rows are FP64 too.
 
 A page covers 256 original tokens: 256 / ratio entries of every store.
 """
@@ -120,17 +122,28 @@ class CacheLayout:
             object.__setattr__(self, name, _row_format(name, getattr(self, name)))
         if isinstance(self.margin, bool) or not isinstance(self.margin, int) or self.margin < 0:
             raise ConfigError(f"margin is {self.margin!r}; it must be an integer from 0")
-        if self.main is RowFormat.FP4:
-            raise ConfigError("main is fp4; entries can be stored as fp64, fp32, bf16 or fp8, only index keys as fp4")
+        plain = self.config.head_dim - self.config.qk_rope_head_dim
+        if self.main is RowFormat.FP4 and plain % 2:
+            raise ConfigError(f"{plain} channels of head_dim are not rotary; FP4 entries need an even number of them")
         width = self.config.index_head_dim
         if self.index is RowFormat.FP4 and width % 32:
             raise ConfigError(f"index_head_dim is {width}; FP4 index keys need a multiple of 32")
 
     def row_bytes(self, kind: StoreKind) -> int:
-        """Bytes of one entry of `kind`; window rows are stored like main entries."""
+        """Bytes of one entry of `kind`."""
         if kind == "main":
             return main_row_bytes(self.main, width=self.config.head_dim, rope=self.config.qk_rope_head_dim)
         return index_row_bytes(self.index, width=self.config.index_head_dim)
+
+    @property
+    def window(self) -> RowFormat:
+        """How window rows are stored."""
+        return RowFormat.FP8 if self.main is RowFormat.FP4 else self.main
+
+    @property
+    def window_row_bytes(self) -> int:
+        """Bytes of one window row."""
+        return main_row_bytes(self.window, width=self.config.head_dim, rope=self.config.qk_rope_head_dim)
 
     def entries_per_page(self, ratio: int) -> int:
         """Entries of ratio `ratio` in one page."""
@@ -183,7 +196,7 @@ class CacheLayout:
         element = {RowFormat.FP64: 8, RowFormat.BF16: 2}.get(self.main, 4)
         layers = len(config.engram.layers) if config.engram is not None else 0
         return FixedBytes(
-            window=config.num_hidden_layers * self.window_rows * self.row_bytes("main"),
+            window=config.num_hidden_layers * self.window_rows * self.window_row_bytes,
             partial=sum(partial.nbytes for partial in self.partials),
             engram=layers * self.conv_rows * config.hc_mult * config.hidden_size * element,
         )
@@ -212,16 +225,16 @@ class CacheLayout:
 
     def published_bytes(self, tokens: int) -> int:
         """What published totals count: entries and a whole window of rows in every layer."""
-        windows = self.config.num_hidden_layers * self.config.sliding_window * self.row_bytes("main")
+        windows = self.config.num_hidden_layers * self.config.sliding_window * self.window_row_bytes
         return self.entry_bytes(tokens) + windows
 
     def lines(self, tokens: int) -> tuple[CacheLine, ...]:
         """The addends of `total_bytes(tokens)`, each with its arithmetic."""
         config, fixed, ids = self.config, self.fixed_bytes, self.token_id_bytes(tokens)
-        rows = f"{config.num_hidden_layers} layers x {self.window_rows} rows x {self.row_bytes('main')} B"
+        rows = f"{config.num_hidden_layers} layers x {self.window_rows} rows x {self.window_row_bytes} B"
         lines = [
             *_store_lines(self, self.pages(tokens)),
-            CacheLine(name=f"window rows ({self.main})", nbytes=fixed.window, arithmetic=rows),
+            CacheLine(name=f"window rows ({self.window})", nbytes=fixed.window, arithmetic=rows),
             CacheLine(
                 name=f"partial rows ({_partial_format(self)})", nbytes=fixed.partial, arithmetic=_partial_terms(self)
             ),
@@ -239,7 +252,9 @@ def main_row_bytes(format: RowFormat, *, width: int, rope: int) -> int:
     """Bytes of an entry or window row of `width` channels, the last `rope` of them rotary."""
     if format in _ELEMENT:
         return _ELEMENT[format] * width
-    assert format is RowFormat.FP8, format
+    if format is RowFormat.FP4:
+        scales = -(-(width - rope) // 32) + -(-rope // 32)
+        return (width - rope) // 2 + rope + -(-scales // 8) * 8
     scales = -(-(width - rope) // 64)
     return (width - rope) + 2 * rope + -(-scales // 8) * 8
 

@@ -18,6 +18,7 @@ from octavo.cache.coarse import PageMeans
 from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat, StoreSpec
 from octavo.cache.pages import PageAllocator
 from octavo.kernels.index_topk.packed import Part, PartRows
+from octavo.kernels.rows import Stretches
 
 StoreKey = tuple[int, str]
 LoadRows = Callable[[StoreKey], Tensor]
@@ -180,20 +181,29 @@ class PagePool:
         """Store entries first .. first + n - 1 of a sequence, values [n, width]."""
         spec = self.specs[key]
         rows = codec.encode(values, format=spec.format, kind=spec.kind, rope_dims=self.layout.rope_dims)
-        done = 0
-        for run in reversed(runs):
-            lo, hi = run.start * spec.entries_per_page, (run.start + run.count) * spec.entries_per_page
-            a, b = max(first, lo), min(first + len(rows), hi)
-            if hi <= first:
-                break
-            if a >= b:
-                continue
-            slot = run.page * spec.entries_per_page + a - lo
+        for run, slot, a, b in self._parts(runs, key, first, len(rows)):
             run.slab.stores[key][slot : slot + b - a] = rows[a - first : b - first]
+        self.written(runs, key, first, len(rows))
+
+    def written(self, runs: list[Run], key: StoreKey, first: int, count: int) -> None:
+        """Entries first .. first + count - 1 of a sequence are others now: what was derived from them is forgotten."""
+        for run, slot, a, b in self._parts(runs, key, first, count):
             if key in run.slab.means:
                 run.slab.means[key].forget(slot, slot + b - a)
-            done += b - a
-        assert done == len(rows), "entries beyond the reserved pages"
+
+    def _parts(self, runs: list[Run], key: StoreKey, first: int, count: int) -> list[tuple[Run, int, int, int]]:
+        """The entries first .. first + count - 1 by run: run, slot of the first there, and the range of entries."""
+        spec, found, done = self.specs[key], [], 0
+        for run in reversed(runs):
+            lo, hi = run.start * spec.entries_per_page, (run.start + run.count) * spec.entries_per_page
+            a, b = max(first, lo), min(first + count, hi)
+            if hi <= first:
+                break
+            if a < b:
+                found.append((run, run.page * spec.entries_per_page + a - lo, a, b))
+                done += b - a
+        assert done == count, "entries beyond the reserved pages"
+        return found
 
 
 class PagedRows:
@@ -215,6 +225,16 @@ class PagedRows:
     @property
     def together(self) -> bool:
         return len(self._runs) == 1 and self._spec.format is RowFormat.FP32
+
+    def where(self) -> Stretches | None:
+        if self._spec.format is not RowFormat.FP32 or self._device.type != "cpu":
+            return None
+        n, size = self._spec.entries_per_page, self._spec.row_bytes
+        stores = [run.slab.rows(self._key) for run in self._runs]
+        if not all(store.is_contiguous() for store in stores):
+            return None
+        at = [store.data_ptr() + run.page * n * size for store, run in zip(stores, self._runs, strict=True)]
+        return Stretches([run.start * n for run in self._runs], at)
 
     def _decode(self, rows: Tensor) -> Tensor:
         spec = self._spec

@@ -1,8 +1,8 @@
 """Sequences as a GPU's kernels go on with them: rings of the newest rows beside the pages, one slot a sequence.
 
 Covers: `Slots` (rings, raw rows of compressors and page tables of a fixed number of sequences, allocated once so that
-a captured graph stays valid), tails into a slot and back, `ChunkRing` for the window rows of a long chunk. Does not
-cover: pages (`pool`), which sequence has which slot (`octavo.engine.gpu`).
+a captured graph stays valid), tails into a slot and back, which rows a slot still has, `ChunkRing` for the window rows
+of a long chunk. Does not cover: pages (`pool`), which sequence has which slot (`octavo.engine.gpu`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ class LayerSlots:
     partial: dict[str, Ring]
 
 
+@dataclass
+class _Known:
+    """Numbers of the first tokens whose window row, and whose raw row by ratio, a slot was given; and one more than the
+    highest token that was written: a ring of R rows has nothing before the last R of those."""
+
+    window: int
+    raw: dict[int, int]
+    high: int
+
+
 def power_of_two(least: int) -> int:
     """The smallest power of two from `least` on."""
     return 1 << max(0, least - 1).bit_length()
@@ -56,9 +66,11 @@ class Slots:
         self.layout, self.count, self.pages, self.device = layout, count, pages, torch.device(device)
         self._rows, self._bias = rows, bias
         self._window = power_of_two(layout.window_rows)
+        self._rooms = {spec.ratio: power_of_two(spec.rows) for spec in layout.partials}
+        self._known = [_Known(0, dict.fromkeys(self._rooms, 0), 0) for _ in range(count)]
         with torch.inference_mode(False):  # tensors made in inference mode could be written nowhere else
             self.table = torch.zeros(count, pages, dtype=torch.int32, device=device)
-            shape = (count, self._window, layout.row_bytes("main"))
+            shape = (count, self._window, layout.window_row_bytes)
             self._rings = [
                 torch.zeros(shape, dtype=torch.uint8, device=device) for _ in range(layout.config.num_hidden_layers)
             ]
@@ -76,9 +88,9 @@ class Slots:
     def spare(self) -> int:
         """Most tokens of a step that leaves in every ring the rows that a step in its place would need."""
         rooms = [self._window - (self.layout.config.sliding_window - 1)]
-        for spec in self.layout.partials:
-            span = 2 * spec.ratio if spec.ratio == CSA_RATIO else spec.ratio
-            rooms.append(power_of_two(spec.rows) - (span - 1))
+        for ratio, room in self._rooms.items():
+            span = 2 * ratio if ratio == CSA_RATIO else ratio
+            rooms.append(room - (span - 1))
         return min(rooms)
 
     def layers(
@@ -107,7 +119,12 @@ class Slots:
 
     def load(self, slot: int, tails: tuple[LayerTail, ...], length: int) -> None:
         """Take over the tails of a sequence of `length` tokens."""
+        known = self._known[slot] = _Known(0, dict.fromkeys(self._rooms, 0), length)
         for layer, tail in enumerate(tails):
+            known.window = max(known.window, length - len(tail.window))
+            for values in tail.raw.values():
+                ratio = self.layout.config.layer_ratios[layer]
+                known.raw[ratio] = max(known.raw[ratio], length - len(values))
             n = min(len(tail.window), self._window)
             if n:
                 places = torch.arange(length - n, length, device=self.device) % self._window
@@ -121,14 +138,41 @@ class Slots:
                     rows[:, rows.shape[1] // 2 :] -= self._bias_of(layer, kind, tokens)
                     ring.index_copy_(0, tokens % len(ring), rows)
 
+    def writes(self, slot: int, first: int, count: int, *, chunk: bool = False) -> None:
+        """A step is going to write the rows of the tokens first .. first + count - 1 into the slot, a `chunk` through
+        its own ring, of which the newest are kept. What they take the place of is no longer there."""
+        known = self._known[slot]
+        known.high = max(known.high, first + count)
+        if chunk:
+            known.window = max(known.window, first + count - self.layout.window_rows)
+
+    def holds(self, slot: int, length: int) -> bool:
+        """Whether the slot has every row that a step behind the first `length` tokens of its sequence needs."""
+        if max(0, length - (self.layout.config.sliding_window - 1)) < self._first_window(slot):
+            return False
+        layer_of = self.layout.config.layer_ratios.index
+        return all(
+            raw_start(self.layout, layer_of(ratio), length, margin=0) >= self._first_raw(slot, ratio)
+            for ratio in self._rooms
+        )
+
+    def _first_window(self, slot: int) -> int:
+        known = self._known[slot]
+        return max(known.window, known.high - self._window)
+
+    def _first_raw(self, slot: int, ratio: int) -> int:
+        known = self._known[slot]
+        return max(known.raw[ratio], known.high - self._rooms[ratio])
+
     def save(self, slot: int, length: int) -> tuple[LayerTail, ...]:
-        """The tails of the slot's sequence at `length` tokens, copied."""
-        n = min(length, self.layout.window_rows)
-        places = torch.arange(length - n, length, device=self.device) % self._window
+        """The tails of the slot's sequence at `length` tokens, copied: of the rows for a rollback those it has."""
+        first_window = max(0, length - self.layout.window_rows, self._first_window(slot))
+        places = torch.arange(first_window, length, device=self.device) % self._window
+        ratios = self.layout.config.layer_ratios
         raw: list[dict[str, Tensor]] = [{} for _ in self._rings]
         first: list[dict[str, int]] = [{} for _ in self._rings]
         for (layer, kind), rings in self._partial.items():
-            start = raw_start(self.layout, layer, length)
+            start = max(raw_start(self.layout, layer, length), self._first_raw(slot, ratios[layer]))
             tokens = torch.arange(start, length, device=self.device)
             rows = rings[slot].index_select(0, tokens % rings.shape[1])
             rows[:, rows.shape[1] // 2 :] += self._bias_of(layer, kind, tokens)
@@ -150,7 +194,7 @@ class ChunkRing:
     def __init__(self, layout: CacheLayout, tokens: int, device: torch.device | str) -> None:
         self.tokens, self.before = tokens, layout.config.sliding_window - 1
         self.length = power_of_two(tokens + self.before)
-        self.ring = Ring(torch.zeros(1, self.length, layout.row_bytes("main"), dtype=torch.uint8, device=device))
+        self.ring = Ring(torch.zeros(1, self.length, layout.window_row_bytes, dtype=torch.uint8, device=device))
         self._kept = layout.window_rows
         self._into: tuple[Tensor, Tensor] | None = None
         self._back: tuple[Tensor, Tensor] | None = None

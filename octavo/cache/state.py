@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from octavo.cache.layout import PAGE_TOKENS
+from octavo.cache.places import Places
 from octavo.cache.pool import LoadRows, PagePool, Run, Slab, StoreKey
 from octavo.cache.strips import Strips
 from octavo.cache.tails import LayerTail, lean_tail, raw_start
@@ -47,6 +48,7 @@ class SequenceState:
         self.runs: list[Run] = []
         self.tails = tails
         self.strips = Strips()
+        self.places = Places(self)
         self.length = 0
         self._ids, self._written = np.empty(256, dtype=np.int32), 0  # written: how far the buffer holds ids
         self._marks: tuple[Mark, ...] = (Mark(0, tails),)
@@ -84,7 +86,9 @@ class SequenceState:
             self.pages.append(fresh)
         while len(self.pages) * PAGE_TOKENS < end + count:
             self.pages.append(self.pool.take())
-        self.runs = self.pool.runs(self.pages, self.runs)
+        covered = self.runs[-1].start + self.runs[-1].count if self.runs else 0
+        if covered < len(self.pages):
+            self.runs = self.pool.runs(self.pages, self.runs)
 
     def append(self, ids: np.ndarray, tails: tuple[LayerTail, ...]) -> None:
         """Take over what a step computed for `ids`; entries are already in the reserved pages."""

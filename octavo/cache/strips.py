@@ -46,19 +46,40 @@ class Strips:
         the rows move to a strip of their own. Many new rows, another device or gradients: joined as usual.
         """
         count, past = new.shape[0], old.shape[0]
-        if count > past or torch.is_grad_enabled() or not new.is_cpu:
+        if not self._grows(old, count) or not new.is_cpu:
             self._strips.pop(key, None)
             both = torch.cat((old, new))
             kept = both[drop:]
             last = both[count + past - used :] if used else None
             return last, kept.clone() if count + past > 2 * (count + past - drop) else kept
-        strip = self._strips.get(key)
-        if strip is None or strip.newest is not old or strip.end + count > len(strip.cells):
-            strip = self._strips[key] = _moved(old, count)
+        strip = self._strip(key, old, count)
         end = strip.end + count
         strip.cells[strip.end : end] = _cells(new)
         strip.newest, strip.end = strip.rows[end - count - past + drop : end], end
         return strip.rows[end - used : end] if used else None, strip.newest
+
+    def grow(self, key: Hashable, old: Tensor, count: int, *, drop: int) -> tuple[int, Tensor] | None:
+        """As `extend` in place, for `count` new rows that the caller writes before anyone reads them: their address,
+        straight behind the rows of `old`, and the next `old`. None where rows would have to be joined."""
+        past = old.shape[0]
+        if not self._grows(old, count) or not old.is_cpu:
+            return None
+        strip = self._strip(key, old, count)
+        end = strip.end + count
+        address = strip.rows.data_ptr() + strip.end * strip.cells.strides[0]
+        strip.newest, strip.end = strip.rows[end - count - past + drop : end], end
+        return address, strip.newest
+
+    @staticmethod
+    def _grows(old: Tensor, count: int) -> bool:
+        return count <= old.shape[0] and not torch.is_grad_enabled()
+
+    def _strip(self, key: Hashable, old: Tensor, count: int) -> _Strip:
+        """The strip that ends with `old` and has room for `count` rows more."""
+        strip = self._strips.get(key)
+        if strip is None or strip.newest is not old or strip.end + count > len(strip.cells):
+            strip = self._strips[key] = _moved(old, count)
+        return strip
 
 
 def _moved(old: Tensor, count: int) -> _Strip:

@@ -78,7 +78,7 @@ def empty_tails(layout: CacheLayout, device: torch.device | str = "cpu") -> tupl
         lanes = config.hc_mult * config.hidden_size
         tails.append(
             LayerTail(
-                window=torch.empty(0, layout.row_bytes("main"), dtype=torch.uint8, device=device),
+                window=torch.empty(0, layout.window_row_bytes, dtype=torch.uint8, device=device),
                 raw=raw,
                 raw_first=dict.fromkeys(raw, 0),
                 conv=torch.empty(0, lanes, dtype=dtype, device=device) if has_conv else None,

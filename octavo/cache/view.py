@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from octavo.cache import codec
 from octavo.cache.layout import CacheLayout
+from octavo.cache.places import Places
 from octavo.cache.pool import PagedRows
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import LayerTail, raw_start
@@ -102,6 +103,10 @@ class View:
             self._made[key] = make()
         return self._made[key]
 
+    def made(self, key: Any) -> Any:
+        """What was made for `key`, None if nothing was."""
+        return self._made.get(key)
+
     @classmethod
     def packed(
         cls, cu_seqlens: Sequence[int], *, positions: Tensor | None = None, controls: Controls | None = None,
@@ -171,6 +176,15 @@ class FreshRows:
         return self._positions.new_empty(self._positions.shape[0], 0)
 
 
+class Grown(NamedTuple):
+    """Addresses of a layer's new window rows and, by kind, new raw rows, each straight behind the older ones; `past`
+    window rows before the new ones are seen."""
+
+    window: int
+    past: int
+    raw: dict[str, int]
+
+
 class StateRows:
     """One sequence in the cache; collects the new tails and hands them over in `commit`."""
 
@@ -198,17 +212,48 @@ class StateRows:
             window=self._window[layer], raw=raw, raw_first=raw_first, conv=self._conv.get(layer, old.conv)
         )
 
+    def grow(self, layer: int) -> Grown | None:
+        """Room for the new rows of a layer, all of which the caller writes in this step; None where rows are not kept
+        as plain FP32 or would have to be joined."""
+        state, tail, layout, count = self._state, self.tail(layer), self._layout, self._count
+        if not state.places.plain:
+            return None
+        past = len(tail.window)
+        drop = max(past + count - layout.window_rows, 0)
+        made = state.strips.grow((layer, "window"), tail.window, count, drop=drop)
+        if made is None:
+            return None
+        window, self._window[layer] = made
+        raw: dict[str, int] = {}
+        for kind, old in tail.raw.items():
+            first = tail.raw_first[kind]
+            start = max(first, raw_start(layout, layer, self._first + count))
+            made = state.strips.grow((layer, kind), old, count, drop=start - first)
+            if made is None:
+                return None
+            raw[kind], self._raw[layer, kind] = made[0], (made[1], start)
+        return Grown(window, min(past, layout.config.sliding_window - 1), raw)
+
+    @property
+    def places(self) -> Places:
+        """Where the entries of the sequence lie."""
+        return self._state.places
+
+    def complete(self, layer: int, kind: str, first: int, count: int) -> None:
+        """Entries first .. first + count - 1 were written where they lie."""
+        self._state.pool.written(self._state.runs, (layer, kind), first, count)
+
     def window(self, layer: int, rows: Tensor) -> Tensor:
         """[1, S, K] -> past and new window rows [1, N, K], each as the storage format gives it back."""
         layout = self._layout
-        stored = codec.encode(rows[0], format=layout.main, kind="main", rope_dims=layout.rope_dims)
+        stored = codec.encode(rows[0], format=layout.window, kind="main", rope_dims=layout.rope_dims)
         old = self.tail(layer).window
         past, count = old.shape[0], stored.shape[0]
         drop, seen = max(past + count - layout.window_rows, 0), min(past, layout.config.sliding_window - 1) + count
         used, self._window[layer] = self._state.strips.extend((layer, "window"), old, stored, drop=drop, used=seen)
         assert used is not None
         return codec.decode(
-            used, format=layout.main, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
+            used, format=layout.window, kind="main", width=layout.config.head_dim, rope_dims=layout.rope_dims
         ).unsqueeze(0).to(rows.dtype)
 
     def raw(self, layer: int, kind: str, rows: Tensor, *, since: int | None) -> Tensor | None:

@@ -37,8 +37,8 @@ class Command:
     """Shipped model, folder or hub id."""
     device: str = "cpu"
     """cpu (arithmetic in float32) or cuda (in bfloat16)."""
-    chunk: int | None = None
-    """Tokens read at a time; left out: 1,024. A GPU reads faster in larger pieces."""
+    main: Literal["fp32", "bf16", "fp8", "fp4"] | None = None
+    """Format of the compressed entries; left out: that of the arithmetic."""
     out: str | None = None
     """A folder for recall.json, with every answer, and recall.md."""
     json: bool = False
@@ -58,14 +58,13 @@ class Command:
             controls=tuple(CONTROLS) if self.controls else (),
             index_topk=self.index_topk,
         )
-        chunk: dict[str, Any] = {} if self.chunk is None else {"chunk": self.chunk}
         room = None if self.device == "cpu" else max(plan.lengths) + _ROOM
         # The evals take anything that reads and answers, by keyword options.
         dtype = "float32" if self.device == "cpu" else "bfloat16"
-        model: Any = octavo.load(self.model, dtype, device=self.device, capacity_tokens=room, **chunk)
+        model: Any = octavo.load(self.model, dtype, device=self.device, main=self.main, capacity_tokens=room)
         about = {"model": self.model, "fingerprint": model.fingerprint, "octavo": octavo.__version__}
         about |= {"index_topk": self.index_topk, "machine": platform.machine(), "python": platform.python_version()}
-        about |= {"device": self.device, "dtype": dtype}
+        about |= {"device": self.device, "dtype": dtype, "main": model.pool.layout.main.value}
         results = []
         with Steps() as steps:
             for result in run_recall(model, model.tokenizer, plan, progress=steps):

@@ -24,7 +24,7 @@ class Command:
     """Tokens: a number, or with K (1024) or M (1024 x 1024)."""
     hardware: str = "cpu2"
     """cpu2, laptop, h100, h200; x2, x4 or x8 after a GPU for several."""
-    main: Literal["fp32", "bf16", "fp8"] | None = None
+    main: Literal["fp32", "bf16", "fp8", "fp4"] | None = None
     """Format of the compressed entries; left out: what the model was trained for."""
     index: Literal["fp32", "bf16", "fp8", "fp4"] | None = None
     """Format of the index keys; left out: what the model was trained for."""

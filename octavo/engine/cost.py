@@ -86,7 +86,7 @@ def token_bytes(layout: CacheLayout, context: int, *, weight_bytes: float) -> To
         index=float(csa * (coarse * (config.index_head_dim + _COARSE_NUMBERS) + fine * layout.row_bytes("index"))),
         chosen=float(csa * min(config.index_topk, scanned) * main),
         hca=float(_hca_entries(config, context) * main),
-        window=float(config.num_hidden_layers * min(config.sliding_window, context) * main),
+        window=float(config.num_hidden_layers * min(config.sliding_window, context) * layout.window_row_bytes),
     )
 
 

@@ -76,8 +76,8 @@ def load(
 
     dtype: float64, float32 or bfloat16, of weights and arithmetic. weights: "int8" rounds the large ones by row and
     multiplies whole numbers (float32 on the CPU only; see `octavo.model.int8`); None keeps them in `dtype`. main,
-    index: how cached entries and index keys are stored (fp64, fp32, bf16, fp8; index also fp4); by default exactly, in
-    the model's own dtype. capacity_tokens: tokens that one slab of cache holds; on CPU memory is taken only as it
+    index: how cached entries and index keys are stored (fp64, fp32, bf16, fp8, fp4); by default exactly, in the
+    model's own dtype. capacity_tokens: tokens that one slab of cache holds; on CPU memory is taken only as it
     fills, so the default is the whole context. chunk: tokens read at a time (default: 1,024, on a GPU 8,192).
     On a GPU in bfloat16 the fused kernels run the model where they can; `LLM.path` says what runs.
     offload_experts: routed experts stay on disk, and this much memory ("8GB", "512MiB" or a number of bytes) holds

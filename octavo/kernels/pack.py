@@ -27,6 +27,8 @@ class Pack:
         self._places = places
         self._at: list[int] = []
         self._arrays: tuple[np.ndarray, ...] | None = None
+        self._plain: tuple[int, ...] | None = None
+        self._held: tuple[Tensor, ...] = ()
 
     @classmethod
     def of(cls, *weights: Tensor) -> Pack:
@@ -40,17 +42,29 @@ class Pack:
     def arrays(self) -> tuple[np.ndarray, ...] | None:
         """The weights as arrays of the same memory; None unless all are contiguous FP32 on the CPU, and together small
         enough for one thread."""
+        self._look()
+        return self._arrays
+
+    def addresses(self) -> tuple[int, ...] | None:
+        """Where the weights lie, for compiled code that shares them among threads itself; None unless all are
+        contiguous FP32 on the CPU. The same tuple as long as they stay there."""
+        self._look()
+        return self._plain
+
+    def _look(self) -> None:
         at = [holder[name].data_ptr() for holder, name in self._places]
-        if at != self._at or self._arrays is None:  # an array keeps its memory, so a new weight has a new address
+        if at != self._at or self._plain is None:
             weights = self.tensors()
             plain = all(w.is_cpu and w.dtype == torch.float32 and w.is_contiguous() for w in weights)
-            plain = plain and sum(w.numel() for w in weights) < _LARGE
-            self._arrays = tuple([w.detach().numpy() for w in weights]) if plain else None
+            few = plain and sum(w.numel() for w in weights) < _LARGE
+            self._arrays = tuple([w.detach().numpy() for w in weights]) if few else None
+            # what is held keeps its memory, so that a new weight has a new address
+            self._held = tuple([w.detach() for w in weights]) if plain else ()
+            self._plain = tuple(at) if plain else None
             self._at = at
-        return self._arrays
 
     def __getstate__(self) -> tuple[Place, ...]:
         return self._places  # copies look their weights up themselves
 
     def __setstate__(self, places: tuple[Place, ...]) -> None:
-        self._places, self._at, self._arrays = places, [], None
+        self.__init__(*places)

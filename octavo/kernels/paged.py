@@ -22,7 +22,8 @@ class PagedStore:
     """Rows uint8 [slots, row_bytes]; entry e of sequence b lies in slot table[b, e // n] * n + e % n, n = 256 / ratio.
 
     `table` is int32 [B, pages]. `format` says how a row of `width` values is stored; `rope` is the number of rotary
-    channels at its end, which FP8 rows keep in BF16 (0 for index keys). Layouts: `octavo.kernels.quant`.
+    channels at its end, which FP8 rows keep in BF16 and FP4 rows in e4m3 (0 for index keys). Layouts:
+    `octavo.kernels.quant`.
     """
 
     rows: Tensor

@@ -6,10 +6,18 @@ Covers: the protocol `Rows` (a sequence of C entries of width K that can be read
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Stretches(NamedTuple):
+    """First entry of each stretch, ascending from 0, and its address: rows lie one behind the other there. Addresses
+    hold as long as the rows are held, and nothing is added to them."""
+
+    starts: list[int]
+    addresses: list[int]
 
 
 class Rows(Protocol):
@@ -24,6 +32,10 @@ class Rows(Protocol):
     @property
     def together(self) -> bool:
         """Whether `tile(0, length)` copies nothing: all entries lie in one place as plain FP32."""
+        ...
+
+    def where(self) -> Stretches | None:
+        """The stretches in which the entries of the one sequence lie as plain FP32, None where they do not."""
         ...
 
     def tile(self, start: int, stop: int) -> Tensor:
@@ -60,6 +72,11 @@ class DenseRows:
     @property
     def together(self) -> bool:
         return self.values_BCK.dtype == torch.float32
+
+    def where(self) -> Stretches | None:
+        values = self.values_BCK
+        plain = len(values) == 1 and values.is_cpu and values.dtype == torch.float32 and values.is_contiguous()
+        return Stretches([0], [values.data_ptr()]) if plain else None
 
     def tile(self, start: int, stop: int) -> Tensor:
         return self.values_BCK[:, start:stop]

@@ -33,7 +33,7 @@ class Mass(NamedTuple):
 
 
 class AttentionOutput(NamedTuple):
-    """Output [T, D], index loss (CSA layers, on request), and mass by group (on request)."""
+    """Output [T, D] (of `attend`: heads [T, H, K]), index loss (CSA layers, on request), mass by group (on request)."""
 
     out: Tensor
     index_loss: IndexLoss | None
@@ -90,15 +90,30 @@ class Attention(nn.Module):
             eps=self.eps,
             plain=lambda: self._project_in(x, table),
         )
+        attended = self.attend(made, view, rotary, x.dtype)
+        out = project_out(attended.out, self._pack_out, *table, plain=lambda: self._project_out(attended.out, table))
+        return attended._replace(out=out)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the maps are matrices and nothing is rounded on the way."""
+        return self._pack_in is not None
+
+    def attend(
+        self, made: Inputs, view: View, rotary: Rotary, dtype: torch.dtype, *, placed: bool = False
+    ) -> AttentionOutput:
+        """What lies between the maps: `out` are the heads [T, H, K]. `dtype` is that of the sublayer's input; `placed`:
+        raw rows have their position bias."""
         kv = round_main(made.kv, self.rope_dims) if self.simulate else made.kv
         outs, losses, masses = [], [], []
         for group in view.groups:
             window = group.past.window(self.layer, _rows(kv, group))
             rows, keys, selection, asked = None, None, None, None
             if made.raw is not None:
-                rows = self.compressor.entries(_rows(made.raw, group), group, rotary, x.dtype)
+                rows = self.compressor.entries(_rows(made.raw, group), group, rotary, dtype, placed=placed)
             if made.index_q is not None and made.index_w is not None and made.index_raw is not None:
-                keys = self.indexer.compressor.entries(_rows(made.index_raw, group), group, rotary, x.dtype)
+                raw = _rows(made.index_raw, group)
+                keys = self.indexer.compressor.entries(raw, group, rotary, dtype, placed=placed)
                 asked = Queries(_rows(made.index_q, group), _rows(made.index_w, group))
                 selection = self.indexer.select(asked, keys, group, view.controls)
             elif rows is not None:
@@ -112,9 +127,8 @@ class Attention(nn.Module):
                         self.indexer.loss(asked, keys, selection, mass, group, self._mass_every(view.controls))
                     )
         o = outs[0] if len(outs) == 1 else torch.cat(outs)
-        out = project_out(o, self._pack_out, *table, plain=lambda: self._project_out(o, table))
         loss = IndexLoss(*(torch.stack(v).sum() for v in zip(*losses, strict=True))) if losses else None
-        return AttentionOutput(out, loss, tuple(masses) if view.controls.mass else ())
+        return AttentionOutput(o, loss, tuple(masses) if view.controls.mass else ())
 
     def _project_in(self, x: Tensor, table: Table) -> Inputs:
         cos, sin = table[0].unsqueeze(1), table[1].unsqueeze(1)

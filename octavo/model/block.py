@@ -16,7 +16,8 @@ from octavo.model.engram import Engram
 from octavo.model.indexer import IndexLoss
 from octavo.model.moe import Load, MoE
 from octavo.model.norm import RMSNorm
-from octavo.model.rotary import Rotary
+from octavo.model.rotary import Rotary, Table
+from octavo.model.step import BlockStep
 
 
 class BlockReport(NamedTuple):
@@ -34,7 +35,7 @@ class Block(nn.Module):
         super().__init__()
         M, D = config.hc_mult, config.hidden_size
         mixes = M * (2 + M)
-        self.ratio = ratio
+        self.ratio, self._step = ratio, BlockStep(config)
         self._hyper = {"iters": config.hc_sinkhorn_iters, "eps": config.hc_eps, "norm_eps": config.rms_norm_eps}
         if engram:
             self.engram = Engram(config, layer=layer)
@@ -61,10 +62,28 @@ class Block(nn.Module):
         """Streams [T, M, D], tokens [T]; `compressed` is Engram's vocabulary map, None without Engram."""
         if self.has_engram and compressed is not None:
             streams = self.engram(streams, tokens, view, compressed)
-        key = ("rotary", self.ratio > 0, streams.dtype)
-        table = view.once(key, lambda: rotary.table(view.positions, self.ratio, streams.dtype))
+        stepped = self._step.run(self, streams, tokens, view, rotary)
+        if stepped is not None:
+            streams, attended = stepped
+            return streams, BlockReport(attended.index_loss, attended.mass, None)
+        table = self.table(view, rotary, streams.dtype)
         x, post, comb = hyper.begin(streams, self._attn_pack, **self._hyper)
         attended = self.attn(x, view, rotary, table)
         streams, x, post, comb = hyper.cross(streams, attended.out, post, comb, self._ffn_pack, **self._hyper)
         out, load = self.ffn(x, tokens, load=view.controls.load)
         return hyper.write(streams, out, post, comb), BlockReport(attended.index_loss, attended.mass, load)
+
+    def table(self, view: View, rotary: Rotary, dtype: torch.dtype) -> Table:
+        """The rotary table of the step's positions."""
+        return view.once(
+            ("rotary", self.ratio > 0, dtype), lambda: rotary.table(view.positions, self.ratio, dtype)
+        )
+
+    def prepare(
+        self, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary, compressed: Tensor | None
+    ) -> None:
+        """Have ready what a step of a handful of tokens needs beside the streams; arguments as of `forward`, but of the
+        streams only shape and dtype count."""
+        if self.has_engram and compressed is not None:
+            self.engram.ahead(tokens, view, compressed, streams.dtype)
+        self._step.prepare(self, streams, tokens, view, rotary)

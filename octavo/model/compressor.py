@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from octavo.cache.view import Group
 from octavo.config.model import CSA_RATIO, ModelConfig
+from octavo.kernels import step
 from octavo.kernels.compress import place, pool
 from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
@@ -41,17 +42,27 @@ class Compressor(nn.Module):
         """Values and gate scores of every token, [T, D] -> [T, 2 * raw], at least FP32 (without the position bias)."""
         return wide_linear(x, self.wkv.weight, self.wgate.weight)
 
-    def entries(self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype) -> Rows:
-        """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far."""
+    def entries(
+        self, projected: Tensor, group: Group, rotary: Rotary, dtype: torch.dtype, *, placed: bool = False
+    ) -> Rows:
+        """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far. `placed`: they
+        have their position bias already."""
         B, S, both = projected.shape
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
         previous = self.overlap and start > 0
         since = (start - previous) * self.ratio if stop > start else None
-        placed = place(projected, self.ape, first=group.first)
-        rows = group.past.raw(self.layer, self.kind, placed, since=since)
+        new = projected if placed else place(projected, self.ape, first=group.first)
+        rows = group.past.raw(self.layer, self.kind, new, since=since)
         if rows is None or since is None:
-            return group.past.entries(self.layer, self.kind, start, placed.new_empty(B, 0, self.width, dtype=dtype))
+            return group.past.entries(self.layer, self.kind, start, new.new_empty(B, 0, self.width, dtype=dtype))
         used = rows[:, : stop * self.ratio - since]
+        gain = self.norm.weight
+        if B == 1 and not self.simulate and step.serves_entry(used, gain, tokens=S, ratio=self.ratio):
+            made = step.entry(
+                used[0], gain, rotary.frequencies(self.ratio, used.device), ratio=self.ratio, overlap=self.overlap,
+                has_previous=previous, first=start, eps=self.norm.eps, transformed=self.kind == "index",
+            )  # fmt: skip
+            return group.past.entries(self.layer, self.kind, start, made.unsqueeze(0))
         made = pool(
             used[..., : both // 2],
             used[..., both // 2 :],
@@ -60,7 +71,7 @@ class Compressor(nn.Module):
             has_previous=previous,
         )
         table = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
-        turned = norm_rotate(made.to(dtype), self.norm.weight, *table, eps=self.norm.eps)
+        turned = norm_rotate(made.to(dtype), gain, *table, eps=self.norm.eps)
         return group.past.entries(self.layer, self.kind, start, self._finish(turned))
 
     def _finish(self, made: Tensor) -> Tensor:

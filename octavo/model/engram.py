@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from octavo.cache.view import Group, View
 from octavo.config.model import ModelConfig
+from octavo.kernels import step
 from octavo.kernels.engram_lookup import gate, gather, plan_hash, row_ids
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.model.embed import Embedding
@@ -39,6 +40,7 @@ class Engram(nn.Module):
         super().__init__()
         engram = config.engram
         assert engram is not None
+        self._key = ("engram", layer)
         self.layer, self.ngram, self.pad = layer, engram.max_ngram_size, engram.pad_id
         self.streams, self.width, self.eps = config.hc_mult, config.hidden_size, config.rms_norm_eps
         self.plan = plan_hash(
@@ -74,11 +76,21 @@ class Engram(nn.Module):
         """Table rows of every token side by side, [T, memory width]."""
         return gather(self.table.weight, self.addresses(tokens, view, compressed))
 
+    def ahead(self, tokens: Tensor, view: View, compressed: Tensor, dtype: torch.dtype) -> None:
+        """Have ready what `forward` makes of the tokens alone."""
+        view.once(self._key, lambda: self.wkv(self.recalled(tokens, view, compressed).to(dtype)))
+
     def forward(self, streams: Tensor, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
         """[T, M, D] -> [T, M, D]."""
         T, M, D = streams.shape
-        memory = self.recalled(tokens, view, compressed).to(streams.dtype)
-        keys, value = self.wkv(memory).split((M * D, D), dim=-1)
+        both = view.made(self._key)
+        if both is None:
+            both = self.wkv(self.recalled(tokens, view, compressed).to(streams.dtype))
+        gains = self.q_norm.weight, self.k_norm.weight
+        plain = all(weight.dtype == streams.dtype and weight.is_contiguous() for weight in (both, *gains))
+        if plain and not self.has_conv and step.serves(streams):
+            return step.recall(streams, both, *gains, self.eps)
+        keys, value = both.split((M * D, D), dim=-1)
         g = gate(streams, keys.view(T, M, D), self.q_norm.weight, self.k_norm.weight, self.eps)
         update = (g.unsqueeze(-1) * value.unsqueeze(1).to(g.dtype)).to(streams.dtype)
         if self.has_conv:

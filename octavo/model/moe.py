@@ -105,6 +105,11 @@ class MoE(nn.Module):
             *[(holder._parameters, "weight") for holder in (shared.w1, shared.w3, shared.w2)],
         )  # fmt: skip
 
+    @property
+    def plain(self) -> bool:
+        """Whether all experts are matrices in memory and nothing is rounded on the way."""
+        return self._pack is not None
+
     def forward(self, x: Tensor, tokens: Tensor, *, load: bool = True) -> tuple[Tensor, Load | None]:
         """x [T, D] normalised input, tokens [T] -> output [T, D] and, if asked for, the load."""
         if load:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from octavo.cache.view import View
 from octavo.config.model import DraftKind, ModelConfig
-from octavo.kernels import hyper
+from octavo.kernels import hyper, step
 from octavo.kernels.linear import linear
 from octavo.kernels.pack import Pack
 from octavo.model.block import Block, BlockReport
@@ -66,6 +66,9 @@ class Transformer(nn.Module):
         streams = x.unsqueeze(1).expand(-1, self.config.hc_mult, -1)
         compressed = self.get_buffer("engram_map") if self.config.engram is not None else None
         reports = []
+        if step.serves(streams) and len(view.groups) == 1:
+            for layer in self.layers:
+                cast(Block, layer).prepare(streams, tokens, view, self.rotary, compressed)
         for layer in self.layers:
             streams, report = layer(streams, tokens, view, self.rotary, compressed)
             reports.append(report)
@@ -77,5 +80,10 @@ class Transformer(nn.Module):
 
     def logits(self, streams: Tensor) -> Tensor:
         """Streams [R, M, D] -> logits [R, V], at least FP32."""
+        rules = {"eps": self.config.hc_eps, "norm_eps": self.config.rms_norm_eps}
+        weight = self.head.weight
+        made = step.head(streams, self._head_pack, weight, **rules) if step.serves(streams) else None
+        if made is not None:
+            return made
         hidden = self.merge(streams)
-        return linear(hidden if hidden.dtype == torch.float64 else hidden.float(), self.head.weight)
+        return linear(hidden if hidden.dtype == torch.float64 else hidden.float(), weight)

@@ -52,9 +52,10 @@ def test_a_gap_or_a_cut_beyond_what_is_held_leaves_nothing_wrong() -> None:
     assert (len(held), held.end) == (0, 46)
 
 
-def test_rows_come_back_as_the_storage_format_gives_them() -> None:
+@pytest.mark.parametrize("main", [RowFormat.FP8, RowFormat.FP4])
+def test_rows_come_back_as_the_storage_format_gives_them(main: RowFormat) -> None:
     wide = tiny_config(sliding_window=8, head_dim=80)
-    held = DraftRows(CacheLayout(wide, main=RowFormat.FP8))
+    held = DraftRows(CacheLayout(wide, main=main))  # window rows beside FP4 entries are FP8
     given = torch.randn(1, 4, 80)
     found = held.window(5, given)
     assert found.dtype == torch.float32

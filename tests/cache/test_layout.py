@@ -24,20 +24,36 @@ V32_BYTES = 61 * 788
         (RowFormat.FP32, 2048, 512),
         (RowFormat.BF16, 1024, 256),
         (RowFormat.FP8, 584, 132),
-        (RowFormat.FP4, None, 68),
+        (RowFormat.FP4, 304, 68),
     ],
 )
-def test_rows_of_the_official_widths(format: RowFormat, main: int | None, index: int) -> None:
+def test_rows_of_the_official_widths(format: RowFormat, main: int, index: int) -> None:
     assert index_row_bytes(format, width=128) == index
-    if main is not None:
-        assert main_row_bytes(format, width=512, rope=64) == main
-        assert CacheLayout(flash(), format, format).row_bytes("main") == main
+    assert main_row_bytes(format, width=512, rope=64) == main
+    layout = CacheLayout(flash(), format, format)
+    assert layout.row_bytes("main") == main
+    assert layout.window is (RowFormat.FP8 if format is RowFormat.FP4 else format)
+    assert layout.window_row_bytes == max(main, 584)
 
 
 def test_fp8_rows_of_other_widths() -> None:
     # 96 e4m3 + 32 bf16 + 2 scales padded to 8; then 576 channels, whose 9 scales need two words of 8 bytes.
     assert main_row_bytes(RowFormat.FP8, width=128, rope=32) == 96 + 64 + 8
     assert main_row_bytes(RowFormat.FP8, width=640, rope=64) == 576 + 128 + 16
+
+
+def test_fp4_rows_of_other_widths() -> None:
+    # 96 channels as 48 bytes, 32 e4m3, 3 + 1 scales padded to 8; then 48 channels as 24 bytes, 16 e4m3, 2 + 1 scales.
+    assert main_row_bytes(RowFormat.FP4, width=128, rope=32) == 48 + 32 + 8
+    assert main_row_bytes(RowFormat.FP4, width=64, rope=16) == 24 + 16 + 8
+    assert main_row_bytes(RowFormat.FP4, width=640, rope=64) == 288 + 64 + 24
+
+
+def test_a_million_tokens_of_flash_with_fp4_entries() -> None:
+    layout = CacheLayout(flash(), main=RowFormat.FP4, index=RowFormat.FP4)
+    entries, keys = 21 * 2**18 + 20 * 2**13, 21 * 2**18
+    assert layout.published_bytes(MILLION) == entries * 304 + keys * 68 + 43 * 128 * 584 == 2_100_890_624
+    assert layout.fixed_bytes.window == 43 * 135 * 584
 
 
 @pytest.mark.parametrize(
@@ -90,7 +106,7 @@ def test_fixed_bytes_by_hand() -> None:
     assert layout.fixed_bytes.total == layout.fixed_bytes.window + layout.fixed_bytes.partial
 
 
-@pytest.mark.parametrize(("main", "size"), [("fp64", 8), ("fp32", 4), ("bf16", 2), ("fp8", 4)])
+@pytest.mark.parametrize(("main", "size"), [("fp64", 8), ("fp32", 4), ("bf16", 2), ("fp8", 4), ("fp4", 4)])
 def test_engram_rows_of_the_convolution(main: Any, size: int) -> None:
     engram = s().engram
     assert engram is not None
@@ -102,10 +118,10 @@ def test_engram_rows_of_the_convolution(main: Any, size: int) -> None:
 
 @given(
     tokens=st.integers(0, 3 * MILLION),
-    main=st.sampled_from(["fp64", "fp32", "bf16", "fp8"]),
+    main=st.sampled_from(RowFormat),
     index=st.sampled_from(RowFormat),
 )
-def test_sums_agree_at_every_length(tokens: int, main: Any, index: RowFormat) -> None:
+def test_sums_agree_at_every_length(tokens: int, main: RowFormat, index: RowFormat) -> None:
     layout = CacheLayout(xs(), main=main, index=index)
     total = layout.total_bytes(tokens)
     assert sum(line.nbytes for line in layout.lines(tokens)) == total
@@ -125,7 +141,7 @@ def test_partial_rows_are_as_wide_as_their_store_needs(main: Any, index: Any, na
     assert f"partial rows ({name})" in [line.name for line in layout.lines(1)]
 
 
-@pytest.mark.parametrize(("main", "index"), [("fp8", "fp4"), ("fp64", "fp8")])
+@pytest.mark.parametrize(("main", "index"), [("fp8", "fp4"), ("fp64", "fp8"), ("fp4", "fp4")])
 def test_arithmetic_is_what_it_says(main: Any, index: Any) -> None:
     for line in CacheLayout(flash(), main, index).lines(MILLION):
         terms = line.arithmetic.split("+")
@@ -136,7 +152,6 @@ def test_arithmetic_is_what_it_says(main: Any, index: Any) -> None:
     ("fields", "message"),
     [
         ({"main": "int8"}, "main is 'int8'; it must be one of fp64, fp32, bf16, fp8, fp4"),
-        ({"main": "fp4"}, "main is fp4; entries can be stored as fp64, fp32, bf16 or fp8"),
         ({"index": 3}, "index is 3; it must be one of"),
         ({"margin": -1}, "margin is -1; it must be an integer from 0"),
         ({"margin": 1.5}, "margin is 1.5"),
@@ -151,6 +166,12 @@ def test_narrow_index_keys_have_no_fp4() -> None:
     narrow = xs().changed(index_head_dim=16, qk_rope_head_dim=8)
     with pytest.raises(ConfigError, match="index_head_dim is 16; FP4 index keys need a multiple of 32"):
         CacheLayout(narrow, index=RowFormat.FP4)
+
+
+def test_pairs_of_fp4_need_an_even_number_of_channels() -> None:
+    odd = xs().changed(head_dim=127)
+    with pytest.raises(ConfigError, match="95 channels of head_dim are not rotary; FP4 entries need an even number"):
+        CacheLayout(odd, main=RowFormat.FP4)
 
 
 def test_lengths_are_not_negative() -> None:

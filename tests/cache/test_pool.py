@@ -24,7 +24,7 @@ def take(pool: PagePool, count: int) -> list[int]:
     return [pool.take() for _ in range(count)]
 
 
-STORES = [(MAIN, "fp32"), (MAIN, "bf16"), (MAIN, "fp8"), (DENSE, "fp32")]
+STORES = [(MAIN, "fp32"), (MAIN, "bf16"), (MAIN, "fp8"), (MAIN, "fp4"), (DENSE, "fp32")]
 STORES += [(INDEX, "fp32"), (INDEX, "bf16"), (INDEX, "fp8"), (INDEX, "fp4")]
 
 

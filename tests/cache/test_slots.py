@@ -48,6 +48,7 @@ def test_tables_list_pages_and_stores_know_their_rows() -> None:
     assert slots.layers()[0].stores == {}
     with pytest.raises(LimitError, match="5 pages are more than the 4"):
         slots.put_pages(0, [1, 2], start=3)
+    assert make(main=RowFormat.FP4)[1].layers()[1].ring.rows.shape[2] == 16 + 32 + 8  # FP8 beside FP4 entries
     with pytest.raises(ConfigError, match="main is fp64"):
         make(main=RowFormat.FP64)
 
@@ -71,6 +72,27 @@ def test_window_rows_pass_through_the_ring_of_a_chunk() -> None:
 def test_spare_rows_are_those_of_the_narrowest_ring() -> None:
     assert make()[1].spare == 16 - 7  # of the CSA compressor
     assert make(margin=0)[1].spare == 1  # of every ring
+
+
+def test_a_slot_knows_which_rows_it_still_has() -> None:
+    """Rings of 64 window rows, 16 raw rows of CSA and 256 of HCA; a window is 31 rows and the token's own."""
+    pool, slots = make()
+    state = SequenceState(pool, empty_tails(pool.layout))
+    fake_read(state, 300, step=64)
+    slots.load(1, state.tails, 300)
+    assert [slots.holds(1, length) for length in (300, 292, 291)] == [True, True, False]  # as far as the tails reach
+    slots.writes(1, 300, 12)
+    assert [slots.holds(1, length) for length in (312, 304, 300, 296)] == [True, True, True, False]  # 8 .. 15 of CSA
+    slots.writes(1, 300, 1)  # the twelve were rolled back
+    assert not slots.holds(1, 296), "what was written over stays so"
+    csa = slots.save(1, 301)[1]
+    assert (len(csa.window), csa.raw_first["main"]) == (pool.layout.window_rows, 296)
+    slots.writes(1, 301, 100, chunk=True)
+    assert slots.holds(1, 400)
+    assert not slots.holds(1, 390)
+    assert len(slots.save(1, 401)[0].window) == pool.layout.window_rows
+    slots.load(1, state.tails, 300)
+    assert slots.holds(1, 300)
 
 
 def test_powers_of_two() -> None:

@@ -36,11 +36,12 @@ def test_rows_kept_never_exceed_the_plan_and_reach_it(layer: int, margin: int) -
     assert max(kept) == layout.partial_rows(layout.config.layer_ratios[layer])
 
 
-def test_empty_tails_have_no_rows_but_their_widths() -> None:
-    layout = CacheLayout(small_config(), main=RowFormat.FP8)
+@pytest.mark.parametrize("main", [RowFormat.FP8, RowFormat.FP4])
+def test_empty_tails_have_no_rows_but_their_widths(main: RowFormat) -> None:
+    layout = CacheLayout(small_config(), main=main)
     window, csa, hca = empty_tails(layout)
     assert window.raw == {}
-    assert csa.window.shape == (0, layout.row_bytes("main"))
+    assert csa.window.shape == (0, 16 + 32 + 8)  # FP8 beside FP4 entries too
     assert {kind: tuple(rows.shape) for kind, rows in csa.raw.items()} == {"main": (0, 128), "index": (0, 128)}
     assert tuple(hca.raw["main"].shape) == (0, 64)
     assert all(tail.nbytes == 0 and tail.conv is None for tail in (window, csa, hca))

@@ -46,11 +46,22 @@ def test_page_controls_and_report(prose: str, tmp_path: Path, capsys: pytest.Cap
     assert saved["about"]["index_topk"] == 4
 
 
-def test_device_arithmetic_and_chunk_are_told(prose: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_device_arithmetic_and_format_are_told(prose: str, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["eval", "recall", "--lengths", "1K", "--kinds", "fact", "--count", "1", "--text", prose, "--json"]
-    assert main([*line, "--device", "cpu", "--chunk", "300"]) == 0
+    assert main([*line, "--device", "cpu"]) == 0
     about = json.loads(capsys.readouterr().out)["about"]
-    assert (about["device"], about["dtype"]) == ("cpu", "float32")
+    assert (about["device"], about["dtype"], about["main"]) == ("cpu", "float32", "fp32")
+
+
+def test_entries_of_four_bits_take_less_memory(prose: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+    for main_format in ("fp8", "fp4"):
+        line = ["eval", "recall", "--lengths", "1K", "--kinds", "fact", "--count", "1", "--text", prose, "--json"]
+        assert main([*line, "--main", main_format]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["about"]["main"] == main_format
+        sizes.append(found["cells"][0]["cache_bytes"])
+    assert sizes[1] < sizes[0]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ FLAGS = {
     "generate": "prompt model weights max_tokens temperature top_p top_k min_p seed stop draft json",
     "plan": "model context hardware main index weights offload_experts json",
     "inspect": "path verify json",
-    "eval": "task kinds text lengths count controls index_topk model device chunk out json",
+    "eval": "task kinds text lengths count controls index_topk model device main out json",
     "bench": "task ops cases size device seconds check_only results out json",
     "train": "recipe pack tokenizer out weights init_from minutes device workers micro_batches json",
 }

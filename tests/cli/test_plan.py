@@ -44,12 +44,13 @@ def test_memory_for_experts_is_passed_on(capsys: pytest.CaptureFixture[str]) -> 
     assert found["decode_tokens_per_second"] == expected.decode_tokens_per_second
 
 
-def test_formats_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["plan", "xs", "--context", "8K", "--main", "fp8", "--index", "fp4", "--weights", "bf16", "--json"]
+@pytest.mark.parametrize("entries", ["fp8", "fp4"])
+def test_formats_are_passed_on(entries: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "xs", "--context", "8K", "--main", entries, "--index", "fp4", "--weights", "bf16", "--json"]
     assert main(line) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["main"], found["index"], found["weights"]) == ("fp8", "fp4", "bf16")
-    assert found["cache_bytes"] == plan("xs", 8192, main="fp8", index="fp4").cache_bytes
+    assert (found["main"], found["index"], found["weights"]) == (entries, "fp4", "bf16")
+    assert found["cache_bytes"] == plan("xs", 8192, main=entries, index="fp4").cache_bytes
 
 
 def test_folder_and_shipped_name_are_read_from_their_config(

@@ -42,6 +42,9 @@ def test_cache_bytes_read() -> None:
     parts = [moved.index / 1e6, moved.chosen / 1e6, moved.hca / 1e6, moved.window / 1e6]
     assert parts == pytest.approx([727, 6.3, 96, 3.2], rel=0.01)
     assert moved.total == moved.weights + moved.cache
+    small = token_bytes(CacheLayout(flash(), RowFormat.FP4, RowFormat.FP8), 1024 * K, weight_bytes=11.4e9)
+    assert (small.index, small.window) == (moved.index, moved.window)  # window rows are FP8 too
+    assert small.hca / moved.hca == small.chosen / moved.chosen == 304 / 584
 
 
 def test_short_contexts_see_what_there_is() -> None:

@@ -87,7 +87,7 @@ def test_float64_documents_answer_and_open_only_in_float64(tmp_path: Path) -> No
         load(folder).open(tmp_path / "story.octavo")
 
 
-@pytest.mark.parametrize(("main", "index"), [("fp8", "fp4"), ("fp32", "bf16"), (None, "fp8")])
+@pytest.mark.parametrize(("main", "index"), [("fp8", "fp4"), ("fp4", "fp4"), ("fp32", "bf16"), (None, "fp8")])
 def test_float64_reads_rows_stored_shorter(tmp_path: Path, main: str | None, index: str) -> None:
     config = tiny_config(engram=tiny_engram("v1"))
     exact = load(write_tiny_model(tmp_path, config, 1), "float64", main=main, index=index)
@@ -108,6 +108,19 @@ def test_row_formats_of_the_cache_are_a_choice(tmp_path: Path) -> None:
     with small.read(STORY) as folded, exact.read(STORY) as plain:
         assert folded.nbytes < plain.nbytes
         assert folded.ask("Who?", max_tokens=2).token_ids
+
+
+def test_documents_with_fp4_entries_are_opened_as_they_were_read(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model", tiny_config(max_position_embeddings=4096), 1)
+    with load(folder, main="fp4").read(STORY * 5) as doc, load(folder, main="fp8").read(STORY * 5) as wider:
+        assert doc.nbytes < wider.nbytes
+        expected = doc.ask("Who?", max_tokens=4)
+        doc.save(tmp_path / "story.octavo")
+    with load(folder, main="fp4").open(tmp_path / "story.octavo") as doc:
+        found = doc.ask("Who?", max_tokens=4)
+    assert (found.token_ids, found.sources) == (expected.token_ids, expected.sources)
+    with pytest.raises(DocumentError, match="main = fp4; the cache here has fp8"):
+        load(folder, main="fp8").open(tmp_path / "story.octavo")
 
 
 def test_cache_bytes_are_those_of_the_layout(tmp_path: Path) -> None:

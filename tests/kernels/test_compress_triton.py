@@ -15,9 +15,11 @@ from octavo.kernels.compress.triton import Sizes, compress
 from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
 from octavo.kernels.quant import (
     decode_index_fp8,
+    decode_main_fp4,
     decode_rows_fp4,
     decode_rows_fp8,
     encode_index_fp8,
+    encode_main_fp4,
     encode_rows_fp4,
     encode_rows_fp8,
 )
@@ -138,7 +140,9 @@ FORMATS = {
     "main fp8": ("fp8", 192, False, lambda x: encode_rows_fp8(x, 64)),
     "main fp8, last group short": ("fp8", 80, False, lambda x: encode_rows_fp8(x, 8)),
     "index fp8": ("fp8", 64, True, encode_index_fp8),
-    "fp4": ("fp4", 64, True, encode_rows_fp4),
+    "main fp4": ("fp4", 192, False, lambda x: encode_main_fp4(x, 64)),
+    "main fp4, last group short": ("fp4", 56, False, lambda x: encode_main_fp4(x, 8)),
+    "index fp4": ("fp4", 64, True, encode_rows_fp4),
 }
 
 
@@ -146,7 +150,7 @@ FORMATS = {
 def test_bytes_are_those_of_quant(name: str) -> None:
     """The FP32 entries of the same kernel, encoded by torch."""
     form, K, index, encode = FORMATS[name]
-    P = 64 if name == "main fp8" else 8
+    P = 64 if name in ("main fp8", "main fp4") else 8
     plain = World(K=K, P=P, ratio=4, index=index)
     small = World(K=K, P=P, ratio=4, index=index, form=form, row=encode(torch.zeros(1, K)).shape[1])
     small.bias, small.weight = plain.bias, plain.weight
@@ -161,17 +165,22 @@ def test_bytes_are_those_of_quant(name: str) -> None:
     assert untouched
 
 
-@pytest.mark.parametrize("form", ["fp8", "index fp8", "fp4"])
+@pytest.mark.parametrize("form", ["fp8", "main fp4", "index fp8", "fp4"])
 def test_what_is_no_number_stays_so(form: str) -> None:
-    kind: Format = "fp4" if form == "fp4" else "fp8"
-    encode = {"fp8": lambda x: encode_rows_fp8(x, 8), "index fp8": encode_index_fp8, "fp4": encode_rows_fp4}[form]
-    world = World(K=64, P=8, ratio=4, form=kind, row=encode(torch.zeros(1, 64)).shape[1], index=form != "fp8")
+    kind: Format = "fp4" if form.endswith("fp4") else "fp8"
+    encode = {
+        "fp8": lambda x: encode_rows_fp8(x, 8), "main fp4": lambda x: encode_main_fp4(x, 8),
+        "index fp8": encode_index_fp8, "fp4": encode_rows_fp4,
+    }[form]  # fmt: skip
+    index = form in ("index fp8", "fp4")
+    world = World(K=64, P=8, ratio=4, form=kind, row=encode(torch.zeros(1, 64)).shape[1], index=index)
     raw = torch.randn(16, 2 * world.W, device=DEVICE)
     raw[6, 64 + 3] = torch.nan
     world.step(raw, Places.of([0, 0, 0], [16, 0, 0], DEVICE))
     rows = world.entries(0, 16)
     decode = {
         "fp8": lambda r: decode_rows_fp8(r, 64, 8),
+        "main fp4": lambda r: decode_main_fp4(r, 64, 8),
         "index fp8": lambda r: decode_index_fp8(r, 64),
         "fp4": lambda r: decode_rows_fp4(r, 64),
     }[form]

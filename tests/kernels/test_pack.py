@@ -57,3 +57,17 @@ def test_a_copy_of_a_model_reads_its_own_weights(again: object) -> None:
     twin.weight.zero_()
     assert (twin.pack.arrays()[0] == 0).all()
     assert (holder.pack.arrays()[0] != 0).any()  # pyright: ignore
+
+
+def test_addresses_are_those_of_the_weights_whatever_their_size() -> None:
+    holder = nn.Linear(4, 3, bias=False).requires_grad_(False)
+    large = torch.zeros(1 << 22)
+    pack = Pack((holder._parameters, "weight"), ({"large": large}, "large"))
+    found = pack.addresses()
+    assert found == (holder.weight.data_ptr(), large.data_ptr())
+    assert pack.addresses() is found
+    assert pack.arrays() is None
+    holder.weight.data = torch.ones(3, 4)
+    assert pack.addresses() == (holder.weight.data_ptr(), large.data_ptr())
+    holder.weight.data = torch.ones(3, 4).double()
+    assert pack.addresses() is None

@@ -264,6 +264,44 @@ def test_fp8_rows_stay_within_a_sixteenth() -> None:
     assert bool((rope.abs() <= x[:, 448:].abs() / 256).all())
 
 
+@pytest.mark.parametrize(("width", "rope"), [(512, 64), (128, 32), (64, 16), (40, 16), (32, 0), (24, 24), (336, 80)])
+def test_fp4_entries_hold_exactly_the_simulated_values(width: int, rope: int) -> None:
+    x = torch.randn(9, width) * torch.logspace(-3, 3, 9)[:, None]
+    rows = quant.encode_main_fp4(x, rope)
+    assert (rows.dtype, tuple(rows.shape)) == (
+        torch.uint8,
+        (9, main_row_bytes(RowFormat.FP4, width=width, rope=rope)),
+    )
+    back = quant.decode_main_fp4(rows, width, rope)
+    plain = width - rope
+    assert torch.equal(bits(back[:, :plain]), bits(quant.simulate_fp4(x[:, :plain])))
+    assert torch.equal(bits(back[:, plain:]), bits(quant.simulate_fp8(x[:, plain:], 32)))
+    assert torch.equal(quant.decode_main_fp4(quant.encode_main_fp4(back, rope), width, rope), back)
+
+
+def test_fp4_entry_has_its_bytes_in_their_places() -> None:
+    x = torch.zeros(1, 512)
+    x[0, :448] = torch.tensor([2.0**g for g in range(14)]).repeat_interleave(32)
+    x[0, 1:448:2] *= -1.5
+    x[0, 448:480], x[0, 480:] = 1.0, -2.0
+    row = quant.encode_main_fp4(x, 64)[0]
+    assert row.shape == (304,)
+    assert row[:224].tolist() == [0xF6] * 224  # 4 and -6 times the scale: codes 6 and 8 + 7
+    assert row[224:288].tolist() == [0x78] * 32 + [0xF8] * 32  # 256 * 2^-8, -256 * 2^-7
+    assert row[288:302].tolist() == [125 + g for g in range(14)]
+    assert row[302:].tolist() == [119, 120]
+
+
+def test_fp4_entries_stay_within_a_scale_and_a_sixteenth() -> None:
+    x = torch.randn(500, 512)
+    error = (quant.decode_main_fp4(quant.encode_main_fp4(x, 64), 512, 64) - x).abs()
+    groups = x[:, :448].abs().unflatten(-1, (14, 32)).amax(-1)
+    widest = torch.exp2(torch.ceil(torch.log2(groups / 6)))  # half of the step between 4 and 6, times the scale
+    assert bool((error[:, :448] <= widest.repeat_interleave(32, 1)).all())
+    assert bool((error[:, 448:] <= torch.maximum(x[:, 448:].abs() / 16, torch.tensor(2.0**-16))).all())
+    assert float(error[:, :448].square().mean().sqrt()) < 0.15  # of normal numbers
+
+
 def test_index_rows_hold_exactly_the_simulated_values() -> None:
     x = torch.randn(11, 128)
     four, eight = quant.encode_rows_fp4(x), quant.encode_index_fp8(x)
@@ -281,10 +319,14 @@ def test_rows_of_no_entries_and_rows_cut_from_a_wider_table() -> None:
     assert quant.decode_rows_fp8(quant.encode_rows_fp8(torch.zeros(0, 512), 64), 512, 64).shape == (0, 512)
     assert quant.decode_rows_fp4(quant.encode_rows_fp4(torch.zeros(0, 64)), 64).shape == (0, 64)
     assert quant.decode_index_fp8(quant.encode_index_fp8(torch.zeros(0, 64)), 64).shape == (0, 64)
+    assert quant.decode_main_fp4(quant.encode_main_fp4(torch.zeros(0, 64), 16), 64, 16).shape == (0, 64)
     x = torch.randn(6, 64)
     rows = torch.cat((torch.zeros(6, 3, dtype=torch.uint8), quant.encode_rows_fp8(x, 16)), 1)[::2, 3:]
     alone = quant.encode_rows_fp8(x[::2], 16)
     assert torch.equal(quant.decode_rows_fp8(rows, 64, 16), quant.decode_rows_fp8(alone, 64, 16))
+    rows = torch.cat((torch.zeros(6, 3, dtype=torch.uint8), quant.encode_main_fp4(x, 16)), 1)[::2, 3:]
+    alone = quant.encode_main_fp4(x[::2], 16)
+    assert torch.equal(quant.decode_main_fp4(rows, 64, 16), quant.decode_main_fp4(alone, 64, 16))
 
 
 def test_a_non_finite_entry_decodes_as_nan() -> None:
@@ -293,6 +335,13 @@ def test_a_non_finite_entry_decodes_as_nan() -> None:
     assert bool(quant.decode_rows_fp4(quant.encode_rows_fp4(x), 64)[0, :32].isnan().all())
     assert bool(quant.decode_rows_fp8(quant.encode_rows_fp8(x, 0), 64, 0).isnan().all())
     assert bool(quant.decode_index_fp8(quant.encode_index_fp8(x), 64).isnan().all())
+    back = quant.decode_main_fp4(quant.encode_main_fp4(x, 16), 64, 16)[0]
+    assert bool(back[:32].isnan().all())
+    assert back[32:].tolist() == [1.0] * 32
+    x[0, 3], x[0, 50] = 1.0, math.nan
+    back = quant.decode_main_fp4(quant.encode_main_fp4(x, 16), 64, 16)[0]
+    assert back[:48].tolist() == [1.0] * 48
+    assert bool(back[48:].isnan().all())
 
 
 def test_wrong_widths_are_refused() -> None:
@@ -304,6 +353,10 @@ def test_wrong_widths_are_refused() -> None:
         quant.encode_rows_fp8(torch.zeros(1, 64), 65)
     with pytest.raises(ValueError, match="rows have 64 bytes; a row of width 64 has 68"):
         quant.decode_index_fp8(torch.zeros(1, 64, dtype=torch.uint8), 64)
+    with pytest.raises(ValueError, match="rows have 303 bytes; a row of width 512 has 304"):
+        quant.decode_main_fp4(torch.zeros(1, 303, dtype=torch.uint8), 512, 64)
+    with pytest.raises(ValueError, match="rope_dims is 3 of 64 channels; the others are 61"):
+        quant.encode_main_fp4(torch.zeros(1, 64), 3)
     with pytest.raises(ValueError, match="group is 0"):
         quant.simulate_fp8(torch.zeros(1, 64), group=0)
 

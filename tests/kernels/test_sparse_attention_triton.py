@@ -13,12 +13,12 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
-from octavo.kernels.quant import decode_rows_fp8, encode_rows_fp8
+from octavo.kernels.quant import decode_main_fp4, decode_rows_fp8, encode_main_fp4, encode_rows_fp8
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
 from octavo.kernels.sparse_attention import training
 from octavo.kernels.sparse_attention.ref import reference_attention
-from octavo.kernels.sparse_attention.triton import Config, attend, config_of
+from octavo.kernels.sparse_attention.triton import Config, attend, config_of, ring_format
 from octavo.kernels.sparse_attention.triton_training import attend_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,6 +31,9 @@ def encoded(x: Tensor, form: Format, rope: int) -> tuple[Tensor, Tensor]:
     if form == "fp8":
         rows = encode_rows_fp8(flat, rope)
         values = decode_rows_fp8(rows, x.shape[-1], rope)
+    elif form == "fp4":
+        rows = encode_main_fp4(flat, rope)
+        values = decode_main_fp4(rows, x.shape[-1], rope)
     else:
         cast = flat.bfloat16() if form == "bf16" else flat
         rows, values = cast.view(torch.uint8), cast.float()
@@ -50,7 +53,7 @@ class Step:
         T = len(self.places.position)
         self.q, self.sink = torch.randn(T, H, K, device=DEVICE), torch.randn(H, device=DEVICE)
         longest = max(s + c for s, c in zip(starts, counts, strict=True))
-        tokens, self.tokens = encoded(torch.randn(B, longest, K, device=DEVICE), form, rope)
+        tokens, self.tokens = encoded(torch.randn(B, longest, K, device=DEVICE), ring_format(form), rope)
         ring = torch.full((B, R, tokens.shape[-1]), 255, dtype=torch.uint8, device=DEVICE)  # NaN
         for b, (start, count) in enumerate(zip(starts, counts, strict=True)):
             for t in range(max(0, start + count - R), start + count):
@@ -98,15 +101,20 @@ def close(got: tuple[Tensor, Tensor | None], expected: tuple[Tensor, Tensor]) ->
         torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize(("form", "K", "rope"), [("fp8", 32, 16), ("fp8", 48, 16), ("bf16", 32, 0), ("fp32", 24, 0)])
+@pytest.mark.parametrize(
+    ("form", "K", "rope"),
+    [("fp8", 32, 16), ("fp8", 48, 16), ("bf16", 32, 0), ("fp32", 24, 0),
+     ("fp4", 32, 16), ("fp4", 80, 16), ("fp4", 32, 0), ("fp4", 128, 64)],
+)  # fmt: skip
 @pytest.mark.parametrize("k", [0, 9])
 def test_sequences_of_different_lengths(form: Format, K: int, rope: int, k: int) -> None:
     step = Step([70, 0, 5, 2], [2, 3, 0, 3], K=K, rope=rope, form=form, k=k)
     close(step.run(), step.expected())
 
 
-def test_wide_rows_are_two_tiles() -> None:
-    step = Step([100], [2], K=512, rope=64, k=7, pages=1)
+@pytest.mark.parametrize(("form", "K", "rope"), [("fp8", 512, 64), ("fp4", 512, 64), ("fp4", 336, 16)])
+def test_wide_rows_are_two_tiles(form: Format, K: int, rope: int) -> None:
+    step = Step([100], [2], K=K, rope=rope, form=form, k=7, pages=1)
     for one, other in zip(step.run(), step.expected(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)  # the logits' standard deviation is 4.5
 
@@ -121,8 +129,9 @@ def test_wide_rows_are_two_tiles() -> None:
         Config(16, 16, 1, 1, 4, 1, unpacked=True),
     ],
 )
-def test_every_way_to_picks_gives_the_same(config: Config) -> None:
-    step = Step([90, 3, 30], [1, 2, 2], k=9)
+@pytest.mark.parametrize("form", ["fp8", "fp4"])
+def test_every_way_to_picks_gives_the_same(config: Config, form: Format) -> None:
+    step = Step([90, 3, 30], [1, 2, 2], k=9, form=form)
     close(step.run(config=config), step.expected())
 
 
@@ -130,8 +139,9 @@ def test_every_way_to_picks_gives_the_same(config: Config) -> None:
     "config",
     [Config(4, 16, 4, 1, 4, 1), Config(4, 16, 8, 3, 4, 1), Config(4, 16, 4, 2, 4, 1, unpacked=True)],
 )
-def test_neighbours_share_a_program_across_borders(config: Config) -> None:
-    step = Step([70, 0, 40, 4], [3, 2, 1, 5])
+@pytest.mark.parametrize("form", ["fp8", "fp4"])
+def test_neighbours_share_a_program_across_borders(config: Config, form: Format) -> None:
+    step = Step([70, 0, 40, 4], [3, 2, 1, 5], form=form)
     offset = torch.tensor([0.0, 1.5, -2.0, 3.0], device=DEVICE)
     step.places.position[4] = -1  # padding inside a group
     o, mass = step.run(config=config, offset=offset)
@@ -170,10 +180,11 @@ def test_no_entries_is_window_attention() -> None:
     )[0].shape == (0, 4, 32)  # fmt: skip
 
 
-def test_format_without_a_store_follows_from_the_row() -> None:
-    step = Step([20], [2])
+@pytest.mark.parametrize("form", ["fp8", "fp4"])
+def test_format_without_a_store_follows_from_the_row(form: Format) -> None:
+    step = Step([20], [2], form=form)
     o, _ = attend(step.q, step.ring, step.sink, None, step.places, window=WINDOW, scale=0.2)
-    step.store = PagedStore(step.store.rows, step.store.table[:, :0], 4, 32, "fp8", 16)
+    step.store = PagedStore(step.store.rows, step.store.table[:, :0], 4, 32, form, 16)
     assert torch.equal(o, step.run()[0])
 
 
@@ -241,7 +252,9 @@ def test_wrong_stores_are_named() -> None:
     step = Step([30], [2])
     rows, table = step.store.rows, step.store.table
     for store, message in (
-        (PagedStore(rows, table, 4, 32, "fp4"), "store.format is fp4"),
+        (PagedStore(rows, table, 4, 32, "fp64"), "store.format is fp64"),  # pyright: ignore[reportArgumentType]
+        (PagedStore(rows, table, 4, 32, "fp4", 16), "store.rows is"),
+        (PagedStore(rows, table, 4, 32, "fp4", 8), r"K \+ rope a multiple of 16"),
         (PagedStore(rows, table, 4, 32, "fp8", 12), "rope is 12 of 32"),
         (PagedStore(rows, table, 4, 32, "bf16"), "ring.rows is"),
         (PagedStore(rows, table.long(), 4, 32, "fp8", 16), "store.table is torch.int64"),

@@ -45,20 +45,27 @@ def after(runner: Runner, state: SequenceState, ids: np.ndarray) -> StepOutput:
     return runner.step(ids, state, all_rows=True)
 
 
-def small_model() -> Transformer:
-    """Window, CSA and HCA layers, Engram, two heads."""
-    config = tiny_config(**FIELDS, engram=tiny_engram("v41", (1,)))
+def small_model(**fields: Any) -> Transformer:
+    """Window, CSA and HCA layers, Engram, two heads; fields replaceable."""
+    usual: dict[str, Any] = {"num_hidden_layers": 3, "engram": tiny_engram("v41", (1,))}
+    config = tiny_config(**(FIELDS | usual | fields))
     return build_model(config, random_tensors(config, 3)).to(DEVICE).eval().requires_grad_(False)
 
 
-def plain_runner(model: Transformer) -> Runner:
-    """The plain model's."""
-    return Runner(model, PagePool(CacheLayout(model.config), capacity_tokens=2048, device=DEVICE))
+def smaller_model(**fields: Any) -> Transformer:
+    """A CSA layer with Engram: steps of a second in the interpreter."""
+    usual: dict[str, Any] = {"num_hidden_layers": 1, "compress_ratios": (4,), "engram": tiny_engram("v41", (0,))}
+    return small_model(**(usual | fields))
 
 
-def gpu_runner(model: Transformer, *, tokens: int = 4096, slots: int = 3) -> GpuRunner:
+def plain_runner(model: Transformer, **formats: Any) -> Runner:
+    """The plain model's. formats: main, index."""
+    return Runner(model, PagePool(CacheLayout(model.config, **formats), capacity_tokens=2048, device=DEVICE))
+
+
+def gpu_runner(model: Transformer, *, tokens: int = 4096, slots: int = 3, **formats: Any) -> GpuRunner:
     """The fused kernels', over a pool of `tokens`."""
-    pool = PagePool(CacheLayout(model.config), capacity_tokens=tokens, device=DEVICE, fixed=True)
+    pool = PagePool(CacheLayout(model.config, **formats), capacity_tokens=tokens, device=DEVICE, fixed=True)
     return GpuRunner(model, pool, chunk=64, slots=slots)
 
 

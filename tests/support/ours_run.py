@@ -17,8 +17,11 @@ from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import View
+from octavo.config.model import CSA_RATIO
 from octavo.kernels.selection import Picked
+from octavo.kernels.step.whole import Sight, Step
 from octavo.model.indexer import Indexer
+from octavo.model.step import Prepared
 from octavo.model.transformer import Transformer
 
 Picks = dict[int, Tensor]
@@ -79,21 +82,43 @@ def recorded_picks() -> Iterator[Picks]:
 
     def spy(self: Indexer, queries: Any, keys: Any, group: Any, controls: Any) -> Any:
         selection = select(self, queries, keys, group, controls)
-        if isinstance(selection, Picked):
-            chosen = selection.index[0]
-        else:
-            entry = torch.arange(max(keys.length, 1)).unsqueeze(0)
-            closed = (torch.arange(group.first + 1, group.first + group.length + 1) // selection.ratio).unsqueeze(1)
-            chosen = torch.where(entry < closed, entry, -1)
+        chosen = selection.index[0] if isinstance(selection, Picked) else _all_of(group.first, group.length)
         parts.setdefault(self.compressor.layer, []).append(chosen)
         return selection
 
-    with mock.patch.object(Indexer, "select", spy):
+    whole, second_half = Prepared.run, Step.second_half
+    blocks: list[Any] = []
+
+    def spy_whole(self: Prepared, block: Any, streams: Tensor) -> Any:
+        blocks.append(block)
+        return whole(self, block, streams)
+
+    def spy_half(self: Step) -> None:
+        chosen = torch.empty(self.tokens, self.picks, dtype=torch.int64)
+        if self.sight == Sight.BEST:
+            self.picked = chosen.data_ptr()
+        second_half(self)
+        if blocks[-1].ratio == CSA_RATIO:
+            found = chosen if self.sight == Sight.BEST else _all_of(self.first, self.tokens)
+            parts.setdefault(blocks[-1].attn.layer, []).append(found)
+
+    with (
+        mock.patch.object(Indexer, "select", spy),
+        mock.patch.object(Prepared, "run", spy_whole),
+        mock.patch.object(Step, "second_half", spy_half),
+    ):
         yield picks
     for layer, found in parts.items():
         width = max(part.shape[1] for part in found)
         padded = [torch.nn.functional.pad(part, (0, width - part.shape[1]), value=-1) for part in found]
         picks[layer] = torch.cat(padded)
+
+
+def _all_of(first: int, count: int) -> Tensor:
+    """All entries that each of `count` queries from token `first` on sees, -1 behind them."""
+    closed = (torch.arange(first + 1, first + count + 1) // CSA_RATIO).unsqueeze(1)
+    entry = torch.arange(max(int(closed[-1]), 1)).unsqueeze(0)
+    return torch.where(entry < closed, entry, -1)
 
 
 def same_picks(a: Picks, b: Picks) -> Tensor:

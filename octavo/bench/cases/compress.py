@@ -1,8 +1,8 @@
 """Groups closed into entries: decoding steps in which every sequence closes one, chunks of reading.
 
-Covers: `compress` at the widths of Flash (main entries of 512 channels at 4:1 and 128:1 in FP8, index keys of 128 in
-FP8 and FP4), and tiny cases of every format. The reference gathers the rows of some entries and makes them in FP32 one
-operation after the other; bytes are compared as decoded values. Does not cover: the projections in front.
+Covers: `compress` at the widths of Flash (main entries of 512 channels at 4:1 and 128:1 in FP8 and FP4, index keys of
+128 in FP8 and FP4), and tiny cases of every format. The reference gathers the rows of some entries and makes them in
+FP32 one operation after the other; bytes are compared as decoded values. Does not cover: the projections in front.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from octavo.kernels.hadamard import hadamard
 from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
 from octavo.kernels.quant import (
     decode_index_fp8,
+    decode_main_fp4,
     decode_rows_fp4,
     decode_rows_fp8,
     encode_index_fp8,
+    encode_main_fp4,
     encode_rows_fp4,
     encode_rows_fp8,
 )
@@ -30,6 +32,10 @@ from octavo.kernels.rope import inverse_frequencies, norm_rotate, rope_table
 
 _EPS = 1e-6
 _CHECKED = 64  # entries of a large case that are compared
+_LAYOUTS: dict[Format, tuple[Layout, Layout]] = {  # of entries and of index keys
+    "fp32": ("fp32", "fp32"), "bf16": ("bf16", "bf16"), "fp8": ("main fp8", "index fp8"),
+    "fp4": ("main fp4", "index fp4"),
+}  # fmt: skip
 # A value at the border of two codes may fall either way; one step of the format is far more than this.
 _TOLERANCE = {"fp32": 1e-5, "bf16": 1e-4, "fp8": 2e-3, "fp4": 1e-2}
 
@@ -41,6 +47,8 @@ def cases() -> list[Case]:
         tiny("main fp32", [0, 5], [9, 4], K=32, P=16, ratio=4, form="fp32"),
         tiny("main bf16", [30], [7], K=32, P=8, ratio=4, form="bf16"),
         tiny("main fp8", [3, 7], [1, 1], K=192, P=64, ratio=4, form="fp8"),
+        tiny("main fp4", [3, 7], [1, 1], K=192, P=64, ratio=4, form="fp4"),
+        tiny("main fp4, odd groups", [7], [4], K=56, P=8, ratio=4, form="fp4"),
         tiny("index fp8", [7, 8], [1, 4], K=32, P=16, ratio=4, form="fp8", index=True),
         tiny("index fp4", [1019], [5], K=64, P=32, ratio=4, form="fp4", index=True),
         tiny("main 16:1", [15], [17], K=24, P=8, ratio=16, form="fp8", ring=64),
@@ -53,6 +61,7 @@ def cases() -> list[Case]:
         made.append(full(f"{name}, main 128:1", at, one, K=512, ratio=128, form="fp8", ring=256))
     chunk = partial(full, starts=[126976], counts=[4096])
     made.append(chunk("chunk 4096, main 4:1", K=512, ratio=4, form="fp8", ring=16))
+    made.append(chunk("chunk 4096, main 4:1 in fp4", K=512, ratio=4, form="fp4", ring=16))
     made.append(chunk("chunk 4096, index fp8", K=128, ratio=4, form="fp8", index=True, ring=16))
     made.append(chunk("chunk 4096, index fp4", K=128, ratio=4, form="fp4", index=True, ring=16))
     made.append(chunk("chunk 4096, main 128:1", K=512, ratio=128, form="fp8", ring=256))
@@ -68,7 +77,7 @@ def _case(
     tokens, made = sum(counts), sum((s + n) // ratio - s // ratio for s, n in ends)
     W, span = (2 * K, 2 * ratio) if ratio == 4 else (K, ratio)
     row = _encoded(torch.zeros(1, K), form, P, index).shape[1]
-    layout: Layout = ("index fp8" if index else "main fp8") if form == "fp8" else form
+    layout = _LAYOUTS[form][index]
     # Raw rows once, of earlier rows what an entry needs, entries, and the rows that are kept.
     old = min(made * span * 2 * K, len(starts) * span * 2 * W)
     kept = sum(min(n, ring) for n in counts) * 2 * W
@@ -110,7 +119,7 @@ def _encoded(x: Tensor, form: Format, P: int, index: bool) -> Tensor:
     if form == "fp8":
         return encode_index_fp8(x) if index else encode_rows_fp8(x, P)
     if form == "fp4":
-        return encode_rows_fp4(x)
+        return encode_rows_fp4(x) if index else encode_main_fp4(x, P)
     return (x.bfloat16() if form == "bf16" else x).view(torch.uint8)
 
 
@@ -119,7 +128,9 @@ def _decoded(rows: Tensor, layout: Layout, K: int, P: int) -> Tensor:
         return decode_rows_fp8(rows, K, P)
     if layout == "index fp8":
         return decode_index_fp8(rows, K)
-    if layout == "fp4":
+    if layout == "main fp4":
+        return decode_main_fp4(rows, K, P)
+    if layout == "index fp4":
         return decode_rows_fp4(rows, K)
     return rows.contiguous().view(torch.bfloat16 if layout == "bf16" else torch.float32).float()
 

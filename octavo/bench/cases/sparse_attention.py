@@ -1,8 +1,9 @@
 """Attention to window, entries and sink: decoding, chunks of reading, training.
 
-Covers: `attend` over FP8 rows in pages (Flash: 64 heads of 512 channels, window 128, 512 picks of a 4:1 store or all of
-a 128:1 store), `attend_rows` with its gradients, and tiny cases of both. The reference gathers every key of a query and
-takes one softmax in FP32, for eight queries where there are many. Does not cover: the choice of picks (`index_topk`).
+Covers: `attend` over FP8 and FP4 rows in pages (Flash: 64 heads of 512 channels, window 128, 512 picks of a 4:1 store
+or all of a 128:1 store), `attend_rows` with its gradients, and tiny cases of both. The reference gathers every key of a
+query and takes one softmax in FP32, for eight queries where there are many. Does not cover: the choice of picks
+(`index_topk`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from torch import Tensor
 
 from octavo.bench.case import Case, Result, Work, relative_l2
 from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
-from octavo.kernels.quant import decode_rows_fp8, encode_rows_fp8
+from octavo.kernels.quant import decode_main_fp4, decode_rows_fp8, encode_main_fp4, encode_rows_fp8
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal, Picked, Selection
 from octavo.kernels.sparse_attention.flex import flex_attention_of_rows
 from octavo.kernels.sparse_attention.ref import reference_attention
-from octavo.kernels.sparse_attention.triton import attend
+from octavo.kernels.sparse_attention.triton import attend, ring_format
 from octavo.kernels.sparse_attention.triton_training import attend_rows
 
 _ROWS = 1 << 18  # rows encoded at once
@@ -35,6 +36,8 @@ def cases() -> list[Case]:
     made = [
         tiny("picks-fp8", [5, 70], [2, 3], K=32, rope=16, form="fp8", ratio=4, k=8),
         tiny("all-fp8", [300], [3], K=64, rope=16, form="fp8", ratio=128, k=0),
+        tiny("picks-fp4", [5, 70], [2, 3], K=32, rope=16, form="fp4", ratio=4, k=8),
+        tiny("all-fp4", [300], [3], K=64, rope=16, form="fp4", ratio=128, k=0),
         tiny("picks-bf16", [130], [2], K=32, rope=0, form="bf16", ratio=4, k=8),
         tiny("all-fp32", [40, 9], [1, 2], K=16, rope=0, form="fp32", ratio=4, k=0),
         _training("tiny", "picks", B=1, S=5, H=2, K=16, window=4, ratio=2, k=2),
@@ -47,6 +50,11 @@ def cases() -> list[Case]:
         headline = 2 if (batch, context) == (32, 8192) else None
         made.append(flash(f"decode picks, {name}", at, one, ratio=4, k=512, ring=256, headline=headline))
         made.append(flash(f"decode all 128:1, {name}", at, one, ratio=128, k=0, ring=256))
+    small = partial(flash, form="fp4", ratio=4, k=512)
+    for batch, context in ((1, 8192), (32, 8192), (32, 131072)):
+        name, at = f"decode picks in fp4, batch {batch}, {context // 1024}K", [context - 1] * batch
+        made.append(small(name, at, [1] * batch, ring=256))
+    made.append(small("chunk 4096 at 124K, picks in fp4", [126976], [4096], ring=8192))
     made.append(flash("verify 4, batch 8, 128K, picks", [131068] * 8, [4] * 8, ratio=4, k=512, ring=256))
     for start in (4096, 126976):
         name = f"chunk 4096 at {start // 1024}K"
@@ -66,12 +74,13 @@ def _step(
     ends = [p + 1 for s, n in zip(starts, counts, strict=True) for p in range(s, s + n)]
     far = [e // ratio if k == 0 else min(k, e // ratio) for e in ends]
     near = [min(e, window) for e in ends]
-    row = {"fp8": K + rope + 8, "bf16": 2 * K, "fp32": 4 * K}[form]
+    row, window_row = (_encode(torch.zeros(1, K), kind, rope).shape[1] for kind in (form, ring_format(form)))
     # A row is read once by a step, however many of its queries see it.
-    held = sum(min(s, window) + n + (s + n) // ratio for s, n in zip(starts, counts, strict=True))
-    rows = min(held, sum(near) + sum(far))
+    tokens = min(sum(min(s, window) + n for s, n in zip(starts, counts, strict=True)), sum(near))
+    entries = min(sum((s + n) // ratio for s, n in zip(starts, counts, strict=True)), sum(far))
     width = torch.finfo(dtype).bits // 8
-    work = Work(flops=4.0 * H * K * (sum(near) + sum(far)), bytes=rows * row + 2.0 * width * len(ends) * H * K)
+    moved = tokens * window_row + entries * row + 2.0 * width * len(ends) * H * K
+    work = Work(flops=4.0 * H * K * (sum(near) + sum(far)), bytes=moved)
     make = partial(
         _inputs, starts=list(starts), counts=list(counts), H=H, K=K, rope=rope, form=form, ratio=ratio, k=k,
         window=window, ring=ring, dtype=dtype,
@@ -92,8 +101,8 @@ def _inputs(
     B, T, per_page = len(starts), len(places.position), PAGE_TOKENS // ratio
     pages = -(-max(s + n for s, n in zip(starts, counts, strict=True)) // PAGE_TOKENS)
     table = torch.randperm(B * pages, generator=gen, device=device).view(B, pages).int()
-    encode = partial(_encoded, K=K, rope=rope, form=form, gen=gen, device=device)
-    store = PagedStore(encode(B * pages * per_page), table, ratio, K, form, rope)
+    encode = partial(_encoded, K=K, rope=rope, gen=gen, device=device)
+    store = PagedStore(encode(B * pages * per_page, form=form), table, ratio, K, form, rope)
     picks = None
     if k:
         score = torch.rand(T, pages * per_page, generator=gen, device=device)
@@ -102,7 +111,7 @@ def _inputs(
         picks = best.indices.int().masked_fill(best.values < 0, -1)
     return {
         "q": torch.randn(T, H, K, generator=gen, device=device).to(dtype),
-        "ring": Ring(encode(B * ring).view(B, ring, -1)),
+        "ring": Ring(encode(B * ring, form=ring_format(form)).view(B, ring, -1)),
         "sink": torch.randn(H, generator=gen, device=device),
         "store": store,
         "places": places,
@@ -116,11 +125,14 @@ def _encoded(n: int, *, K: int, rope: int, form: Format, gen: torch.Generator, d
     parts = []
     for start in range(0, n, _ROWS):
         x = torch.randn(min(_ROWS, n - start), K, generator=gen, device=device)
-        if form == "fp8":
-            parts.append(encode_rows_fp8(x, rope))
-        else:
-            parts.append((x.bfloat16() if form == "bf16" else x).view(torch.uint8))
+        parts.append(_encode(x, form, rope))
     return torch.cat(parts)
+
+
+def _encode(x: Tensor, form: Format, rope: int) -> Tensor:
+    if form in ("fp8", "fp4"):
+        return encode_rows_fp8(x, rope) if form == "fp8" else encode_main_fp4(x, rope)
+    return (x.bfloat16() if form == "bf16" else x).view(torch.uint8)
 
 
 def _run(q: Tensor, ring: Ring, sink: Tensor, store: PagedStore, places: Places, picks: Any, window: int) -> Tensor:
@@ -165,7 +177,8 @@ def _gathered(
     page = store.table[b.unsqueeze(1), entry.clamp_min(0) // store.per_page].long()
     far = store.rows[page * store.per_page + entry.clamp_min(0) % store.per_page]
     seen = torch.cat((token >= 0, entry >= 0), dim=1)
-    keys = _decoded(torch.cat((near, far), dim=1), store).to(q.dtype)
+    keys = torch.cat((_decoded(near, store, ring_format(store.format)), _decoded(far, store, store.format)), dim=1)
+    keys = keys.to(q.dtype)
     logits = torch.einsum("thk,tnk->thn", q[some], keys).float() * q.shape[-1] ** -0.5
     logits = logits.masked_fill(~seen.unsqueeze(1), -torch.inf)
     level = sink.view(1, -1, 1).expand(len(some), -1, 1)
@@ -173,12 +186,12 @@ def _gathered(
     return torch.einsum("thn,tnk->thk", weights.to(q.dtype), keys)
 
 
-def _decoded(rows: Tensor, store: PagedStore) -> Tensor:
+def _decoded(rows: Tensor, store: PagedStore, form: Format) -> Tensor:
     flat = rows.reshape(-1, rows.shape[-1])
-    if store.format == "fp8":
-        values = decode_rows_fp8(flat, store.width, store.rope)
+    if form in ("fp8", "fp4"):
+        values = (decode_rows_fp8 if form == "fp8" else decode_main_fp4)(flat, store.width, store.rope)
     else:
-        values = flat.view(torch.bfloat16 if store.format == "bf16" else torch.float32)
+        values = flat.view(torch.bfloat16 if form == "bf16" else torch.float32)
     return values.view(*rows.shape[:-1], store.width)
 
 

@@ -5,7 +5,8 @@ Contract, for packed tokens at `places` (T tokens, H heads of K channels, the la
 -> q' [T, H, K]`. Every head of q is divided by its RMS and rotated; rounded once to q's dtype; `out` may be q itself.
 kv is divided by its RMS, multiplied by kv_weight, rotated, and stored as row position % R of its sequence in the ring
 (uint8 [B, R, row bytes]): "fp32" 4 K bytes, "bf16" 2 K, "fp8" the layout of `octavo.kernels.quant.rows` with `rope`
-channels in BF16. Of tokens of one step that share a slot the last one is kept; a sequence's tokens must be consecutive.
+channels in BF16 (beside FP4 entries too). Of tokens of one step that share a slot the last one is kept; a sequence's
+tokens must be consecutive.
 `rotate_out(o [T, H, K], cos [T, P/2], sin, *, out=None) -> [T, H, K]`: the inverse rotation of attention's output,
 rounded once to o's dtype; `out` may be o itself, then only the rotary channels move.
 Arithmetic in FP32. Padding (position -1) gives zeros as q' and writes no row. T = 0 writes nothing. No gradients.

@@ -36,8 +36,9 @@ from torch import Tensor
 from octavo.kernels.compress.triton_entry import close_kernel, keep_kernel
 from octavo.kernels.paged import PagedStore, Places, Ring
 
-Layout = Literal["fp32", "bf16", "main fp8", "index fp8", "fp4"]
+Layout = Literal["fp32", "bf16", "main fp8", "main fp4", "index fp8", "index fp4"]
 _SCALES = 64  # channels of a main entry's FP8 group
+_SMALL = 32  # and of an FP4 group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +101,11 @@ def layout_of(store: PagedStore) -> Layout:
     main = K + P + scales + -scales % 8
     known: dict[tuple[str, int], Layout] = {("fp32", 4 * K): "fp32", ("bf16", 2 * K): "bf16"}
     known |= {("fp8", K + 4): "index fp8", ("fp8", main): "main fp8"}
-    if K % 32 == 0:
-        known["fp4", K // 2 + K // 32] = "fp4"
+    if K % _SMALL == 0:
+        known["fp4", K // 2 + K // _SMALL] = "index fp4"
+    if (K - P) % 2 == 0:
+        scales = -(-(K - P) // _SMALL) + -(-P // _SMALL)
+        known["fp4", (K + P) // 2 + scales + -scales % 8] = "main fp4"  # without rotary channels the same bytes
     if (store.format, have) not in known:
         sizes = sorted(size for form, size in known if form == store.format)
         raise ValueError(f"store.rows have {have} bytes; {store.format} rows of width {K} have {sizes}")
@@ -119,9 +123,9 @@ def _views(store: PagedStore, layout: Layout) -> tuple[Tensor, Tensor]:
         return rows.view(torch.float32), rows
     if layout == "bf16":
         return rows.view(torch.int16), rows
-    if layout == "fp4":
-        return rows, rows
-    return rows, rows.view(torch.int16 if layout == "main fp8" else torch.float32)
+    if layout == "main fp8":
+        return rows, rows.view(torch.int16)
+    return rows, rows.view(torch.float32) if layout == "index fp8" else rows
 
 
 def _check(

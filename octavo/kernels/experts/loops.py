@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels import native
 from octavo.kernels.compiled import part
 from octavo.kernels.linear.loops import dot
 
@@ -16,6 +17,12 @@ def chosen_only(
     x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, chosen: Tensor, weights: Tensor, limit: float | None
 ) -> Tensor:
     """See the package docstring for the contract; nothing is rounded on the way."""
+    if native.library() is not None and w1.is_contiguous() and w3.is_contiguous() and w2.is_contiguous():
+        made = torch.zeros(x.shape)
+        for t, (listed, shares) in enumerate(zip(chosen.tolist(), weights.tolist(), strict=True)):
+            for e, share in zip(listed, shares, strict=True):
+                add_expert(x[t], w1[e], w3[e], w2[e], share=share, limit=limit, out=made[t])
+        return made
     out = np.zeros(tuple(x.shape), dtype=np.float32)
     listed_experts(
         x.contiguous().numpy(), w1.numpy(), w3.numpy(), w2.numpy(), chosen.numpy(), weights.contiguous().numpy(),
@@ -26,10 +33,29 @@ def chosen_only(
 
 def mlp(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None) -> Tensor:
     """See the package docstring for the contract; nothing is rounded on the way."""
+    if native.library() is not None and w1.is_contiguous() and w3.is_contiguous() and w2.is_contiguous():
+        made = torch.zeros(x.shape)
+        for t in range(len(x)):
+            add_expert(x[t], w1, w3, w2, share=1.0, limit=limit, out=made[t])
+        return made
     out = np.zeros(tuple(x.shape), dtype=np.float32)
     bound = np.float32(math.inf if limit is None else limit)
     everyone(x.contiguous().numpy(), w1.numpy(), w3.numpy(), w2.numpy(), bound, out)
     return torch.from_numpy(out)
+
+
+def add_expert(
+    x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, share: float, limit: float | None, out: Tensor
+) -> None:
+    """Add one expert's output for one token x [D] to out [D] in compiled code, which must be there;
+    `out` is contiguous."""
+    library, bound = native.called(), math.inf if limit is None else limit
+    given = [tensor.contiguous() for tensor in (x, w1, w3, w2)]
+    assert out.is_contiguous()
+    library.octavo_step_expert(
+        torch.get_num_threads(), x.numel(), w1.shape[0], bound, share, *[tensor.data_ptr() for tensor in given],
+        out.data_ptr(),
+    )  # fmt: skip
 
 
 @part

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels import native
 from octavo.kernels.compiled import in_halves, loop, part
-from octavo.kernels.experts.loops import listed_experts
+from octavo.kernels.experts.loops import add_expert, listed_experts
 from octavo.kernels.linear.loops import dot
 from octavo.kernels.quant import scale_values
 from octavo.kernels.quant.weights import FP4_GROUP, fp4_values
@@ -69,6 +70,15 @@ def fp4_expert(
 ) -> None:
     """As `plain_expert`, bit by bit, of weights in packed pairs and e8m0 bytes: one row at a time is unpacked, into the
     processor's nearest cache, and multiplied there."""
+    library = native.library()
+    if library is not None:
+        factors, values = _tables()
+        given = [x.contiguous(), *[part.contiguous() for pair in (w1, w3, w2) for part in pair]]
+        library.octavo_step_expert_fp4(
+            torch.get_num_threads(), x.numel(), len(w1[0]), math.inf if limit is None else limit, share,
+            *[part.data_ptr() for part in given], values.ctypes.data, factors.ctypes.data, out.data_ptr(),
+        )  # fmt: skip
+        return
     tables, given = _tables(), x.numpy()
     (c1, s1), (c3, s3), (c2, s2) = ((c.view(torch.uint8).numpy(), s.numpy()) for c, s in (w1, w3, w2))
     bound, hidden = np.float32(math.inf if limit is None else limit), np.empty(len(c1), dtype=np.float32)
@@ -108,9 +118,11 @@ def plain_expert(
 ) -> None:
     """Add to out [D] the output of one expert (w1, w3 [F, D], w2 [D, F]) for one token x [D], weighted by `share`.
 
-    It is the loop that `octavo.kernels.experts` runs over the chosen experts of a handful of tokens: called for each in
+    It is the code that `octavo.kernels.experts` runs over the chosen experts of a handful of tokens: called for each in
     their order, the sums are the same bit by bit. All FP32 and contiguous; `limit` as there.
     """
+    if native.library() is not None:
+        return add_expert(x, w1, w3, w2, share=share, limit=limit, out=out)
     gate, up, down = (weight.unsqueeze(0).numpy() for weight in (w1, w3, w2))
     shares, bound = np.full((1, 1), share, dtype=np.float32), np.float32(math.inf if limit is None else limit)
     listed_experts(x.unsqueeze(0).numpy(), gate, up, down, _ONE, shares, bound, out.unsqueeze(0).numpy())

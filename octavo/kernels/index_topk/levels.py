@@ -34,13 +34,23 @@ class Levels:
     block: int
     best: int
 
+    def choose(self, end: int) -> bool:
+        """Whether queries before token `end` see more blocks than are looked into."""
+        return end // self.block > self.best + _NEWEST - 1
+
 
 def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels) -> Tensor:
     """See the module docstring; q [B, S, I, J], w [B, S, I] -> entries [B, S, k] int64, -1 fills up."""
     S, size = q.shape[1], levels.block // ratio
-    if (first + S) // levels.block <= levels.best + _NEWEST - 1:  # every block would be chosen
+    if not levels.choose(first + S):
         return index_topk(q, w, keys, first=first, ratio=ratio, k=k)
-    coarse = index_topk(q, w, keys.coarse(size), first=first, ratio=levels.block, k=levels.best)
+    above = keys.coarse(size)
+    if scan.fits_few(q, keys):
+        blocks = {"block": levels.block, "best": levels.best}
+        found = scan.few_in_blocks(q, w, keys, above, first=first, ratio=ratio, k=k, **blocks)
+        if found is not None:
+            return found
+    coarse = index_topk(q, w, above, first=first, ratio=levels.block, k=levels.best)
     listed = _with_newest(coarse, first, levels.block)
     token = torch.arange(first + 1, first + S + 1, device=q.device)
     seen = (token // ratio).clamp_max(keys.length)

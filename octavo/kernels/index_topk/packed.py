@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels.rows import DenseRows
+from octavo.kernels.rows import DenseRows, Stretches
 
 LANES = 16  # keys that share a group
 
@@ -26,6 +26,13 @@ class PackedKeys:
     def __init__(self, count: int, width: int) -> None:
         room = -(-count // LANES) * LANES
         self.bytes, self.numbers = np.zeros((room, width), dtype=np.uint8), np.zeros((3, room), dtype=np.float32)
+        self._at = (self.bytes.ctypes.data, *[row.ctypes.data for row in self.numbers])
+        self._width = width
+
+    def addresses(self, first: int) -> tuple[int, ...]:
+        """Where bytes, scales, lengths and errors of the keys from number `first` on lie."""
+        at, *others = self._at
+        return at + first * self._width, *[other + 4 * first for other in others]
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,12 @@ class PartRows:
     @property
     def together(self) -> bool:
         return len(self.parts) == 1 and self._none.dtype == torch.float32
+
+    def where(self) -> Stretches | None:
+        plain = all(part.values.dtype == torch.float32 and part.values.is_contiguous() for part in self.parts)
+        if not plain or self._none.device.type != "cpu":
+            return None
+        return Stretches(self.starts[:-1], [part.values.data_ptr() for part in self.parts])
 
     def tile(self, start: int, stop: int) -> Tensor:
         rows = [part.values[a:b] for part, a, b, _ in self.within(start, stop)]

@@ -30,6 +30,7 @@ constexpr int kShared = 4;   // queries that pass over a group of keys while it 
 constexpr int kRows = 8;     // groups whose lanes share a maximum
 constexpr int kHalvings = 14;
 constexpr int kAhead = 6;  // keys fetched before they are scored
+constexpr int kFetch = 2048;  // bytes of keys fetched before they are scored
 constexpr int kHeld = 4;   // times k: scored keys held before all but the best go
 constexpr float kGuard = 1.0001f;  // rounding of the bound itself
 constexpr float kNone = -std::numeric_limits<float>::infinity();
@@ -215,8 +216,10 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"), always_inline)) i
   __m512i sum[HEADS];
   for (int h = 0; h < HEADS; ++h) sum[h] = _mm512_set1_epi32(q.start[i + h]);
   const int8_t* bytes = q.bytes.data() + size_t(i) * J;
-  for (int j = 0; j < J; j += 4) {
+#pragma GCC unroll 8
+  for (int j = 0; j < J; j += 4) {  // not unrolled, it moves every sum twice a turn
     const __m512i key = _mm512_loadu_si512(keys + size_t(j) * 16);
+#pragma GCC unroll 8
     for (int h = 0; h < HEADS; ++h) {
       int32_t four;
       std::memcpy(&four, bytes + size_t(h) * J + j, 4);
@@ -235,6 +238,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) void rough(
     Vnni, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
   const uint8_t* keys = tile.bytes + size_t(g) * 16 * J;
   __m512 total = _mm512_setzero_ps();
+  for (int b = 0; b < 16 * J; b += 64) __builtin_prefetch(keys + kFetch + b);
   int i = 0;
   for (; i + 8 <= I; i += 8) total = heads_vnni<8>(q, keys, i, J, total);
   for (; i + 4 <= I; i += 4) total = heads_vnni<4>(q, keys, i, J, total);
@@ -331,6 +335,23 @@ void keep_best(Query& state, int k) {
   state.held.resize(k);
 }
 
+// The best k, in ascending order of entries.
+void keep_and_sort(std::vector<Scored>& best, int k) {
+  if (int(best.size()) > k) {
+    std::nth_element(best.begin(), best.begin() + (k - 1), best.end(), before);
+    best.resize(k);
+  }
+  std::sort(best.begin(), best.end(), [](const Scored& a, const Scored& b) { return a.entry < b.entry; });
+}
+
+// Keys that lie together: those of the entries base .. stop - 1, and the same as bytes, null where those are not kept.
+struct Place {
+  int64_t base, stop;
+  const float* keys;
+  uint8_t* bytes;
+  float *scale, *norm, *error;
+};
+
 // What a call works with.
 struct Call {
   const float *q, *w, *keys;
@@ -387,8 +408,10 @@ void scan(const Call& call, const Packed* packed, int64_t lo, int64_t hi, std::v
   std::vector<uint8_t> bytes(packed ? 0 : size_t(kTile) * J);
   std::vector<float> numbers(packed ? 0 : 3 * kTile);
   const Packed own{bytes.data(), numbers.data(), numbers.data() + kTile, numbers.data() + 2 * kTile};
-  std::vector<float> scores(size_t(kShared) * kTile), tops(scores.size() / kRows);
-  std::vector<int32_t> found(kTile);
+  // a step of one query is short: its room is not made anew for every part
+  static thread_local std::vector<float> scores, tops;
+  static thread_local std::vector<int32_t> found;
+  scores.resize(size_t(kShared) * kTile), tops.resize(scores.size() / kRows), found.resize(kTile);
   for (; lo < hi; lo += kTile) {
     const int count = int(std::min<int64_t>(kTile, hi - lo));
     if (!packed) pack<Form>(call.keys + lo * J, 0, count, J, own);
@@ -457,6 +480,154 @@ void score_all(const Call& call, int64_t lo, int64_t hi, std::vector<Query>& sta
   }
 }
 
+// A loop's items on several threads (`octavo_step_run` in octavo/kernels/step), null: one after the other.
+using Run = void (*)(int threads, int items, void (*item)(void*, int), void* context);
+
+template <class Work>
+void share(Run run, int threads, int items, const Work& work) {
+  if (run) return run(threads, items, [](void* to, int i) { (*static_cast<const Work*>(to))(i); }, const_cast<Work*>(&work));
+  for (int i = 0; i < items; ++i) work(i);
+}
+
+constexpr int64_t kPart = 2048;  // keys of an item in FP32; as bytes they are kTile
+constexpr int kBlocks = 16;                        // blocks of an item
+
+// Keys of one place that an item of a loop takes.
+struct Part {
+  const Place* place;
+  int64_t lo, hi;
+};
+
+// The same by bytes: rough scores of all keys first, since what k keys of all surely beat rules out more than what k keys
+// of a part do. `states[i]` get what query s holds of part i.
+template <class Form>
+void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Part>& parts,
+                   std::vector<std::vector<Query>>& states) {
+  constexpr int L = Form::lanes;
+  const int S = call.S, n = int(parts.size());
+  const size_t room = size_t(n) * kTile;
+  std::vector<Rounded> rounded(S);
+  std::vector<Query> queries(S);
+  for (int s = 0; s < S; ++s)
+    round_query<Form>(call.q + size_t(s) * call.I * call.J, call.w + size_t(s) * call.I, call.I, call.J, rounded[s],
+                      queries[s]);
+  static thread_local std::vector<float> held_scores, held_tops;  // not made anew for every step
+  held_scores.resize(std::max(held_scores.size(), S * room));
+  held_tops.resize(std::max(held_tops.size(), S * room / kRows));
+  float *scores = held_scores.data(), *tops = held_tops.data();
+  std::vector<Tile> tiles(n);
+  share(run, threads, n, [&](int i) {
+    const Place& place = *parts[i].place;
+    const int count = int(parts[i].hi - parts[i].lo);
+    tiles[i] = tile_of({place.bytes, place.scale, place.norm, place.error}, parts[i].lo, count, call.J);
+    for (int s = 0; s < S; ++s) {
+      float *own = scores + s * room + size_t(i) * kTile, *top = tops + (s * room + size_t(i) * kTile) / kRows;
+      std::fill(top, top + kTile / kRows, kNone);
+      for (int g = 0; g < (count + L - 1) / L; ++g)
+        rough(Form{}, rounded[s], tiles[i], g, call.I, call.J, own + size_t(g) * L, top + size_t(g / kRows) * L);
+    }
+  });
+  const auto visible = [&](int i, int s) {
+    return int(std::max<int64_t>(0, std::min(parts[i].hi, call.seen[s] - parts[i].place->base) - parts[i].lo));
+  };
+  std::vector<float> whole;
+  for (int s = 0; s < S; ++s) {
+    whole.clear();
+    float slack = 0.f;
+    for (int i = 0; i < n; ++i) {
+      const float* top = tops + (s * room + size_t(i) * kTile) / kRows;
+      whole.insert(whole.end(), top, top + visible(i, s) / (L * kRows) * L);  // maxima over visible keys alone
+      slack = std::max(slack, queries[s].slack_norm * tiles[i].norm + queries[s].slack_error * tiles[i].error);
+    }
+    const float beaten = below_the_best(whole.data(), int(whole.size()), call.k);
+    queries[s].level = std::isfinite(slack) ? beaten - slack : kNone;
+  }
+  share(run, threads, n, [&](int i) {
+    static thread_local std::vector<int32_t> found;
+    found.resize(kTile);
+    states[i].resize(S);
+    const Place& place = *parts[i].place;
+    for (int s = 0; s < S; ++s) {
+      const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
+      const float slack = queries[s].slack_norm * tiles[i].norm + queries[s].slack_error * tiles[i].error;
+      const float bar = std::isfinite(slack) ? queries[s].level - slack : kNone;
+      const int some = list_above(scores + s * room + size_t(i) * kTile, visible(i, s), bar, found.data());
+      Query& state = states[i][s];
+      for (int f = 0; f < some; ++f) {
+        const int64_t key = parts[i].lo + found[f];
+        if (f + kAhead < some) fetch(place.keys + (parts[i].lo + found[f + kAhead]) * call.J, call.J);
+        state.held.push_back({score_of(q, w, place.keys + key * call.J, call.I, call.J), int32_t(key)});
+        if (int(state.held.size()) >= kHeld * call.k) keep_best(state, call.k);
+      }
+    }
+  });
+}
+
+// The best k of each query among the keys of all places, ascending: found[s].
+void best_of(Run run, int threads, int level, const Call& call, const Place* places, int count,
+             std::vector<std::vector<Scored>>& found) {
+  std::vector<Part> parts;
+  const int64_t end = call.S ? call.seen[call.S - 1] : 0;
+  bool bytes = true;
+  for (int p = 0; p < count; ++p) bytes = bytes && places[p].bytes;
+  for (int p = 0; p < count; ++p) {
+    const int64_t keys = std::min(places[p].stop, end) - places[p].base, each = bytes ? kTile : kPart;
+    for (int64_t lo = 0; lo < keys; lo += each) parts.push_back({places + p, lo, std::min(lo + each, keys)});
+  }
+  std::vector<std::vector<Query>> states(parts.size());
+  if (bytes && level == 2) {
+    best_by_bytes<Vnni>(run, threads, call, parts, states);
+  } else if (bytes && level == 1) {
+    best_by_bytes<Avx2>(run, threads, call, parts, states);
+  } else {
+    share(run, threads, int(parts.size()), [&](int i) {
+      const Place& place = *parts[i].place;
+      std::vector<int64_t> seen(call.seen, call.seen + call.S);
+      for (int64_t& n : seen) n -= place.base;
+      score_all({call.q, call.w, place.keys, seen.data(), call.S, call.I, call.J, call.k}, parts[i].lo, parts[i].hi,
+                states[i]);
+    });
+  }
+  found.assign(call.S, {});
+  for (int s = 0; s < call.S; ++s) {
+    std::vector<Scored>& best = found[s];
+    for (size_t i = 0; i < parts.size(); ++i)
+      for (const Scored& one : states[i][s].held) best.push_back({one.score, int32_t(one.entry + parts[i].place->base)});
+    keep_and_sort(best, call.k);
+  }
+}
+
+// Keys by number through places.
+inline const float* key_of(const Place* places, int count, int64_t entry, int J) {
+  int p = 0;
+  while (p + 1 < count && places[p + 1].base <= entry) ++p;
+  return places[p].keys + size_t(entry - places[p].base) * J;
+}
+
+// The best k of query s among its blocks' entries.
+void best_of_blocks(Run run, int threads, const Call& call, int s, const Place* places, int count,
+                    const std::vector<int64_t>& blocks, int size, std::vector<Scored>& best) {
+  const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
+  std::vector<Scored> all(blocks.size() * size);
+  share(run, threads, int((blocks.size() + kBlocks - 1) / kBlocks), [&](int item) {
+    for (size_t b = size_t(item) * kBlocks; b < std::min<size_t>(blocks.size(), size_t(item + 1) * kBlocks); ++b) {
+      const int64_t next = b + 1 < blocks.size() ? blocks[b + 1] * size : call.seen[s];
+      for (int64_t e = next; e < std::min(next + size, call.seen[s]); ++e)
+        fetch(key_of(places, count, e, call.J), call.J);
+      for (int i = 0; i < size; ++i) {
+        const int64_t entry = blocks[b] * size + i;
+        const bool there = entry < call.seen[s];
+        all[b * size + i] = {there ? score_of(q, w, key_of(places, count, entry, call.J), call.I, call.J) : kNone,
+                             there ? int32_t(entry) : -1};
+      }
+    }
+  });
+  best.clear();
+  for (const Scored& one : all)
+    if (one.entry >= 0) best.push_back(one);
+  keep_and_sort(best, call.k);
+}
+
 #endif
 
 }  // namespace
@@ -516,6 +687,43 @@ void octavo_listed(const float* q, const float* w, const float* keys, const int6
                    int I, int J, int count, int size, int k, int64_t* picks) {
 #ifdef OCTAVO_X86
   listed(Call{q, w, keys, seen, S, I, J, k}, blocks, count, size, picks);
+#endif
+}
+
+// The picks of a handful of queries, which are the tokens first, first + 1, ..: the k best, ascending, of the entries that
+// each sees, (token + 1) / ratio and at most `length` of them. With `best` > 0 only entries of blocks of `block` tokens
+// are looked at: those of the `best` best blocks by their coarse keys, of the last complete block, and of the open one.
+// Places hold all entries, coarse places a key for every complete block; picks [S, k] are -1 where fewer are visible.
+void octavo_select(void* run, int threads, int level, const float* q, const float* w, int S, int I, int J, int64_t first,
+                   int64_t ratio, int64_t length, int k, const void* places, int count, int64_t block, int best,
+                   const void* coarse_places, int coarse_count, int64_t* picks) {
+#ifdef OCTAVO_X86
+  const Place *fine = static_cast<const Place*>(places), *coarse = static_cast<const Place*>(coarse_places);
+  const Run on = reinterpret_cast<Run>(run);
+  std::vector<int64_t> seen(S), complete(S);
+  for (int s = 0; s < S; ++s) {
+    seen[s] = std::min((first + s + 1) / ratio, length);
+    complete[s] = block ? (first + s + 1) / block : 0;
+  }
+  const Call call{q, w, nullptr, seen.data(), S, I, J, k};
+  std::vector<std::vector<Scored>> found;
+  if (best) {
+    best_of(on, threads, level, Call{q, w, nullptr, complete.data(), S, I, J, best}, coarse, coarse_count, found);
+    for (int s = 0; s < S; ++s) {
+      std::vector<int64_t> blocks;
+      for (const Scored& one : found[s])
+        if (one.entry != complete[s] - 1) blocks.push_back(one.entry);
+      if (complete[s]) blocks.push_back(complete[s] - 1);
+      blocks.push_back(complete[s]);
+      best_of_blocks(on, threads, call, s, fine, count, blocks, int(block / ratio), found[s]);
+    }
+  } else {
+    best_of(on, threads, level, call, fine, count, found);
+  }
+  for (int s = 0; s < S; ++s) {
+    std::fill(picks + size_t(s) * k, picks + size_t(s + 1) * k, -1);
+    for (size_t e = 0; e < found[s].size(); ++e) picks[size_t(s) * k + e] = found[s][e].entry;
+  }
 #endif
 }
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.kernels import dispatch
+from octavo.kernels import dispatch, native
 from octavo.kernels.compiled import in_halves
 from octavo.kernels.index_topk import packed
 from octavo.kernels.rows import Rows
@@ -26,9 +26,11 @@ LIBRARY = Path(__file__).with_name("_scan.so")
 LEVELS = ("numba", "C++, AVX2", "C++, AVX-512 VNNI")
 _LEAST = 16  # queries from which making bytes of all keys pays
 _ENTRIES = (0, 16_384, 4_096)  # entries from which it beats the loop, by level; of fewer too many are scored twice
-_WIDTH = 8  # widths of keys are multiples of this
+WIDTH = 8  # widths of keys are multiples of this
 _FEW = 8  # queries up to which bytes are not made for a call: what is kept as bytes is used, the rest scored in FP32
 _SHARE = 256  # keys of a step that threads share out
+_NO_BYTES = (0, 0, 0, 0)
+_NO_PLACES = np.empty((0, 7), dtype=np.int64)
 _APART = 8192  # keys read at a time where they lie in several places
 
 
@@ -48,8 +50,12 @@ def _library() -> ctypes.CDLL | None:
         number, floats, floats, floats, *[some] * 4, whole, *[place] * 3, *[number] * 4, floats, whole
     ]  # fmt: skip
     library.octavo_pack.argtypes = [number, floats, place, place, number, *[some] * 4]
-    for called in (library.octavo_scan, library.octavo_listed, library.octavo_part, library.octavo_pack):
-        called.restype = None
+    library.octavo_select.argtypes = [
+        some, *[number] * 2, some, some, *[number] * 3, *[place] * 3, number, some, number, place, number, some, number,
+        some,
+    ]  # fmt: skip
+    for name in ("scan", "listed", "part", "pack", "select"):
+        getattr(library, f"octavo_{name}").restype = None
     return library if library.octavo_scan_level() else None
 
 
@@ -70,7 +76,7 @@ def running() -> str:
 
 def serves(q: Tensor) -> bool:
     """Whether the library is there and can score these queries."""
-    return q.shape[0] == 1 and q.shape[3] % _WIDTH == 0 and dispatch.loops_on_cpu(q) and level() > 0
+    return q.shape[0] == 1 and q.shape[3] % WIDTH == 0 and dispatch.loops_on_cpu(q) and level() > 0
 
 
 def fits(q: Tensor, keys: Rows) -> bool:
@@ -85,6 +91,9 @@ def fits_few(q: Tensor, keys: Rows) -> bool:
 
 def few_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Tensor:
     """See the package docstring for the contract; picks ascend. Threads share the keys, not the queries."""
+    places = addresses(keys)
+    if places is not None:
+        return _select(q, w, places, first=first, ratio=ratio, length=keys.length, k=k)
     S = q.shape[1]
     seen = np.minimum(np.arange(first + 1, first + S + 1) // ratio, keys.length)
     given = q[0].float().contiguous().numpy(), w[0].float().contiguous().numpy()
@@ -92,6 +101,57 @@ def few_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int
     end = int(seen[-1])
     in_halves(partial(_some_keys, *given, _places(keys, end), seen, k, found), -(-end // _SHARE))
     return torch.from_numpy(_merged(found, S, k)).unsqueeze(0)
+
+
+def few_in_blocks(
+    q: Tensor, w: Tensor, keys: Rows, coarse: Rows, *, first: int, ratio: int, k: int, block: int, best: int
+) -> Tensor | None:
+    """As `few_topk`, among the entries of the `best` best blocks of `block` tokens by their keys `coarse`, of the last
+    complete block and of the open one; None where keys do not lie in memory as FP32."""
+    places, above = addresses(keys), addresses(coarse)
+    if places is None or above is None:
+        return None
+    levels = {"block": block, "best": best, "coarse": above}
+    return _select(q, w, places, first=first, ratio=ratio, length=keys.length, k=k, **levels)
+
+
+@lru_cache(maxsize=1)
+def select_address() -> int:
+    """The address of `octavo_select`, 0 without the library."""
+    library = _library()
+    return 0 if library is None else ctypes.cast(library.octavo_select, ctypes.c_void_p).value or 0
+
+
+def _select(
+    q: Tensor, w: Tensor, places: np.ndarray, *, first: int, ratio: int, length: int, k: int, block: int = 0,
+    best: int = 0, coarse: np.ndarray = _NO_PLACES,
+) -> Tensor:  # fmt: skip
+    library, step, (_, S, I, J) = _library(), native.library(), q.shape
+    assert library is not None
+    run = None if step is None else native.run_address(step)
+    q, w, picks = q.contiguous(), w.float().contiguous(), torch.empty(1, S, k, dtype=torch.int64)
+    library.octavo_select(
+        run, torch.get_num_threads(), level(), q.data_ptr(), w.data_ptr(), S, I, J, first, ratio, length, k,
+        places.ctypes.data, len(places), block, best, coarse.ctypes.data, len(coarse), picks.data_ptr(),
+    )  # fmt: skip
+    return picks
+
+
+def addresses(keys: Rows) -> np.ndarray | None:
+    """Rows of the structure `Place` of scan.cpp, int64 [n, 7]: first entry, end, address, and the addresses of what is
+    kept as bytes, 0 for none. None where keys do not lie in memory as FP32."""
+    where = keys.where()
+    if where is None:
+        return None
+    held = [_NO_BYTES] * len(where.starts)
+    if isinstance(keys, packed.PartRows):
+        held = [
+            _NO_BYTES if part.packed is None or part.first % packed.LANES else part.packed.addresses(part.first)
+            for part in keys.parts
+        ]
+    stops = [*where.starts[1:], keys.length]
+    rows = [(a, b, at, *own) for a, b, at, own in zip(where.starts, stops, where.addresses, held, strict=True)]
+    return np.array(rows, dtype=np.int64).reshape(-1, 7)
 
 
 class _Place(NamedTuple):
@@ -153,7 +213,7 @@ def _some_keys(
 
 def packs(width: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether `pack` serves keys of this kind on this machine."""
-    return device.type == "cpu" and dtype == torch.float32 and width % _WIDTH == 0 and level() > 0
+    return device.type == "cpu" and dtype == torch.float32 and width % WIDTH == 0 and level() > 0
 
 
 def pack(keys: Tensor, start: int, stop: int, into: packed.PackedKeys) -> None:

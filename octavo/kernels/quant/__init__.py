@@ -21,6 +21,9 @@ passes straight through; the last group may be shorter:
 Cache rows [N, width] -> uint8 [N, row_bytes] (`rows.py`); decoding an encoded row gives exactly the simulated values:
     encode_rows_fp8(x, rope_dims), decode_rows_fp8(rows, width, rope_dims): (K-P) e4m3 | P bf16 | e8m0 per 64 channels,
     padded to a multiple of 8 bytes; 584 bytes for 512 channels with 64 rotary ones.
+    encode_main_fp4(x, rope_dims), decode_main_fp4(rows, width, rope_dims): (K-P)/2 e2m1 pairs | P e4m3 | e8m0 per 32
+    channels of either part, padded to a multiple of 8 bytes; 304 bytes for 512 channels with 64 rotary ones. K - P must
+    be even.
     encode_rows_fp4(x), decode_rows_fp4(rows, width): J/2 e2m1 pairs | J/32 e8m0; 68 bytes for 128.
     encode_index_fp8(x), decode_index_fp8(rows, width): J e4m3 | one f32 scale; 132 bytes for 128.
 """
@@ -28,9 +31,11 @@ Cache rows [N, width] -> uint8 [N, row_bytes] (`rows.py`); decoding an encoded r
 from octavo.kernels.quant.ref import simulate_fp4, simulate_fp8
 from octavo.kernels.quant.rows import (
     decode_index_fp8,
+    decode_main_fp4,
     decode_rows_fp4,
     decode_rows_fp8,
     encode_index_fp8,
+    encode_main_fp4,
     encode_rows_fp4,
     encode_rows_fp8,
 )
@@ -45,9 +50,11 @@ from octavo.kernels.quant.weights import (
 
 __all__ = [
     "decode_index_fp8",
+    "decode_main_fp4",
     "decode_rows_fp4",
     "decode_rows_fp8",
     "encode_index_fp8",
+    "encode_main_fp4",
     "encode_rows_fp4",
     "encode_rows_fp8",
     "fp4_pack",

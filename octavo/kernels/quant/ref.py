@@ -61,7 +61,8 @@ def group(x: Tensor, size: int) -> Tensor:
         raise ValueError(f"group is {size}; it must be at least 1")
     short = -x.shape[-1] % size
     wide = x.float()
-    return (F.pad(wide, (0, short)) if short else wide).unflatten(-1, (-1, size))
+    wide = F.pad(wide, (0, short)) if short else wide
+    return wide.unflatten(-1, (wide.shape[-1] // size, size))
 
 
 def group_exponents(grouped: Tensor, *, largest: float, floor: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of the compressed cache as bytes. Covers: the three quantised row layouts, both ways. Does not cover: FP32 and
+"""Rows of the compressed cache as bytes. Covers: the four quantised row layouts, both ways. Does not cover: FP32 and
 BF16 rows, which are plain views, nor where rows lie (`octavo.cache`).
 """
 
@@ -59,11 +59,7 @@ def decode_rows_fp8(rows: Tensor, width: int, rope_dims: int) -> Tensor:
 def encode_rows_fp4(x: Tensor) -> Tensor:
     """[N, J] -> uint8 [N, J/2 + J/32]: e2m1 pairs | e8m0 scales; J a multiple of 32."""
     _require_groups(x.shape[-1])
-    grouped = group(x, FP4_GROUP)
-    exponent = group_exponents(grouped, largest=E2M1_MAX, floor=FP4_FLOOR)
-    codes = encode_e2m1((grouped / power_of_two(exponent).unsqueeze(-1)).nan_to_num(0.0))
-    codes = codes.view(x.shape[0], x.shape[-1] // 2, 2)
-    return torch.cat((codes[..., 0] | (codes[..., 1] << 4), (exponent + BIAS).to(torch.uint8)), dim=1)
+    return torch.cat(_pairs(x), dim=1)
 
 
 def decode_rows_fp4(rows: Tensor, width: int) -> Tensor:
@@ -72,6 +68,31 @@ def decode_rows_fp4(rows: Tensor, width: int) -> Tensor:
     _require_bytes(rows, width // 2 + width // FP4_GROUP, width)
     values = fp4_values(rows[:, : width // 2]).unflatten(-1, (width // FP4_GROUP, FP4_GROUP))
     return (values * scale_values(rows[:, width // 2 :]).unsqueeze(-1)).flatten(-2)
+
+
+def encode_main_fp4(x: Tensor, rope_dims: int) -> Tensor:
+    """[N, K] -> uint8 [N, row_bytes]: e2m1 pairs | rotary part in e4m3 | e8m0 scales; see the package docstring."""
+    plain = _even_width(x.shape[-1], rope_dims)
+    pairs, scales = _pairs(x[:, :plain])
+    turned = group(x[:, plain:], FP4_GROUP)
+    exponent = group_exponents(turned, largest=E4M3_MAX, floor=FP8_FLOOR)
+    rope = round_e4m3(turned / power_of_two(exponent).unsqueeze(-1)).flatten(-2)[:, :rope_dims]
+    scales = torch.cat((scales, (exponent + BIAS).to(torch.uint8)), dim=1)
+    scales = F.pad(scales, (0, -scales.shape[1] % _SCALE_ALIGN))
+    return torch.cat((pairs, rope.contiguous().view(torch.uint8), scales), dim=1)
+
+
+def decode_main_fp4(rows: Tensor, width: int, rope_dims: int) -> Tensor:
+    """uint8 [N, row_bytes] -> FP32 [N, width]; inverse of `encode_main_fp4`."""
+    plain = _even_width(width, rope_dims)
+    end, still, turned = plain // 2 + rope_dims, -(-plain // FP4_GROUP), -(-rope_dims // FP4_GROUP)
+    _require_bytes(rows, end + still + turned + -(still + turned) % _SCALE_ALIGN, width)
+    factors = scale_values(rows[:, end : end + still + turned]).repeat_interleave(FP4_GROUP, dim=1)
+    out = torch.empty(rows.shape[0], width, device=rows.device)
+    torch.mul(fp4_values(rows[:, : plain // 2]), factors[:, :plain], out=out[:, :plain])
+    rope, first = rows[:, plain // 2 : end].contiguous().view(torch.float8_e4m3fn).float(), still * FP4_GROUP
+    torch.mul(rope, factors[:, first : first + rope_dims], out=out[:, plain:])
+    return out
 
 
 def encode_index_fp8(x: Tensor) -> Tensor:
@@ -92,6 +113,23 @@ def _plain_width(width: int, rope_dims: int) -> int:
     if not 0 <= rope_dims <= width:
         raise ValueError(f"rope_dims is {rope_dims}; it must be 0 to the row's width {width}")
     return width - rope_dims
+
+
+def _even_width(width: int, rope_dims: int) -> int:
+    plain = _plain_width(width, rope_dims)
+    if plain % 2:
+        raise ValueError(f"rope_dims is {rope_dims} of {width} channels; the others are {plain}, FP4 rows need an even "
+                         "number of them")  # fmt: skip
+    return plain
+
+
+def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, n], n even -> e2m1 pairs uint8 [N, n / 2] and scale bytes [N, ceil(n / 32)]."""
+    grouped = group(x, FP4_GROUP)
+    exponent = group_exponents(grouped, largest=E2M1_MAX, floor=FP4_FLOOR)
+    codes = encode_e2m1((grouped / power_of_two(exponent).unsqueeze(-1)).nan_to_num(0.0))
+    codes = codes.flatten(-2)[:, : x.shape[-1]].unflatten(-1, (x.shape[-1] // 2, 2))
+    return codes[..., 0] | (codes[..., 1] << 4), (exponent + BIAS).to(torch.uint8)
 
 
 def _require_bytes(rows: Tensor, need: int, width: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels import native
 from octavo.kernels.compiled import part
 
 _NO_BIAS = np.empty(0, dtype=np.float32)
@@ -19,6 +20,15 @@ def choose(
     """Experts [T, A], weights [T, A] and scores [T, X] from the router's raw products [T, X]."""
     T = raw.shape[0]
     given = table_rows is not None
+    library = native.library()
+    if library is not None:
+        chosen = torch.empty(T, top, dtype=torch.int64) if table_rows is None else table_rows.contiguous()
+        values, shares = raw.clone(memory_format=torch.contiguous_format), torch.empty(chosen.shape)
+        library.octavo_step_choose(
+            T, raw.shape[1], chosen.shape[1], normalise, scale, None if bias is None else bias.data_ptr(), given,
+            values.data_ptr(), chosen.data_ptr(), shares.data_ptr(),
+        )  # fmt: skip
+        return chosen, shares, values
     experts = table_rows.numpy() if table_rows is not None else np.empty((T, top), dtype=np.int64)
     weights, scores = np.empty(experts.shape, dtype=np.float32), np.empty(tuple(raw.shape), dtype=np.float32)
     choice(

@@ -21,7 +21,7 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.rows import Rows
 from octavo.kernels.selection import Causal, Masked, Picked, Selection
-from octavo.kernels.sparse_attention import chunk, flex, loops, pieces, training
+from octavo.kernels.sparse_attention import chunk, compiled, flex, loops, pieces, training
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.tiled import tiled_attention
 
@@ -49,6 +49,8 @@ def sparse_attention(
         chosen = flex.flex_attention_of_rows
     elif dispatch.loops_on_cpu(q) and chunk.fits(q, window_rows, selection):
         chosen = chunk.attend
+    elif compiled.fits(q, window_rows, sink, selection):
+        chosen = compiled.attend
     elif dispatch.loops_on_cpu(q) and loops.fits(q, window_rows, selection):
         chosen = pieces.attend if isinstance(selection, Causal) else loops.attend
     else:

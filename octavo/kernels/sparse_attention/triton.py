@@ -4,12 +4,14 @@ Contract. `attend(q [T, H, K], ring, sink [H], store or None, places, *, picks, 
 mass or None)`. A token at position p of sequence b sees the ring's rows of tokens max(p - window + 1, 0) .. p
 and, of `store`, the entries listed in `picks` (int32 [T, k], distinct, -1 ignored) or, without picks, all entries
 e < (p + 1) // ratio within the table, `offset` (FP32 [B]) added to their logits. One softmax runs over both and the
-sink, which is not scaled and has no value. Ring and store hold rows of one format, keys equal to values. `mass`
-FP32 [T, k] or [T, pages * entries a page]: the probability of each place summed over heads. Padding gives zeros.
-Products are made in q's dtype (FP32 on the CPU), sums in FP32; FP16 queries want rows within 65504. Nothing on the
-device sets a size: the call can be captured. Limits: K up to 512; FP8 rows need compute capability 8.9, and a rotary
-part that is a power of two and divides K. A row with NaN reaches the queries that see it and, where queries are packed,
-their neighbours in the program.
+sink, which is not scaled and has no value. Ring and store hold rows of one format, or the ring FP8 rows beside FP4
+entries; keys equal values. `mass` FP32 [T, k] or [T, pages * entries a page]: the probability of each place summed
+over heads. Padding gives zeros.
+Products are made in q's dtype (FP32 on the CPU), or in FP16 where a compiled kernel serves (`sm90`: Hopper GPUs, FP8
+rows of V4's geometry, some work at least); sums in FP32. FP16 products want rows within 65504. Nothing on the
+device sets a size: the call can be captured. Limits: K up to 512; FP8 and FP4 rows need compute capability 8.9, and a
+rotary part that is a power of two and divides K. A row with NaN reaches the queries that see it and, where queries are
+packed, their neighbours in the program.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -26,6 +28,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo.kernels.paged import Format, PagedStore, Places, Ring
+from octavo.kernels.sparse_attention import sm90
 from octavo.kernels.sparse_attention.triton_forward import attend_kernel, combine_kernel, mass_kernel
 from octavo.kernels.sparse_attention.triton_prepare import last_positions, list_rows, unpack_rows
 from octavo.kernels.sparse_attention.triton_rows import CAUSAL, LISTED, NONE, PICKED, alignment, tile_width
@@ -39,7 +42,7 @@ _USES = 8  # of a row on average, from which it is unpacked
 class Config:
     """Sizes of one launch: `queries` neighbouring tokens x `block_h` heads are the rows of a product (16 at least),
     `block_k` keys a tile (64 at most), `splits` programs share a query's keys. `listed`: rows of picks are looked up
-    beforehand; `unpacked`: FP8 rows become BF16 beforehand."""
+    beforehand; `unpacked`: FP8 and FP4 rows become BF16 beforehand."""
 
     block_h: int
     block_k: int
@@ -53,8 +56,9 @@ class Config:
 
 @dataclass(frozen=True)
 class Keys:
-    """Where keys lie: window rows `near` ([B, ring] rows) and entries `far`, as bytes; `per_page` 0: entries of a
-    sequence are `entries` rows together. `dense`: token t at row t - shift instead of t % ring."""
+    """Where keys lie: window rows `near` ([B, ring] rows) and entries `far`, as bytes of format `form` (the window
+    beside FP4 entries: FP8); `per_page` 0: entries of a sequence are `entries` rows together. `dense`: token t at row
+    t - shift instead of t % ring."""
 
     near: Tensor
     far: Tensor | None
@@ -72,10 +76,11 @@ class Keys:
     def constants(self, q: Tensor) -> dict[str, Any]:
         """As the kernels take them."""
         H, K = q.shape[-2:]
+        far = self.near if self.far is None else self.far
         kind = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(q.dtype if q.is_cuda else torch.float32)
         return {
             "H": H, "SELECTION": self.selection, "DENSE": self.dense, "RATIO": self.ratio, "PER_PAGE": self.per_page,
-            "ROW": self.near.shape[-1], "ALIGN": alignment(self.near, self.near if self.far is None else self.far),
+            "ROW": far.shape[-1], "ALIGN": alignment(far) if self.form == "fp4" else alignment(self.near, far),
             "FORMAT": self.form, "NATIVE": q.is_cuda, "PLAIN": K - self.rope, "ROPE": self.rope, "W": tile_width(K),
             "DOT": kind or tl.float32,
         }  # fmt: skip
@@ -120,12 +125,13 @@ def attend(
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """See the module docstring. `out` [T, H, K] takes the result, in its dtype; `config` overrides the table, for
-    tuning. Raises ValueError for a wrong shape, dtype or layout."""
+    tuning, and asks for Triton's kernel. Raises ValueError for a wrong shape, dtype or layout."""
     T, H, K = q.shape
     form, rope = format_of(ring, store, K)
     _check(q, ring, sink, store, places, picks, window, offset, out, form, rope)
     if store is not None and (store.table.shape[1] == 0 or (picks is not None and picks.shape[1] == 0)):
         store = offset = picks = None
+        form = ring_format(form)
     o = torch.empty_like(q) if out is None else out
     keys = Keys(ring.rows, None, None, form, rope, NONE, 1, 0, ring.length, 0)
     if store is not None:
@@ -138,12 +144,18 @@ def attend(
     if T == 0:
         return o, shares
     B = ring.rows.shape[0]
+    compiled = config is None and sm90.serves(q, form, rope) and sm90.pays(T, H, window + listed)
     if config is None:
         rows = B * (ring.length + keys.entries)
         config = config_of(T, H, window + listed, rows=rows, picked=picks is not None, q=q)
     if config.queries > 1 and picks is not None:
         raise ValueError(f"config.queries is {config.queries}; queries with picks of their own allow 1")
-    lse = launch(q, sink, prepared(keys, places, config, B=B, K=K), places, picks, offset, o, config, window, scale)
+    if compiled:
+        lse = sm90.attend(
+            q, ring, sink, store, places, picks=picks, window=window, scale=scale, offset=offset, out=o
+        )
+    else:
+        lse = launch(q, sink, prepared(keys, places, config, B=B, K=K), places, picks, offset, o, config, window, scale)
     if shares is not None:
         _launch_mass(q, keys, places, picks, offset, lse, shares, config, window, scale)
     return o, shares
@@ -151,15 +163,14 @@ def attend(
 
 def prepared(keys: Keys, places: Places, config: Config, *, B: int, K: int) -> Keys:
     """`keys` as BF16 rows in order where the configuration says so."""
-    if not config.unpacked or keys.form != "fp8":
+    if not config.unpacked or keys.form not in ("fp8", "fp4"):
         return keys
     last, some = last_positions(places, B), {"sequences": B, "width": K, "rope": keys.rope}
-    near = unpack_rows(keys.near, None, last, entries=keys.ring, ratio=1, per_page=0, **some)
+    near = unpack_rows(keys.near, None, last, entries=keys.ring, ratio=1, per_page=0, form="fp8", **some)
     far = None
     if keys.far is not None:
-        far = unpack_rows(
-            keys.far, keys.table, last, entries=keys.entries, ratio=keys.ratio, per_page=keys.per_page, **some
-        )
+        far = unpack_rows(keys.far, keys.table, last, entries=keys.entries, ratio=keys.ratio, per_page=keys.per_page,
+                          form=keys.form, **some)  # fmt: skip
     return replace(keys, near=near, far=far, form="bf16", rope=0, per_page=0)
 
 
@@ -225,11 +236,16 @@ def _launch_mass(
 def format_of(ring: Ring, store: PagedStore | None, K: int) -> tuple[Format, int]:
     """Format and rotary channels of the rows: the store's, or without one what the ring's row length says."""
     if store is not None:
-        return store.format, store.rope if store.format == "fp8" else 0
+        return store.format, store.rope if store.format in ("fp8", "fp4") else 0
     width = ring.rows.shape[-1]
     if width in (2 * K, 4 * K):
         return ("bf16", 0) if width == 2 * K else ("fp32", 0)
     return "fp8", width - K - 8
+
+
+def ring_format(entries: Format) -> Format:
+    """Format of the window rows beside entries of format `entries`."""
+    return "fp8" if entries == "fp4" else entries
 
 
 def _check(
@@ -242,14 +258,16 @@ def _check(
     _require("q", q, (T, H, K), floats)
     if not 1 <= K <= 512:
         raise ValueError(f"q has {K} channels; 1 to 512 are possible")
-    if form not in ("bf16", "fp32", "fp8"):
-        raise ValueError(f"store.format is {form}; it must be bf16, fp32 or fp8")
-    if form == "fp8" and (not 0 <= rope < K or (rope and (rope & (rope - 1) or K % rope)) or (K + rope) % 8):
-        raise ValueError(f"rope is {rope} of {K} channels; FP8 rows need a power of two below and dividing {K}, or 0, "
-                         "and K + rope a multiple of 8")  # fmt: skip
+    if form not in ("bf16", "fp32", "fp8", "fp4"):
+        raise ValueError(f"store.format is {form}; it must be bf16, fp32, fp8 or fp4")
+    words, divisor = form in ("fp8", "fp4"), 16 if form == "fp4" else 8
+    if words and (not 0 <= rope < K or (rope and (rope & (rope - 1) or K % rope)) or (K + rope) % divisor):
+        raise ValueError(f"rope is {rope} of {K} channels; {form.upper()} rows need a power of two below and dividing "
+                         f"{K}, or 0, and K + rope a multiple of {divisor}")  # fmt: skip
     B, R = ring.rows.shape[:2]
-    need = {"bf16": 2 * K, "fp32": 4 * K, "fp8": K + rope + 8}[form]
-    _require("ring.rows", ring.rows, (B, R, need), (torch.uint8,))
+    scales = -(-(K - rope) // 32) + -(-rope // 32)
+    sizes = {"bf16": 2 * K, "fp32": 4 * K, "fp8": K + rope + 8, "fp4": (K + rope) // 2 + scales + -scales % 8}
+    _require("ring.rows", ring.rows, (B, R, sizes[ring_format(form)]), (torch.uint8,))
     if R & (R - 1) or not 1 <= window <= R:
         raise ValueError(f"window is {window} of a ring of {R}; the ring must be a power of two, the window within it")
     _require("sink", sink, (H,), floats)
@@ -259,7 +277,7 @@ def _check(
         if picks is not None or offset is not None:
             raise ValueError("picks or offset is given without a store; they are about its entries")
     else:
-        _require("store.rows", store.rows, (store.rows.shape[0], need), (torch.uint8,))
+        _require("store.rows", store.rows, (store.rows.shape[0], sizes[form]), (torch.uint8,))
         _require("store.table", store.table, (B, store.table.shape[1]), (torch.int32,))
         if store.width != K:
             raise ValueError(f"store.width is {store.width}; q has {K} channels")
@@ -271,8 +289,9 @@ def _check(
             raise ValueError("offset is given with picks; it is for all entries")
     if out is not None:
         _require("out", out, (T, H, K), floats)
-    if form == "fp8" and (ring.rows.data_ptr() % 8 or (store is not None and store.rows.data_ptr() % 8)):
-        raise ValueError("rows begin at an address that 8 does not divide; FP8 rows are read in words of 8 bytes")
+    if words and (ring.rows.data_ptr() % 8 or (store is not None and store.rows.data_ptr() % 8)):
+        raise ValueError(f"rows begin at an address that 8 does not divide; {form.upper()} rows are read in words of 8 "
+                         "bytes")  # fmt: skip
 
 
 def _require(name: str, x: Tensor, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:

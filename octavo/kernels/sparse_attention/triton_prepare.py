@@ -1,4 +1,4 @@
-"""What a long chunk does once before its attention: a list of rows for every query, FP8 rows as BF16.
+"""What a long chunk does once before its attention: a list of rows for every query, FP8 and FP4 rows as BF16.
 
 Covers: both kernels and their launch. With the list a program finds a row by one load, where it would follow pick, page
 and ring for every tile; with BF16 rows it decodes nothing, where each row would be decoded for every query that sees
@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octavo.kernels.paged import Places
+from octavo.kernels.paged import Format, Places
 from octavo.kernels.sparse_attention.triton_rows import UNSEEN, alignment, entry_rows, read_rows, store_rows, tile_width
 
 _WHOLE = 64  # a list's length is a multiple of this, so that no tile of keys ends beyond it
@@ -47,7 +47,7 @@ def _list_kernel(sequence, position, table, picks, out, RING, STORE, pages, pick
 @triton.jit(do_not_specialize=["STORE", "pages"])
 def _unpack_kernel(rows, table, last, out, STORE, pages, RATIO: tl.constexpr, PER_PAGE: tl.constexpr,
                    ROW: tl.constexpr, ALIGN: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr,
-                   NATIVE: tl.constexpr, DOT: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+                   FORMAT: tl.constexpr, NATIVE: tl.constexpr, DOT: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Program = BLOCK of the STORE rows of one sequence; those that its last token does not see are left alone."""
     b = tl.program_id(0)
     e = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -57,7 +57,7 @@ def _unpack_kernel(rows, table, last, out, STORE, pages, RATIO: tl.constexpr, PE
     if tl.program_id(1) * BLOCK < count:
         seen = e < count
         row = entry_rows(b, e, seen, table, pages, STORE, PER_PAGE).to(tl.int64)
-        x0, x1 = read_rows(rows, rows, seen, row, seen, "fp8", NATIVE, ROW, ALIGN, PLAIN, ROPE, W, DOT)
+        x0, x1 = read_rows(rows, rows, e < 0, row, seen, FORMAT, NATIVE, ROW, ALIGN, PLAIN, ROPE, W, DOT)
         at = b.to(tl.int64) * STORE + e
         store_rows(out + at * (PLAIN + ROPE), seen, x0, x1, PLAIN + ROPE, W)
 
@@ -83,15 +83,15 @@ def last_positions(places: Places, B: int) -> Tensor:
 
 def unpack_rows(
     rows: Tensor, table: Tensor | None, last: Tensor, *, sequences: int, entries: int, ratio: int, per_page: int,
-    width: int, rope: int,
+    width: int, rope: int, form: Format,
 ) -> Tensor:  # fmt: skip
-    """FP8 rows -> BF16 values as uint8 [sequences * entries, 2 * width]. With a table, entries in order that the last
-    token sees (what follows is left as it was); without one (per_page 0) all rows as they lie."""
+    """FP8 or FP4 rows -> BF16 values as uint8 [sequences * entries, 2 * width]. With a table, entries in order that the
+    last token sees (what follows is left as it was); without one (per_page 0) all rows as they lie."""
     out = torch.empty((sequences * entries, width), dtype=torch.bfloat16, device=rows.device)
     _unpack_kernel[(sequences, triton.cdiv(entries, 32))](
         rows, last if table is None else table, last, out, entries, 0 if table is None else table.shape[1],
         RATIO=ratio, PER_PAGE=per_page, ROW=rows.shape[-1], ALIGN=alignment(rows), PLAIN=width - rope, ROPE=rope,
-        W=tile_width(width), NATIVE=rows.is_cuda, DOT=tl.bfloat16 if rows.is_cuda else tl.float32, BLOCK=32,
-        num_warps=4,
+        W=tile_width(width), FORMAT=form, NATIVE=rows.is_cuda, DOT=tl.bfloat16 if rows.is_cuda else tl.float32,
+        BLOCK=32, num_warps=4,
     )  # fmt: skip
     return out.view(torch.uint8)

@@ -1,14 +1,14 @@
 """Rows of the cache inside Triton kernels: where they lie, and their values in registers.
 
-Covers: BF16, FP32 and FP8 rows (`octavo.kernels.quant`) of a ring, a paged store, or plain tensors [B, N, K], and
-products with them. A row is a tile of W <= 256 channels, or two of them for K > 256: one tile of 512 would hold twice
-the row pointers in every thread. Channels from K on are zero. Does not cover: which rows a query sees
-(`triton_forward`).
+Covers: BF16, FP32, FP8 and FP4 rows (`octavo.kernels.quant`) of a ring, a paged store, or plain tensors [B, N, K], and
+products with them; the ring beside FP4 entries holds FP8 rows. A row is a tile of W <= 256 channels, or two of them for
+K > 256: one tile of 512 would hold twice the row pointers in every thread. Channels from K on are zero. Does not cover:
+which rows a query sees (`triton_forward`).
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octavo.kernels.bits import from_e4m3, from_e8m0, opaque
+from octavo.kernels.bits import from_e2m1, from_e4m3, from_e8m0, opaque
 
 NONE, CAUSAL, PICKED, LISTED = 0, 1, 2, 3
 _NONE, _PICKED = tl.constexpr(NONE), tl.constexpr(PICKED)
@@ -97,27 +97,87 @@ def _row(base, other, is_near, number, ROW: tl.constexpr, ALIGN: tl.constexpr, d
 
 
 @triton.jit
+def _e4m3(code, NATIVE: tl.constexpr, DOT: tl.constexpr):
+    """uint8 e4m3 -> DOT, without their scales."""
+    if NATIVE:  # e4m3 is exact in FP16
+        return code.to(tl.float8e4nv, bitcast=True).to(tl.float16).to(DOT)
+    return from_e4m3(code).to(DOT)
+
+
+@triton.jit
+def _joined(value, rope, FIRST: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr):
+    """`rope` [N, ROPE] in its place behind PLAIN channels of the tile `value` [N, W] from channel FIRST on, zero behind
+    it. Repeated over the tile, it falls into its place, since ROPE divides PLAIN."""
+    N: tl.constexpr = rope.shape[0]
+    spread = tl.reshape(tl.broadcast_to(rope[:, None, :], (N, W // ROPE, ROPE)), (N, W))
+    c = FIRST + tl.arange(0, W)[None, :]
+    value = tl.where(c < PLAIN, value, spread)
+    if FIRST + W > PLAIN + ROPE:
+        value = tl.where(c < PLAIN + ROPE, value, 0.0)
+    return value
+
+
+@triton.jit
 def _decode(codes, ropes, scales, ok, FIRST: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr,
             ROPE: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr):  # fmt: skip
     """One tile of FP8 rows, from channel FIRST on. `scales` [N]: the e8m0 bytes of a row as one word."""
     N: tl.constexpr = scales.shape[0]
-    code = load_rows(codes, ok, FIRST, W, PLAIN)
-    if NATIVE:  # e4m3 is exact in FP16
-        value = code.to(tl.float8e4nv, bitcast=True).to(tl.float16).to(DOT)
-    else:
-        value = from_e4m3(code).to(DOT)
+    value = _e4m3(load_rows(codes, ok, FIRST, W, PLAIN), NATIVE, DOT)
     G: tl.constexpr = (W + 63) // 64
     place = 8 * (FIRST // 64 + tl.arange(0, G))
     factor = from_e8m0(((scales[:, None] >> place[None, :]) & 255).to(tl.uint8)).to(DOT)
     value = tl.reshape(tl.reshape(value, (N, G, W // G)) * factor[:, :, None], (N, W))
-    if (ROPE > 0) & (FIRST + W > PLAIN):  # repeated over the tile, it falls into its place, since ROPE divides PLAIN
-        rope = load_rows(ropes, ok, 0, ROPE, ROPE).to(DOT)
-        spread = tl.reshape(tl.broadcast_to(rope[:, None, :], (N, W // ROPE, ROPE)), (N, W))
-        c = FIRST + tl.arange(0, W)[None, :]
-        value = tl.where(c < PLAIN, value, spread)
-        if FIRST + W > PLAIN + ROPE:
-            value = tl.where(c < PLAIN + ROPE, value, 0.0)
+    if (ROPE > 0) & (FIRST + W > PLAIN):
+        value = _joined(value, load_rows(ropes, ok, 0, ROPE, ROPE).to(DOT), FIRST, PLAIN, ROPE, W)
     return value
+
+
+@triton.jit
+def _decode_fp4(codes, words, ok, FIRST: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr,
+                ROPE: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr):  # fmt: skip
+    """One tile of FP4 rows, from channel FIRST on. `codes`: their bytes, `words`: their scales, eight a word, which are
+    those of 256 channels and so of one tile."""
+    N: tl.constexpr = ok.shape[0]
+    G: tl.constexpr = (W + 31) // 32
+    pair = load_rows(codes, ok, FIRST // 2, W // 2, PLAIN // 2)
+    word = tl.load(words + FIRST // 256, mask=ok, other=0)
+    factor = from_e8m0(((word[:, None] >> (8 * tl.arange(0, G))[None, :]) & 255).to(tl.uint8))[:, :, None]
+    low = tl.reshape(from_e2m1(pair & 15), (N, G, W // (2 * G))) * factor
+    high = tl.reshape(from_e2m1(pair >> 4), (N, G, W // (2 * G))) * factor
+    value = tl.reshape(tl.join(low, high), (N, W)).to(DOT)
+    if (ROPE > 0) & (FIRST + W > PLAIN):
+        R: tl.constexpr = (ROPE + 31) // 32
+        scale = load_rows(codes + PLAIN // 2 + ROPE + (PLAIN + 31) // 32, ok, 0, R, R)
+        rope = _e4m3(load_rows(codes + PLAIN // 2, ok, 0, ROPE, ROPE), NATIVE, DOT)
+        rope = tl.reshape(rope, (N, R, ROPE // R)) * from_e8m0(scale).to(DOT)[:, :, None]
+        value = _joined(value, tl.reshape(rope, (N, ROPE)), FIRST, PLAIN, ROPE, W)
+    return value
+
+
+@triton.jit
+def _read_fp8(base, other, is_near, number, ok, NATIVE: tl.constexpr, ROW: tl.constexpr, ALIGN: tl.constexpr,
+              PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr):  # fmt: skip
+    codes = _row(base, other, is_near, number, ROW, ALIGN, tl.uint8)
+    ropes = _row(base, other, is_near, number, ROW, ALIGN, tl.bfloat16) + PLAIN // 2
+    words = _row(base, other, is_near, number, ROW, ALIGN, tl.uint64) + (PLAIN + 2 * ROPE) // 8
+    scales = tl.load(words, mask=ok, other=0)
+    x0 = _decode(codes, ropes, scales, ok, 0, NATIVE, PLAIN, ROPE, W, DOT)
+    x1 = x0
+    if PLAIN + ROPE > W:
+        x1 = _decode(codes, ropes, scales, ok, W, NATIVE, PLAIN, ROPE, W, DOT)
+    return x0, x1
+
+
+@triton.jit
+def _read_fp4(base, number, ok, NATIVE: tl.constexpr, ROW: tl.constexpr, ALIGN: tl.constexpr, PLAIN: tl.constexpr,
+              ROPE: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr):  # fmt: skip
+    codes = _row(base, base, ok, number, ROW, ALIGN, tl.uint8)
+    words = _row(base, base, ok, number, ROW, ALIGN, tl.uint64) + (PLAIN // 2 + ROPE) // 8
+    x0 = _decode_fp4(codes, words, ok, 0, NATIVE, PLAIN, ROPE, W, DOT)
+    x1 = x0
+    if PLAIN + ROPE > W:
+        x1 = _decode_fp4(codes, words, ok, W, NATIVE, PLAIN, ROPE, W, DOT)
+    return x0, x1
 
 
 @triton.jit
@@ -126,18 +186,20 @@ def read_rows(base, other, is_near, number, ok, FORMAT: tl.constexpr, NATIVE: tl
               DOT: tl.constexpr):  # fmt: skip
     """Rows `number` [N] (int64) of the bytes `base` (where is_near) or `other` -> two tiles [N, W] in DOT.
 
-    Zero where not `ok`, whatever lies there. FP8 rows are PLAIN e4m3 | ROPE bf16 | e8m0 bytes of groups of 64.
+    Zero where not `ok`, whatever lies there. FP8 rows are PLAIN e4m3 | ROPE bf16 | e8m0 bytes of groups of 64. With FP4
+    the rows of `other` are PLAIN e2m1 | ROPE e4m3 | e8m0 bytes of groups of 32, and those of `base` FP8 rows; ROW and
+    ALIGN are those of `other`.
     """
     K: tl.constexpr = PLAIN + ROPE
     if FORMAT == "fp8":
-        codes = _row(base, other, is_near, number, ROW, ALIGN, tl.uint8)
-        ropes = _row(base, other, is_near, number, ROW, ALIGN, tl.bfloat16) + PLAIN // 2
-        words = _row(base, other, is_near, number, ROW, ALIGN, tl.uint64) + (PLAIN + 2 * ROPE) // 8
-        scales = tl.load(words, mask=ok, other=0)
-        x0 = _decode(codes, ropes, scales, ok, 0, NATIVE, PLAIN, ROPE, W, DOT)
-        x1 = x0
-        if K > W:
-            x1 = _decode(codes, ropes, scales, ok, W, NATIVE, PLAIN, ROPE, W, DOT)
+        x0, x1 = _read_fp8(base, other, is_near, number, ok, NATIVE, ROW, ALIGN, PLAIN, ROPE, W, DOT)
+    elif FORMAT == "fp4":
+        x0, x1 = _read_fp4(other, number, ok & (is_near == 0), NATIVE, ROW, ALIGN, PLAIN, ROPE, W, DOT)
+        near = ok & is_near
+        if tl.max(near.to(tl.int32), 0) > 0:  # a few tiles of a query's; FP8 rows have 8 bytes of scales
+            y0, y1 = _read_fp8(base, base, near, number, near, NATIVE, K + ROPE + 8, 8, PLAIN, ROPE, W, DOT)
+            x0 = tl.where(near[:, None], y0, x0)
+            x1 = tl.where(near[:, None], y1, x1)
     else:
         row = _row(base, other, is_near, number, ROW, ALIGN, tl.bfloat16 if FORMAT == "bf16" else tl.float32)
         x0 = load_rows(row, ok, 0, W, K).to(DOT)

@@ -29,7 +29,7 @@ from tests.support.documents import (
 )
 from tests.support.sequences import World, assert_same, fake_read, token_ids
 
-FORMATS = [("fp64", "fp64"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp8", "fp8"), ("fp8", "fp4")]
+FORMATS = [("fp64", "fp64"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp8", "fp8"), ("fp8", "fp4"), ("fp4", "fp4")]
 
 
 @pytest.mark.parametrize(("main", "index"), FORMATS)
