@@ -1,12 +1,12 @@
 """A slice of DeepSeek-V4-Flash at full width on one GPU: decoding and reading, against the hardware's bound.
 
-Covers: six layers (two of each kind) with 256 FP4 experts each, FP8 entries and FP4 index keys. Decoding: the whole
-step as a replayed graph, for batches and contexts over caches of random entries. Reading: chunk after chunk from an
-empty cache. Beside each time the bound of counted bytes and FLOPs at rates measured in the same run, and the share of
-it; the times of the parts come from the profiler. And what the allocator gives a sequence of the whole model. Does not
-cover: correctness (tests/engine/test_gpu.py), meaning: weights are random.
+Covers: six layers (two of each kind) with 256 FP4 experts each, FP8 or FP4 entries and FP4 index keys. Decoding: the
+whole step as a replayed graph, for batches and contexts over caches of random entries. Reading: chunk after chunk from
+an empty cache. Beside each time the bound of counted bytes and FLOPs at rates measured in the same run, and the share
+of it; the times of the parts come from the profiler. And what the allocator gives a sequence of the whole model. Does
+not cover: correctness (tests/engine/test_gpu.py), meaning: weights are random.
 
-    python -m benchmarks.gpu_slice [--decode] [--prefill] [--cache] [--batches 1 8 32 64] [--contexts 8192 1048576]
+    python -m benchmarks.gpu_slice [--decode] [--prefill] [--cache] [--main fp8] [--batches 1 8 32 64] [--contexts 8192]
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RATIOS = (0, 0, CSA_RATIO, 128, CSA_RATIO, 128)
 ROUNDS = 30
 # What a kernel's name says about the part it belongs to, the first that is found.
 PARTS = (
-    ("experts", ("_up_few", "_down_few", "_up_many", "_down_many", "_count", "_place", "_choose")),
-    ("attention", ("attend_kernel", "combine_kernel", "unpack", "list_rows", "_list", "_unpack", "last_")),
+    ("experts", ("_up", "_down", "_sum", "_spread", "_top", "_count", "_place", "_choose")),
+    ("attention", ("attend_kernel", "OctavoAttend", "combine_kernel", "unpack", "_list", "last_")),
     ("index", ("score_kernel", "select_kernel", "identity_kernel", "_transform")),
     ("compressor", ("close_kernel", "keep_kernel")),
     ("streams", ("_project", "_begin")),
@@ -100,7 +100,7 @@ class Bench:
 
     def _decode_bytes(self, batch: int, context: int) -> dict[str, float]:
         """Bytes that a step must read: weights once, experts that are hit on average, each sequence's own rows."""
-        w, c, row = self.model.weights, self.config, self.layout.row_bytes("main")
+        w, c, layout = self.model.weights, self.config, self.layout
         weights = float(w.head.nbytes)
         hit = c.n_routed_experts * (1 - (1 - c.num_experts_per_tok / c.n_routed_experts) ** batch)
         experts = 0.0
@@ -113,10 +113,11 @@ class Bench:
         kinds, window = c.layer_kinds, min(context, c.sliding_window)
         csa, hca = kinds.count(LayerKind.CSA), kinds.count(LayerKind.HCA)
         keys = context // CSA_RATIO
-        attention = len(kinds) * window + csa * min(keys, c.index_topk) + hca * (context // 128)
+        entries = csa * min(keys, c.index_topk) + hca * (context // 128)
+        attention = len(kinds) * window * layout.window_row_bytes + entries * layout.row_bytes("main")
         return {
-            "maps": weights, "experts": experts, "attention": float(batch * attention * row),
-            "index": float(batch * csa * keys * self.layout.row_bytes("index")),
+            "maps": weights, "experts": experts, "attention": float(batch * attention),
+            "index": float(batch * csa * keys * layout.row_bytes("index")),
         }  # fmt: skip
 
     def prefill(self, lengths: list[int], chunk: int) -> list[dict[str, Any]]:
@@ -274,8 +275,8 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, nargs="+", default=[4096, 8192, 131072, 1048576])
     parser.add_argument("--lengths", type=int, nargs="+", default=[4096, 8192, 32768, 131072, 524288, 1048576])
     parser.add_argument("--chunk", type=int, default=4096)
-    parser.add_argument("--main", default="fp8")
-    parser.add_argument("--index", default="fp4")
+    parser.add_argument("--main", default="fp8", help="format of the entries: bf16, fp8 or fp4")
+    parser.add_argument("--index", default="fp4", help="of the index keys")
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu_slice.json")
     arguments = parser.parse_args()
     every = not (arguments.decode or arguments.prefill or arguments.cache)
@@ -289,12 +290,15 @@ def main() -> None:
             f"cache of Flash at 1,048,576 tokens: {cached['allocated_bytes'] / 1e9:.3f} GB allocated, "
             f"{cached['published_bytes'] / 1e9:.3f} GB planned, ratio {cached['ratio']:.4f}"
         )
-    tokens = max(max(arguments.batches) * max(arguments.contexts), max(arguments.lengths))
-    bench = Bench(tokens, device, rates, main, index)
     record: dict[str, Any] = surroundings(("torch", "triton", "octavo")) | {
-        "cache": cached, "config": bench.config.to_dict(), "rates": rates.as_dict(), "main": arguments.main,
+        "cache": cached, "config": slice_config().to_dict(), "rates": rates.as_dict(), "main": arguments.main,
         "index": arguments.index, "chunk": arguments.chunk,
     }  # fmt: skip
+    write_json(arguments.out, record)
+    if not (every or arguments.prefill or arguments.decode):
+        return print(f"written to {arguments.out}")
+    tokens = max(max(arguments.batches) * max(arguments.contexts), max(arguments.lengths))
+    bench = Bench(tokens, device, rates, main, index)
     if every or arguments.prefill:
         record["prefill"] = bench.prefill(sorted(arguments.lengths), arguments.chunk)
         write_json(arguments.out, record)

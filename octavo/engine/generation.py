@@ -56,7 +56,8 @@ class Generation:
         runner.check_room(len(self.prompt), state.length, what="the prompt")
         controls = controls or Controls()
         controls = controls if tally is quotation is None else replace(controls, mass=True)
-        self._steps = Decoding(runner, state, controls=controls, draft=request.draft)
+        self._greedy = request.temperature == 0 and quotation is None
+        self._steps = Decoding(runner, state, controls=controls, draft=request.draft, greedy=self._greedy)
         self._quotation = quotation
         self._runner, self.state, self.request, self.tally = runner, state, request, tally
         self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))
@@ -108,7 +109,7 @@ class Generation:
             raise UsageError("this answer has been made already")
         started = time.perf_counter()
         try:
-            output = self._steps.begin(self.prompt)
+            output = self._steps.begin(self.prompt, most=self.request.max_tokens - 1)
             while self.finish is None:
                 piece = self._take(output)
                 self.seconds = time.perf_counter() - started
@@ -125,11 +126,10 @@ class Generation:
 
     def _take(self, output: StepOutput) -> str:
         """Choose the next token and return the text that it makes certain; sets `finish` at the end."""
-        logits = self._allowed(output)
-        if self.request.temperature == 0 and self._steps.doubtful(logits):
-            output = self._steps.again()
-            logits = self._allowed(output)
-        token = self._sampler.pick(logits)
+        if self._greedy:
+            token, output = self._steps.greedy()
+        else:
+            token, output = self._pick(output)
         if token in self._ends:
             self.finish = Finish.END
             return self._flush()
@@ -146,6 +146,14 @@ class Generation:
         elif self._steps.length >= self._runner.limit:
             self.finish = Finish.CONTEXT
         return piece if self.finish is None else piece + self._flush()
+
+    def _pick(self, output: StepOutput) -> tuple[int, StepOutput]:
+        """A drawn token, or the likeliest of those that may come, and the row it was chosen from."""
+        logits = self._allowed(output)
+        if self.request.temperature == 0 and self._steps.doubtful(logits):
+            output = self._steps.again()
+            logits = self._allowed(output)
+        return self._sampler.pick(logits), output
 
     def _allowed(self, output: StepOutput) -> Tensor:
         """Logits [V] of the row, those of tokens that may not come at minus infinity."""

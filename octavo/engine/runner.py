@@ -1,13 +1,13 @@
 """Runs the model over a sequence in the cache: one step, or a long text in chunks.
 
 Covers: chunking, which rows become logits, and the replay that an exact rollback needs. Does not cover: choosing tokens
-(`sampler`, `generation`), texts.
+(`sampler`, `generation`), drafts (`drafter`), texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from octavo.cache.tails import empty_tails
 from octavo.cache.view import Controls, View
 from octavo.config.errors import LimitError, UsageError
 from octavo.config.model import DraftKind
+from octavo.engine.drafter import Drafter, Proposer
 from octavo.engine.pipeline import read_in_pipeline
 from octavo.engine.request import DEFAULT_DRAFT
 from octavo.model.block import BlockReport
@@ -35,6 +36,20 @@ class StepOutput(NamedTuple):
     logits: Tensor
     reports: tuple[BlockReport, ...]
     streams: Tensor
+
+
+class StepAhead(Protocol):
+    """Greedy tokens of one sequence, its next step under way while the host reads the token that it begins with."""
+
+    def choose(self, logits: Tensor, *, go_on: bool) -> int:
+        """The likeliest token (of equals the lowest id) of logits [1, V], which are not to be read afterwards. With
+        `go_on` the step behind it is under way when this returns, where that is possible. CheckpointError for NaN."""
+        ...
+
+    def take(self, token: int) -> StepOutput | None:
+        """What the step under way gave, and the state advanced by `token`; None, and the state as it was, where none is
+        under way, it read another token, or something came between."""
+        ...
 
 
 class Runner:
@@ -54,11 +69,13 @@ class Runner:
 
     @torch.inference_mode()
     def step(
-        self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None, all_rows: bool = False
-    ) -> StepOutput:
+        self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None, all_rows: bool = False,
+        lent: bool = False,
+    ) -> StepOutput:  # fmt: skip
         """Read ids [T] in one pass and advance the state; logits of the last row [1, V], or of all rows [T, V].
 
-        Raises LimitError, and leaves the state alone, when the sequence would pass the model's context.
+        `lent`: logits and streams are read before the runner's next step, which may write over them. Raises LimitError,
+        and leaves the state alone, when the sequence would pass the model's context.
         """
         self.check_room(len(ids), state.length)
         tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
@@ -119,6 +136,14 @@ class Runner:
         tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.pool.device)
         view = View.packed([0, len(ids)], device=self.pool.device)
         return self.model.logits(self.model(tokens, view).streams)
+
+    def ahead(self, state: SequenceState) -> StepAhead | None:
+        """Greedy decoding of `state` a step ahead of the host; None where that gains nothing, as here."""
+        return None
+
+    def drafter(self) -> Proposer:
+        """What proposes tokens for one answer; the model must have MTP blocks."""
+        return Drafter(self.model, self.pool.layout, self.pool.device)
 
     def draft_count(self, asked: int | None) -> int:
         """Tokens to draft at a time: `asked`, or what is usual for this model (None): 0 without an MTP block.

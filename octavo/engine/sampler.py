@@ -7,12 +7,38 @@ seed gives the same tokens whatever else runs. Does not cover: checking the valu
 from __future__ import annotations
 
 import secrets
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from octavo.config.errors import CheckpointError
 from octavo.engine.request import MAX_SEED, Request
+
+
+class Top(NamedTuple):
+    """The likeliest token, its logit, and the largest logit of the others."""
+
+    token: int
+    best: float
+    second: float
+
+
+def tops(logits_RV: Tensor) -> list[Top]:
+    """Of each row of logits [R, V] (any floating dtype and device; of equals the lowest id), read at once. Raises
+    CheckpointError for NaN among them."""
+    best, token = logits_RV.max(-1)
+    second = logits_RV.scatter(-1, token.unsqueeze(-1), -torch.inf).amax(-1)
+    rows = torch.stack((token.double(), best.double(), second.double()), -1).tolist()
+    for row in rows:
+        refuse_nan(row[1])
+    return [Top(int(token), best, second) for token, best, second in rows]
+
+
+def refuse_nan(best: float) -> None:
+    """Raise CheckpointError where the largest of a row's logits is NaN, which it is if one of them is."""
+    if best != best:
+        raise CheckpointError("the logits hold NaN: the weights are damaged or the number format is too narrow")
 
 
 class Sampler:
@@ -26,15 +52,15 @@ class Sampler:
     def pick(self, logits_V: Tensor) -> int:
         """One token id from logits [V] of any floating dtype and device. Raises CheckpointError for NaN among them.
 
-        The draw runs on CPU in FP64: one uniform number, looked up in the cumulative distribution of the tokens that
-        are left, likeliest first (equals: the lower id first).
+        Temperature 0 takes the likeliest, of equals the lowest id, where the logits are. The draw runs on CPU in FP64:
+        one uniform number, looked up in the cumulative distribution of the tokens that are left, likeliest first
+        (equals: the lower id first).
         """
+        if self.request.temperature == 0:
+            return tops(logits_V.detach().unsqueeze(0))[0].token
         logits = logits_V.detach().to("cpu", torch.float64)
         best = logits.max()
-        if torch.isnan(best):
-            raise CheckpointError("the logits hold NaN: the weights are damaged or the number format is too narrow")
-        if self.request.temperature == 0:
-            return int((logits == best).nonzero()[0])
+        refuse_nan(float(best))
         chances, tokens = self._left(logits - best)
         total = chances.cumsum(0)
         draw = torch.rand(1, generator=self._generator, dtype=torch.float64) * total[-1]

@@ -1,7 +1,7 @@
 """Several tokens a step of the model: drafts of its multi-token predictor, verified by the model itself.
 
-Covers: `Drafter`, which proposes; `Decoding`, which reads the drafts behind the token they follow and hands out the
-rows of logits one after the other. Does not cover: choosing tokens (`sampler`, `generation`).
+Covers: `Decoding`, which reads the drafts behind the token they follow and hands out the rows of logits one after the
+other, or greedy tokens. Does not cover: proposing (`drafter`), drawing tokens (`sampler`), answers (`generation`).
 
 A token is chosen from the model's own row, as without drafts, and only then compared with the draft: equal, and the row
 behind it is there already; else the rows behind it are rolled back. So drafts change how long an answer takes, never
@@ -13,22 +13,17 @@ without x; a single draw from p does both. The draws are those of plain decoding
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.cache.draft import DraftRows
-from octavo.cache.layout import CacheLayout
 from octavo.cache.state import SequenceState
-from octavo.cache.view import Controls, Group, PastRows, View
+from octavo.cache.view import Controls
 from octavo.engine.runner import Runner, StepOutput
+from octavo.engine.sampler import Top, tops
 from octavo.kernels import dispatch
 from octavo.model.attention import Mass
 from octavo.model.block import BlockReport
-from octavo.model.mtp import MTP
 from octavo.model.transformer import Transformer
 
 # Gaps between two logits, as parts of the larger, that rounding could turn round: by the dtype of weights, and for
@@ -37,71 +32,32 @@ _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _CLOSE_NARROW = 0.05
 
 
-class Drafter:
-    """Proposes tokens with the first stage of the predictor, applied to its own streams for all but the first of them.
-
-    It keeps the stage's window rows for one answer. Those of accepted tokens are made from the model's streams, as in
-    training; those made from its own are cut before the next proposal.
-    """
-
-    def __init__(self, model: Transformer, layout: CacheLayout, device: torch.device | str = "cpu") -> None:
-        """`model` must have MTP blocks."""
-        stage = model.mtp[0]
-        assert isinstance(stage, MTP)
-        self._model, self._stage, self._rows = model, stage, DraftRows(layout, device)
-
-    @torch.inference_mode()
-    def propose(self, streams: Tensor, following: Sequence[int], *, first: int, count: int) -> list[int]:
-        """`count` tokens that may come after the last of `following` [R].
-
-        `streams` [R, M, D] are the model's of the tokens first .. first + R - 1, which `following` follows one by one;
-        rows before them that were not given earlier in one piece are not seen. Count 0: the rows are only kept.
-        """
-        window = self._model.config.sliding_window
-        skipped = max(len(following) - window, 0)
-        self._rows.cut(first + skipped)
-        streams, drafts = self._advance(streams[skipped:], following[skipped:]), []
-        while len(drafts) < count:
-            drafts.append(self._likeliest(streams[-1:]))
-            if len(drafts) < count:
-                streams = self._advance(streams[-1:], drafts[-1:])
-        return drafts
-
-    def _advance(self, streams: Tensor, following: Sequence[int]) -> Tensor:
-        """The stage's own streams [R, M, D] of the next R tokens."""
-        model, first, count, device = self._model, self._rows.end, len(following), streams.device
-        ids = torch.tensor(following, device=device)
-        past = cast(PastRows, self._rows)  # a block without entries asks for window rows alone
-        view = View(
-            positions=torch.arange(first, first + count, device=device),
-            groups=(Group(start=0, rows=1, length=count, first=first, past=past),),
-        )
-        after, _ = self._stage.advance(streams, model.embed(ids).to(streams.dtype), ids, view, model.rotary)
-        return after
-
-    def _likeliest(self, streams: Tensor) -> int:
-        hidden = self._stage.read_out(streams)
-        return int(self._model.head(hidden if hidden.dtype == torch.float64 else hidden.float())[0].argmax())
-
-
 class Decoding:
     """The rows of logits of one answer: that of the prompt's last token, then that of every token that was chosen.
 
     While it goes on the state may hold rows of drafts behind the `length` tokens that count; `close` rolls them back.
-    `drafted` and `accepted` count draft tokens, `steps` the steps of the model behind the prompt.
+    `drafted` and `accepted` count draft tokens, `steps` the steps of the model behind the prompt. A row that was given
+    out is read before the next one is asked for.
     """
 
     def __init__(
-        self, runner: Runner, state: SequenceState, *, controls: Controls | None = None, draft: int | None = None
-    ) -> None:
-        """`draft` tokens are proposed at a time (see `Request`). Raises UsageError when the model cannot draft."""
+        self, runner: Runner, state: SequenceState, *, controls: Controls | None = None, draft: int | None = None,
+        greedy: bool = False,
+    ) -> None:  # fmt: skip
+        """`draft` tokens are proposed at a time (see `Request`). `greedy`: every token is one that `greedy` chose, so
+        that without drafts the next step may be under way before the host knows the token that it begins with. Raises
+        UsageError when the model cannot draft."""
         self._runner, self._state, self._controls = runner, state, controls
         self._draft = runner.draft_count(draft)
-        self._drafter = Drafter(runner.model, runner.pool.layout, runner.pool.device) if self._draft else None
+        self._drafter = runner.drafter() if self._draft else None
+        alone = greedy and not self._draft and controls in (None, Controls())
+        self._ahead = runner.ahead(state) if alone else None
         self._close = closeness(runner.model)
         self._ids: list[int] = []  # what the newest step read; the row at self._at was given out last
         self._at = -1
+        self._most = 0  # tokens of use behind the one that is chosen from the row given out last
         self._output: StepOutput
+        self._tops: list[Top] | None = None  # of all rows of the newest step, once they are asked for
         self.drafted = self.accepted = self.steps = 0
 
     @property
@@ -114,32 +70,60 @@ class Decoding:
         """Rows of drafts that nothing was chosen for yet."""
         return len(self._ids) - 1 - self._at
 
-    def begin(self, prompt: np.ndarray) -> StepOutput:
-        """Read the prompt [T]; its last row."""
+    def begin(self, prompt: np.ndarray, *, most: int = 0) -> StepOutput:
+        """Read the prompt [T]; its last row. At most `most` tokens behind the one chosen from it are of use."""
         output = self._runner.read_last(prompt, self._state, controls=self._controls)
         self._take(output, [int(token) for token in prompt[-len(output.streams) :]])
-        self._at = len(self._ids) - 1
+        self._at, self._most = len(self._ids) - 1, most
         return self._row()
 
     def next(self, token: int, *, most: int) -> StepOutput:
-        """The row behind `token`, which was chosen from the row before; at most `most` tokens behind it are of use."""
+        """The row behind `token`, which was chosen from the row before; at most `most` tokens behind the one that is
+        chosen from this row are of use."""
+        self._most = most
         if self._waiting and self._ids[self._at + 1] == token:
             self._at += 1
             self.accepted += 1
             return self._row()
         self.close()
+        made = None if self._ahead is None else self._ahead.take(token)
+        if made is not None:
+            self.steps += 1
+            self._take(made, [token])
+            return self._row()
         drafts = self._drafts(token, most)
         self.drafted += len(drafts)
         self._step([token, *drafts])
         return self._row()
 
+    def greedy(self) -> tuple[int, StepOutput]:
+        """The token that `Sampler` chooses at temperature 0 from the row given out last, and that row; where rounding
+        could have made it another, both from a step of its own. CheckpointError for NaN."""
+        row = self._row()
+        if self._ahead is not None:
+            return self._ahead.choose(row.logits, go_on=self._most > 0), row
+        if self._tops is None:
+            self._tops = tops(self._output.logits)
+        top = self._tops[self._place]
+        if self._doubt(top.best, top.second):
+            row = self.again()
+            [top] = tops(row.logits)
+        return top.token, row
+
     def doubtful(self, logits_V: Tensor) -> bool:
         """Whether the likeliest token of the row given out last, of which these are the logits (or what a rule left of
         them), could be another in a step of its own, where rows of one step are rounded unlike those of single ones."""
-        if not self._close or len(self._ids) == 1 or not self.steps:
+        if not self._may_differ:
             return False
-        best, second = logits_V.topk(2).values.double().tolist()
-        return best - second < self._close * max(abs(best), abs(second))
+        [top] = tops(logits_V.unsqueeze(0))
+        return self._doubt(top.best, top.second)
+
+    @property
+    def _may_differ(self) -> bool:
+        return bool(self._close) and len(self._ids) > 1 and self.steps > 0
+
+    def _doubt(self, best: float, second: float) -> bool:
+        return self._may_differ and best - second < self._close * max(abs(best), abs(second))
 
     def again(self) -> StepOutput:
         """The row given out last, from a step of its own."""
@@ -167,17 +151,23 @@ class Decoding:
         return self._drafter.propose(self._output.streams[:kept], following, first=state.length - kept, count=count)
 
     def _step(self, ids: list[int]) -> None:
+        """Without drafts a row is read before the next step and nothing of it later, so that it may be lent."""
         self.steps += 1
-        made = self._runner.step(np.array(ids), self._state, controls=self._controls, all_rows=True)
+        lent = self._drafter is None
+        made = self._runner.step(np.array(ids), self._state, controls=self._controls, all_rows=True, lent=lent)
         self._take(made, ids)
 
     def _take(self, output: StepOutput, ids: list[int]) -> None:
-        self._output, self._ids, self._at = output, ids, 0
+        self._output, self._ids, self._at, self._tops = output, ids, 0, None
+
+    @property
+    def _place(self) -> int:
+        """Row of the newest step's logits that was given out last; of the prompt only the last row has logits."""
+        return self._at - len(self._output.streams) + len(self._output.logits)
 
     def _row(self) -> StepOutput:
-        """The row at self._at as a step of one token would give it; of the prompt only the last has logits."""
-        output, at = self._output, self._at
-        place = at - len(output.streams) + len(output.logits)
+        """The row at self._at as a step of one token would give it."""
+        output, at, place = self._output, self._at, self._place
         reports = tuple(_of_row(report, at) for report in output.reports)
         return StepOutput(output.logits[place : place + 1], reports, output.streams[at : at + 1])
 
@@ -202,6 +192,8 @@ def closeness(model: Transformer) -> float:
 
 def _of_row(report: BlockReport, row: int) -> BlockReport:
     """The report of one row of a step of one sequence."""
+    if not report.mass:
+        return report
     one = slice(row, row + 1)
     masses = [Mass(m.ratio, m.values[:, one], None if m.index is None else m.index[:, one]) for m in report.mass]
     return BlockReport(report.index_loss, tuple(masses), report.load)

@@ -30,12 +30,12 @@ def test_the_slice_has_two_layers_of_each_kind_at_full_width() -> None:
     assert (config.hidden_size, config.n_routed_experts, config.quant_sim) == (4096, 256, True)
 
 
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> gpu_slice.Bench:
+@pytest.fixture(params=[RowFormat.FP8, RowFormat.FP4])
+def bench(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> gpu_slice.Bench:
     config = gpu_slice.slice_config().changed(**SMALL)
     monkeypatch.setattr(gpu_slice, "slice_config", lambda: config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return gpu_slice.Bench(2048, device, RATES, RowFormat.FP8, RowFormat.FP4)
+    return gpu_slice.Bench(2048, device, RATES, request.param, RowFormat.FP4)
 
 
 def test_a_step_over_random_entries_is_finite(bench: gpu_slice.Bench) -> None:
@@ -52,6 +52,9 @@ def test_bytes_and_operations_grow_with_what_they_should(bench: gpu_slice.Bench)
     assert one["maps"] == eight["maps"]
     assert one["experts"] < eight["experts"] <= 8 * one["experts"]
     assert eight["index"] == 8 * one["index"] == 8 * 256 * 34  # 256 keys of 64 channels: 32 bytes of pairs, 2 scales
+    layout = bench.layout
+    entry = {RowFormat.FP8: 64 + 128 + 8, RowFormat.FP4: 32 + 64 + 8}[layout.main]
+    assert one["attention"] == 3 * 128 * (64 + 128 + 8) + (32 + 1024 // 128) * entry
     near, far = bench._bound_parts(0, 256), bench._bound_parts(1 << 20, 256)
     assert near["maps"] == far["maps"]
     assert far["index"] > 100 * near["index"]

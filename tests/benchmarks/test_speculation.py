@@ -6,9 +6,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks import speculation
+from octavo.config.model import DraftKind
 from tests.support.tiny import tiny_config, write_tiny_model
 
 
@@ -61,3 +64,36 @@ def test_other_tokens_are_an_end_without_a_record(tmp_path: Path, monkeypatch: p
 def test_random_weights_leave_no_matrix_at_zero() -> None:
     model = speculation.random_runner(1024).model
     assert all(bool(weight.any()) for weight in model.parameters() if weight.dim() > 1)
+
+
+def test_a_slice_for_a_gpu_has_an_mtp_block_and_layers_of_all_kinds() -> None:
+    config = speculation.slice_config()
+    assert (config.mtp_kind, config.layer_ratios, config.hidden_size) == (DraftKind.MTP, (0, 4, 128, 4), 4096)
+
+
+def test_parts_of_a_round_are_timed_through_the_fused_kernels() -> None:
+    pytest.importorskip("triton")
+    from octavo.engine.gpu.drafts import GpuDrafter
+    from tests.support.gpu_world import FIELDS
+
+    small = {"compress_ratios": (4,), "num_hidden_layers": 1, "num_nextn_predict_layers": 1}
+    config = tiny_config(**(FIELDS | small))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    runner = speculation.gpu_runner(config, "tiny", 2048, device)
+    assert isinstance(runner.drafter(), GpuDrafter)
+    assert runner.name == "tiny with random weights"
+    found = speculation.parts(runner, runner.new_state(), np.array([20, 21]), 1, rounds=1)
+    assert set(found) == {"draft_seconds", "verify_seconds"}
+    assert min(found.values()) > 0
+
+
+def test_gains_are_tokens_a_round_over_its_cost() -> None:
+    record = {"draft": 1, "round_over_step": 1.25, "draft_seconds": 1e-4, "verify_seconds": 1.5e-3}
+    assert speculation.gains([record]).splitlines()[1].split("  ")[-1] == "0: 0.80, 0.5: 1.20, 1: 1.60"
+
+
+def test_a_model_is_not_taken_to_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["speculation", "--device", "cuda", "--model", "octavo-xs"])
+    with pytest.raises(SystemExit):
+        speculation.main()
+    assert "--device cuda measures random weights" in capsys.readouterr().err

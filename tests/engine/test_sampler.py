@@ -10,7 +10,7 @@ import torch
 
 from octavo.config.errors import CheckpointError
 from octavo.engine.request import Request
-from octavo.engine.sampler import Sampler
+from octavo.engine.sampler import Sampler, tops
 
 
 def draws(logits: torch.Tensor, count: int, **fields: object) -> list[int]:
@@ -31,6 +31,15 @@ def test_greedy_works_in_bfloat16_and_with_minus_infinity() -> None:
 def test_nan_is_refused() -> None:
     with pytest.raises(CheckpointError, match="NaN"):
         Sampler(Request()).pick(torch.tensor([0.0, math.nan]))
+
+
+def test_tops_are_the_first_of_equals_and_the_largest_of_the_others() -> None:
+    rows = torch.tensor([[0.0, 3.0, 1.0, 3.0], [-1.0, -2.0, -4.0, -3.0]])
+    assert tops(rows) == [(1, 3.0, 3.0), (0, -1.0, -2.0)]
+    assert tops(torch.tensor([[-math.inf, 0.5, -math.inf]], dtype=torch.bfloat16)) == [(1, 0.5, -math.inf)]
+    rows[1, 2] = math.nan
+    with pytest.raises(CheckpointError, match="NaN"):
+        tops(rows)
 
 
 def test_draws_follow_the_softmax() -> None:

@@ -14,18 +14,18 @@ import torch
 from octavo.cache.layout import CacheLayout, RowFormat
 from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
-from octavo.cache.view import Controls, View
+from octavo.cache.view import Controls
 from octavo.config.errors import UsageError
 from octavo.config.model import ModelConfig
 from octavo.engine import speculative
 from octavo.engine.answer import Finish
 from octavo.engine.attention import MassRule, MassTally
+from octavo.engine.drafter import Drafter
 from octavo.engine.generation import Generation
 from octavo.engine.llm import LLM
 from octavo.engine.request import MAX_DRAFT, Request
 from octavo.engine.runner import Runner
-from octavo.engine.speculative import Decoding, Drafter
-from octavo.model.mtp import MTP
+from octavo.engine.speculative import Decoding
 from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
 from tests.support.tiny_llm import STORY, tiny_llm
 from tests.support.training import trained_on_walks, walks
@@ -143,38 +143,6 @@ def test_drafts_of_the_models_own_change_nothing(llm: LLM, draft: int, seed: int
         made[-1].run()
     assert made[0].token_ids == made[1].token_ids
     assert made[1].drafted_tokens > 40
-
-
-def test_every_proposal_is_that_of_the_whole_sequence_in_one_pass(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The predictor's rows hold what was accepted and nothing else, and positions and tokens are those of training."""
-    prompt = torch.randint(16, 380, (100,), generator=torch.Generator().manual_seed(4)).tolist()
-    found: list[tuple[int, list[int]]] = []
-    own = Drafter.propose
-
-    def propose(self: Drafter, streams: torch.Tensor, following: list[int], *, first: int, count: int) -> list[int]:
-        made = own(self, streams, following, first=first, count=count)
-        found.append((first + len(following), made))
-        return [made[0], *(chance.randrange(16, 380) for _ in made[1:])]
-
-    chance = random.Random(0)
-    monkeypatch.setattr(Drafter, "propose", propose)
-    made = Generation(llm.runner, llm.tokenizer, fresh(llm), prompt, Request(max_tokens=60, draft=3))
-    made.run()
-    ids = torch.tensor(prompt + made.token_ids)
-    stage, model = llm.model.mtp[0], llm.model
-    assert isinstance(stage, MTP)
-    with torch.inference_mode():
-        streams = model(ids, View.packed([0, len(ids)])).streams
-        for end, drafts in found:
-            part, following = streams[:end], ids[1 : end + 1]
-            for draft in drafts[:-1]:  # the stage's own streams go on behind the model's
-                view = View.packed([0, len(part)])
-                after, _ = stage.advance(part, model.embed(following), following, view, model.rotary)
-                assert int(model.head(stage.read_out(after[-1:])).argmax()) == draft
-                part = torch.cat((part, after[-1:]))
-                following = torch.cat((following, torch.tensor([draft])))
-    assert len(found) > 50
-    assert len({draft for _, drafts in found for draft in drafts}) > 20
 
 
 @pytest.mark.parametrize("draft", DRAFTS)

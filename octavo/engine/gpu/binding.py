@@ -37,7 +37,8 @@ class Binding:
             most = self.slots.count
             raise LimitError(f"{len(states)} sequences at a time are more than the {most} slots of this GPU")
         for state in states:
-            self._bring_pages(state)
+            if state.slot is None or state.listed != state.pages:
+                self._bring_pages(state)
         for state in states:
             if state.slot is not None:
                 self._users[state.slot] = self._users.pop(state.slot)

@@ -25,10 +25,10 @@ def why_plain(layout: CacheLayout, dtype: torch.dtype, device: torch.device) -> 
         return "triton is not installed"
     if dtype != torch.bfloat16:
         return f"the fused kernels compute in bfloat16; dtype is {str(dtype).removeprefix('torch.')}"
-    formats = (RowFormat.BF16, RowFormat.FP8)
+    formats = (RowFormat.BF16, RowFormat.FP8, RowFormat.FP4)
     if layout.main not in formats:
-        return f"entries are stored as {layout.main}; the fused kernels read {' or '.join(formats)}"
-    if RowFormat.FP8 in (layout.main, layout.index) and torch.cuda.get_device_capability(device) < (8, 9):
+        return f"entries are stored as {layout.main}; the fused kernels read {', '.join(formats)}"
+    if RowFormat.FP8 in (layout.window, layout.index) and torch.cuda.get_device_capability(device) < (8, 9):
         return "FP8 rows need compute capability 8.9"
     return missing(layout.config)
 

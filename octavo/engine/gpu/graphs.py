@@ -2,7 +2,7 @@
 
 Covers: `StepGraphs`: one captured step for every power of two of tokens and of pages, its inputs in buffers that
 stay where they are, all graphs in one memory pool. On a device without graphs (the CPU, where Triton's interpreter runs
-the kernels) the same step runs each time. Does not cover: who the tokens belong to (`runner`).
+the kernels) the same step runs each time. Does not cover: who the tokens belong to (`runner`), capturing (`replay`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 
 from octavo.cache.slots import Slots, power_of_two
+from octavo.engine.gpu.replay import Replay, Staging
 from octavo.kernels.paged import Places
 from octavo.model.gpu.forward import GpuModel, Seen, Step
 
 _LEAST_PAGES = 16
+_TOKENS, _SLOTS, _POSITIONS, _RECENT = range(4)  # rows of a step's input
 
 
 @dataclass(frozen=True)
 class StepInput:
-    """What a step reads: tokens [T], slot and position of each, each token and those before it [T, n] for Engram."""
+    """What a step reads: tokens [T], slot (one for all, or [T]) and position [T] of each, each token and those before
+    it [T, n] for Engram."""
 
     tokens: np.ndarray
-    slots: np.ndarray
+    slots: np.ndarray | int
     positions: np.ndarray
     recent: np.ndarray | None = None
 
@@ -39,15 +42,21 @@ class StepResult:
     streams: Tensor
     seen: tuple[Seen, ...]
 
+    def first(self, count: int) -> StepResult:
+        """That of the first `count` tokens."""
+        if count == len(self.logits):
+            return self
+        return StepResult(self.logits[:count], self.streams[:count], tuple(one.first(count) for one in self.seen))
 
-@dataclass
-class _Captured:
-    """One step: the buffer that it reads, what it leaves, its graph once there is one."""
 
-    inputs: Tensor
-    run: Callable[[], None]
-    result: StepResult | None = None
-    graph: torch.cuda.CUDAGraph | None = None
+class _Prepared:
+    """One step: the buffers that it reads, what it leaves, its launches."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+        self.staging = Staging(inputs.shape[0], inputs.shape[1], inputs.device)
+        self.result: StepResult
+        self.replay: Replay
 
 
 class StepGraphs:
@@ -57,71 +66,67 @@ class StepGraphs:
         self._model, self._slots = model, slots
         engram = model.config.engram
         self._context = 0 if engram is None else engram.max_ngram_size
-        self._steps: dict[tuple[int, int, int, bool], _Captured] = {}
+        self._steps: dict[tuple[int, int, int, bool], _Prepared] = {}
         self._pool = torch.cuda.graph_pool_handle() if slots.device.type == "cuda" else None
+        self.count = 0
+        """Steps run so far; the result of one is there until the next."""
 
     def __len__(self) -> int:
-        """Steps captured so far."""
+        """Different steps met so far."""
         return len(self._steps)
 
-    def run(self, given: StepInput, *, most: int, pages: int, mass: bool = False) -> StepResult:
-        """One step; `most` tokens of a sequence at most, all within their first `pages` pages."""
-        count = len(given.tokens)
-        key = self._key(count, most, pages, mass)
+    def run(
+        self, given: StepInput, *, most: int, pages: int, mass: bool = False, token: Tensor | None = None
+    ) -> StepResult:
+        """One step; `most` tokens of a sequence at most, all within their first `pages` pages. `token` int64 [1], on
+        the device, takes the place of the only one of a step."""
+        self.count += 1
+        key = self._key(len(given.tokens), most, pages, mass)
         step = self._steps.get(key)
         if step is None:
             step = self._steps[key] = self._prepare(*key)
-        step.inputs.copy_(torch.from_numpy(self._packed(given, key[0])))
-        if step.graph is None and self._pool is not None and step.result is not None:
-            self._capture(step)
-        if step.graph is not None:
-            step.graph.replay()
-        else:
-            step.run()  # the first time kernels are compiled, which a capture must not see
-        assert step.result is not None
-        logits, streams, seen = step.result.logits, step.result.streams, step.result.seen
-        return StepResult(logits[:count], streams[:count], tuple(one.first(count) for one in seen))
+        self._write(given, step.staging.array())
+        step.staging.send(step.inputs)
+        if token is not None:
+            assert step.inputs.shape[1] == 1, "one token of the device is the only one of a step"
+            step.inputs[_TOKENS].copy_(token)
+            if self._context:
+                step.inputs[_RECENT].copy_(token)
+        step.replay()
+        return step.result.first(len(given.tokens))
 
     def captured(self, tokens: int, most: int, pages: int) -> Callable[[], None]:
-        """The replay of a step that `run` has captured, on the inputs it had last; for benchmarks."""
-        step = self._steps[self._key(tokens, most, pages, False)]
-        return step.run if step.graph is None else step.graph.replay
+        """A step that `run` has met, on the inputs it had last; for benchmarks."""
+        return self._steps[self._key(tokens, most, pages, False)].replay
 
     def _key(self, tokens: int, most: int, pages: int, mass: bool) -> tuple[int, int, int, bool]:
         return power_of_two(tokens), most, min(max(_LEAST_PAGES, power_of_two(pages)), self._slots.pages), mass
 
-    def _packed(self, given: StepInput, width: int) -> np.ndarray:
-        """All numbers in one array int64 [3 + n, width], filled up with rows that do nothing: one copy is enough."""
-        rows = [given.tokens, given.slots, given.positions]
+    def _write(self, given: StepInput, to: np.ndarray) -> None:
+        """All numbers into int64 [3 + n, width], filled up with rows that do nothing: one copy is enough."""
+        count = len(given.tokens)
+        to[_TOKENS, :count], to[_SLOTS, :count], to[_POSITIONS, :count] = given.tokens, given.slots, given.positions
         if self._context:
             assert given.recent is not None
-            rows += list(given.recent.T)
-        packed = np.zeros((len(rows), width), dtype=np.int64)
-        packed[2] = -1
-        packed[:, : len(given.tokens)] = rows
-        return packed
+            to[_RECENT:, :count] = given.recent.T
+        if count < to.shape[1]:
+            to[:, count:] = 0
+            to[_POSITIONS, count:] = -1
 
-    def _prepare(self, tokens: int, most: int, width: int, mass: bool) -> _Captured:
+    def _prepare(self, tokens: int, most: int, width: int, mass: bool) -> _Prepared:
         slots, device = self._slots, self._slots.device
         with torch.inference_mode(False):
             inputs = torch.zeros(3 + self._context, tokens, dtype=torch.int64, device=device)
             table = torch.zeros(slots.count, width, dtype=torch.int32, device=device)
-        layers = slots.layers(table)
+        layers, made = slots.layers(table), _Prepared(inputs)
 
         def run() -> None:
             table.copy_(slots.table[:, :width])
-            places = Places(sequence=inputs[1].int(), position=inputs[2].int())
-            recent = inputs[3:].T.contiguous() if self._context else None
+            places = Places(sequence=inputs[_SLOTS].int(), position=inputs[_POSITIONS].int())
+            recent = inputs[_RECENT:].T.contiguous() if self._context else None
             seen: list[Seen] | None = [] if mass else None
-            streams = self._model.forward(Step(inputs[0], places, most, recent), layers, seen=seen)
-            captured.result = StepResult(self._model.logits(streams), streams, tuple(seen or ()))
+            streams = self._model.forward(Step(inputs[_TOKENS], places, most, recent), layers, seen=seen)
+            made.result = StepResult(self._model.logits(streams), streams, tuple(seen or ()))
 
-        captured = _Captured(inputs, run)
-        return captured
-
-    def _capture(self, step: _Captured) -> None:
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool):
-            step.run()
-        step.graph = graph
+        made.replay = Replay(run, self._pool)
+        return made

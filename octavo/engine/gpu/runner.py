@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.cache.layout import PAGE_TOKENS
 from octavo.cache.pool import PagePool
 from octavo.cache.slots import ChunkRing, Slots, power_of_two
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import Controls, Picks
 from octavo.config.errors import LimitError
+from octavo.engine.gpu.ahead import Ahead
 from octavo.engine.gpu.binding import Binding
+from octavo.engine.gpu.drafts import Drafts, GpuDrafter
 from octavo.engine.gpu.graphs import StepGraphs, StepInput, StepResult
 from octavo.engine.gpu.state import GpuState
 from octavo.engine.runner import Runner, StepOutput
@@ -27,7 +30,8 @@ from octavo.kernels.paged import Places
 from octavo.model.attention import Mass
 from octavo.model.block import BlockReport
 from octavo.model.gpu.forward import GpuModel, Seen, Step
-from octavo.model.gpu.weights import take
+from octavo.model.gpu.stage import GpuStage
+from octavo.model.gpu.weights import take, take_stage
 from octavo.model.transformer import Transformer
 
 GPU_CHUNK = 8192
@@ -53,6 +57,9 @@ class GpuRunner(Runner):
         self.binding = Binding(pool, self.slots)
         self.graphs = StepGraphs(self.gpu, self.slots)
         self._ring: ChunkRing | None = None
+        self._drafts: Drafts | None = None
+        self.silent = tuple(BlockReport(None, (), None) for _ in model.config.layer_ratios)
+        """The reports of a step that was asked for none."""
         engram = model.config.engram
         self._context, self._pad = (0, 0) if engram is None else (engram.max_ngram_size, engram.pad_id)
 
@@ -63,8 +70,9 @@ class GpuRunner(Runner):
 
     @torch.inference_mode()
     def step(
-        self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None, all_rows: bool = False
-    ) -> StepOutput:
+        self, ids: np.ndarray, state: SequenceState, *, controls: Controls | None = None, all_rows: bool = False,
+        lent: bool = False,
+    ) -> StepOutput:  # fmt: skip
         """As `Runner.step`."""
         if not _plain(controls) or len(ids) == 0:
             return super().step(ids, state, controls=controls, all_rows=all_rows)
@@ -76,7 +84,10 @@ class GpuRunner(Runner):
             return StepOutput(logits, self._reports(seen, state.length), streams)
         result = self._few([ids], [_own(state)], mass=mass)
         logits = result.logits if all_rows else result.logits[-1:]
-        return StepOutput(logits.clone(), self._reports(result.seen, state.length), result.streams.clone())
+        reports = self._reports(result.seen, state.length)
+        if lent:
+            return StepOutput(logits, reports, result.streams)
+        return StepOutput(logits.clone(), reports, result.streams.clone())
 
     @torch.inference_mode()
     def step_many(self, ids: Sequence[np.ndarray], states: Sequence[SequenceState]) -> list[Tensor]:
@@ -100,23 +111,47 @@ class GpuRunner(Runner):
         return result
 
     def _run_few(self, ids: list[np.ndarray], states: list[GpuState], *, mass: bool) -> StepResult:
-        slots = self.binding.bind(states)
-        given = StepInput(
-            tokens=np.concatenate(ids),
-            slots=np.repeat(slots, [len(some) for some in ids]),
-            positions=np.concatenate(
-                [np.arange(s.length, s.length + len(some)) for some, s in zip(ids, states, strict=True)]
-            ),
-            recent=np.concatenate([self._recent(some, s) for some, s in zip(ids, states, strict=True)]),
-        )
+        parts = []
+        for slot, some, state in zip(self.binding.bind(states), ids, states, strict=True):
+            self.slots.writes(slot, state.length, len(some))
+            parts.append(self._input(slot, some, state))
         most = power_of_two(max(len(some) for some in ids))
-        return self.graphs.run(given, most=most, pages=max(len(s.pages) for s in states), mass=mass)
+        return self.graphs.run(_together(parts), most=most, pages=max(len(s.pages) for s in states), mass=mass)
+
+    def _input(self, slot: int, ids: np.ndarray, state: GpuState) -> StepInput:
+        recent = self._recent(ids, state) if self._context else None
+        return StepInput(ids, slot, np.arange(state.length, state.length + len(ids)), recent)
+
+    def ahead(self, state: SequenceState) -> Ahead:
+        """As `Runner.ahead`."""
+        return Ahead(self, _own(state))
+
+    def runs_next(self, state: GpuState, token: Tensor) -> StepResult | None:
+        """Put the step under way that reads `token` int64 [1], which only the device knows yet, behind what the state
+        holds. It may be taken over (`GpuState.advanced`) while `state.ahead` is the number of the newest step. None,
+        and nothing is done, where the step would need a page, a slot, or room in the context."""
+        length, pages = state.length, state.pages
+        if state.slot is None or state.stale or state.listed != pages or length >= self.limit:
+            return None
+        page = length // PAGE_TOKENS
+        if page >= len(pages) or not self.pool.allocator.writable(pages[page]):
+            return None
+        self.slots.writes(state.slot, length, 1)
+        given = self._input(state.slot, np.zeros(1, dtype=np.int64), state)
+        result = self.graphs.run(given, most=1, pages=len(pages), token=token)
+        state.ahead = self.graphs.count
+        return result
+
+    def drafter(self) -> GpuDrafter:
+        """As `Runner.drafter`; the stage's weights are taken when the first answer drafts."""
+        if self._drafts is None:
+            stage = GpuStage(self.gpu, take_stage(self.model, self.gpu.dtype))
+            self._drafts = Drafts(stage, self.pool.layout, count=self.slots.count, device=self.pool.device)
+        return GpuDrafter(self._drafts)
 
     def _recent(self, ids: np.ndarray, state: SequenceState) -> np.ndarray:
         """Each id and those before it, newest first, [T, n]; the pad where there are none."""
         n = self._context
-        if n == 0:
-            return np.zeros((len(ids), 0), dtype=np.int64)
         before = state.tokens[max(0, state.length - n + 1) : state.length]
         both = np.concatenate([np.full(n - 1 - len(before), self._pad), before, ids]).astype(np.int64)
         return np.lib.stride_tricks.sliding_window_view(both, n)[:, ::-1]
@@ -145,6 +180,7 @@ class GpuRunner(Runner):
     def _run_chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
         count, first, device = len(ids), state.length, self.pool.device
         [slot] = self.binding.bind([state])
+        self.slots.writes(slot, first, count, chunk=True)
         pages = power_of_two(self.pool.layout.pages(first + count))  # few widths are few compilations
         width = min(max(_TABLE, pages), self.slots.pages)
         table = self.slots.table[slot : slot + 1, :width].contiguous()
@@ -166,6 +202,8 @@ class GpuRunner(Runner):
         return self._ring
 
     def _reports(self, seen: Sequence[Seen], length: int) -> tuple[BlockReport, ...]:
+        if not seen:
+            return self.silent
         masses: dict[int, tuple[Mass, ...]] = {}
         ratios = self.model.config.layer_ratios
         for layer, mass, picks in seen:
@@ -186,6 +224,19 @@ def _kept(states: Iterable[GpuState]) -> Iterator[None]:
         for state, tails in held:
             state.tails = tails
         raise
+
+
+def _together(parts: list[StepInput]) -> StepInput:
+    """The inputs of several sequences, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    recent = [part.recent for part in parts if part.recent is not None]
+    return StepInput(
+        tokens=np.concatenate([part.tokens for part in parts]),
+        slots=np.concatenate([np.broadcast_to(part.slots, len(part.tokens)) for part in parts]),
+        positions=np.concatenate([part.positions for part in parts]),
+        recent=np.concatenate(recent) if recent else None,
+    )
 
 
 def _padded(count: int) -> int:

@@ -1,7 +1,7 @@
 """A sequence whose newest rows live in a slot of the GPU's kernels.
 
-Covers: `GpuState`, which fetches its tails from the slot when somebody asks for them (a fork, a rollback, a file), so
-that steps that follow each other move none. Does not cover: which slot it has (`binding`).
+Covers: `GpuState`, which fetches its tails from the slot when somebody asks for them (a fork, a file, a rollback beyond
+the slot's rings), so that steps that follow each other move none. Does not cover: which slot it has (`binding`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from octavo.cache.layout import PAGE_TOKENS
 from octavo.cache.pool import PagePool
 from octavo.cache.state import Replay, SequenceState
 from octavo.cache.tails import LayerTail
@@ -28,6 +29,7 @@ class GpuState(SequenceState):
         self.slot: int | None = None
         self.listed: list[int] = []  # pages in the slot's table
         self.stale = True  # whether the slot's rows must be loaded first
+        self.ahead: int | None = None  # number of the step, not taken over yet, that has the next token's rows in place
         self._held: tuple[LayerTail, ...] | None = None
         super().__init__(pool, tails, replay=replay)
 
@@ -41,7 +43,7 @@ class GpuState(SequenceState):
 
     @tails.setter
     def tails(self, tails: tuple[LayerTail, ...]) -> None:
-        self._held, self.stale = tails, True
+        self._held, self.stale, self.ahead = tails, True, None
 
     @property
     def nbytes(self) -> int:
@@ -51,8 +53,18 @@ class GpuState(SequenceState):
     def advanced(self, ids: np.ndarray) -> None:
         """A step has read `ids` into the slot and the reserved pages."""
         self._append_ids(ids)
-        self._held, self.stale = None, False
+        self._held, self.stale, self.ahead = None, False, None
         self._mark()
+
+    def rollback(self, n: int) -> None:
+        """As `SequenceState.rollback`; where the slot's rings still have what the next step needs, nothing is moved."""
+        target, slots = self.length - n, self._binding.slots
+        if self.slot is None or self.stale or not 0 < n <= self.length or not slots.holds(self.slot, target):
+            super().rollback(n)
+            return
+        self.length, self._held, self.ahead = target, None, None
+        self._forget_marks(target)
+        self._drop_pages(-(-target // PAGE_TOKENS))
 
     def leave(self) -> None:
         """Give the slot up; the rows are held from now on."""

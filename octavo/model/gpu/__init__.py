@@ -2,5 +2,6 @@
 through the kernels of `octavo.kernels`, over the slots of `octavo.cache.slots`.
 
 `maps` is a linear map in any format, `weights` what a layer holds and how it is taken from a `Transformer`, `forward`
-one step. The mathematics is that of `octavo.model`; tests hold the two against each other.
+one step, `stage` one stage of the predictor. The mathematics is that of `octavo.model`; tests hold the two against each
+other.
 """

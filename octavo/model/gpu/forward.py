@@ -1,8 +1,8 @@
 """One step of packed tokens on a GPU: everything that a decoding step, a verification or a chunk of a long text runs.
 
-Covers: `GpuModel`. Nothing on the device sets a size and nothing is copied to the host, so that a step of few tokens
-can be captured in a graph; sizes come from the tensors of `Step` and from the page tables. Does not cover: graphs,
-pages, which sequence is where (`octavo.engine.gpu`).
+Covers: `GpuModel`, whole and by blocks. Nothing on the device sets a size and nothing is copied to the host, so that a
+step of few tokens can be captured in a graph; sizes come from the tensors of `Step` and from the page tables. Does not
+cover: graphs, pages, which sequence is where (`octavo.engine.gpu`), the predictor (`stage`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from octavo.model.gpu.weights import (
 )
 from octavo.model.rotary import Rotary, Table
 
+Pending = tuple[Tensor, Tensor, Tensor]
+"""What a sublayer made [T, D], and post and comb of its write, which the next read does on its way."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -64,7 +67,7 @@ class Seen(NamedTuple):
         return Seen(self.layer, self.mass[:count], None if self.picks is None else self.picks[:count])
 
 
-class _Tables(NamedTuple):
+class Tables(NamedTuple):
     """Angles of window layers and of compressed ones."""
 
     window: Table
@@ -86,38 +89,45 @@ class GpuModel:
         """Read the tokens into the cache -> streams [T, M, D] after the last block. `chunk`: one sequence's window rows
         go through it. `seen` collects the attention mass of compressed layers."""
         w, config = self.weights, self.config
-        tables = self._tables(step.places.position)
+        tables = self.tables(step.places.position)
         x = F.embedding(step.tokens, w.embedding)
         streams = x.unsqueeze(1).expand(-1, config.hc_mult, -1).contiguous()
-        pending: tuple[Tensor, Tensor, Tensor] | None = None
+        pending: Pending | None = None
         for number, layer in enumerate(w.layers):
             if layer.engram is not None:
-                streams, pending = self._written(streams, pending), None
+                streams, pending = self.written(streams, pending), None
                 streams = self._engram(streams, layer.engram, step)
-            streams, x, post, comb = self._begin(streams, pending, layer.attention_in)
-            y = self._attention(x, number, layer, step, tables, cache[number], chunk, seen)
-            streams, x, post, comb = self._begin(streams, (y, post, comb), layer.experts_in)
-            pending = (self._experts(x, layer, step), post, comb)
-        return self._written(streams, pending)
+            streams, pending = self.block(streams, pending, number, layer, step, tables, cache[number], chunk, seen)
+        return self.written(streams, pending)
+
+    def block(
+        self, streams: Tensor, pending: Pending | None, number: int, layer: LayerWeights, step: Step, tables: Tables,
+        cache: LayerSlots, chunk: ChunkRing | None = None, seen: list[Seen] | None = None,
+    ) -> tuple[Tensor, Pending]:  # fmt: skip
+        """One block without Engram: streams [T, M, D] and what is pending on them before -> the same behind it."""
+        streams, x, post, comb = self._begin(streams, pending, layer.attention_in)
+        y = self._attention(x, number, layer, step, tables, cache, chunk, seen)
+        streams, x, post, comb = self._begin(streams, (y, post, comb), layer.experts_in)
+        return streams, (self._experts(x, layer, step), post, comb)
 
     @torch.inference_mode()
-    def logits(self, streams: Tensor) -> Tensor:
-        """Streams [R, M, D] -> logits FP32 [R, V]."""
-        m = self.weights.merge
+    def logits(self, streams: Tensor, merge: Mixing | None = None) -> Tensor:
+        """Streams [R, M, D] -> logits FP32 [R, V]; `merge` takes the place of the model's own."""
+        m = self.weights.merge if merge is None else merge
         eps, norm_eps = self.config.hc_eps, self.config.rms_norm_eps
         hidden = hyper.merge(streams.contiguous(), m.fn, m.base, m.scale, m.gain, eps=eps, norm_eps=norm_eps)
         return self.weights.head(hidden, torch.float32)
 
-    def _tables(self, position: Tensor) -> _Tables:
+    def tables(self, position: Tensor) -> Tables:
+        """Angles of the tokens at `position` [T]; padding is below 0."""
         at = position.clamp_min(0)
-        return _Tables(*(self._rotary.table(at, ratio, self.dtype) for ratio in (0, CSA_RATIO)))
+        return Tables(*(self._rotary.table(at, ratio, self.dtype) for ratio in (0, CSA_RATIO)))
 
-    def _written(self, streams: Tensor, pending: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def written(self, streams: Tensor, pending: Pending | None) -> Tensor:
+        """Streams [T, M, D] with what was pending on them."""
         return streams if pending is None else hyper.write(streams, *pending)
 
-    def _begin(
-        self, streams: Tensor, pending: tuple[Tensor, Tensor, Tensor] | None, m: Mixing
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _begin(self, streams: Tensor, pending: Pending | None, m: Mixing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What is pending is written, then the next sublayer reads -> streams, x, post, comb."""
         c = self.config
         rules = {"iters": c.hc_sinkhorn_iters, "eps": c.hc_eps, "norm_eps": c.rms_norm_eps}
@@ -135,7 +145,7 @@ class GpuModel:
         return streams + (gate.unsqueeze(-1) * value.unsqueeze(1).float()).to(streams.dtype)
 
     def _attention(
-        self, x: Tensor, number: int, layer: LayerWeights, step: Step, tables: _Tables, cache: LayerSlots,
+        self, x: Tensor, number: int, layer: LayerWeights, step: Step, tables: Tables, cache: LayerSlots,
         chunk: ChunkRing | None, seen: list[Seen] | None,
     ) -> Tensor:  # fmt: skip
         c, w = self.config, layer.attention

@@ -26,6 +26,7 @@ from octavo.model.compressor import Compressor
 from octavo.model.engram import Engram
 from octavo.model.gpu.maps import Map
 from octavo.model.moe import MoE
+from octavo.model.mtp import MTP
 from octavo.model.transformer import Transformer
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor] | None]
@@ -124,6 +125,19 @@ class ModelWeights:
         }
 
 
+@dataclass(frozen=True)
+class StageWeights:
+    """A stage of the predictor: gains [D] and maps of the embedding and of the streams, its block, the mixing of its
+    end; embedding and head are the model's."""
+
+    e_gain: Tensor
+    h_gain: Tensor
+    e_map: Map
+    h_map: Map
+    layer: LayerWeights
+    merge: Mixing
+
+
 @torch.no_grad()
 def take(net: Transformer, dtype: torch.dtype) -> ModelWeights:
     """The weights of `net`, on its device, for activations in `dtype` (BF16 or FP32).
@@ -132,16 +146,33 @@ def take(net: Transformer, dtype: torch.dtype) -> ModelWeights:
     that is so where the checkpoint held them in these formats, so nothing is rounded. What is kept wide shares memory
     with `net` where the dtype is the same.
     """
-    small, rounded = dtype == torch.bfloat16, net.config.quant_sim
-    make = _Maker(dtype, small=small, rounded=rounded)
-    merge = Mixing(net.hc_head_fn.float(), net.hc_head_base.float(), net.hc_head_scale.float(), net.norm.weight.float())
+    make = _maker(net, dtype)
     return ModelWeights(
         embedding=net.embed.weight.to(dtype),
         layers=tuple(_layer(block, make) for block in net.layers if isinstance(block, Block)),
-        merge=merge,
+        merge=_mixing(net, "head", net.norm.weight),
         head=Map(net.head.weight.to(dtype)),
         vocabulary=net.get_buffer("engram_map") if net.config.engram is not None else None,
     )
+
+
+@torch.no_grad()
+def take_stage(net: Transformer, dtype: torch.dtype) -> StageWeights:
+    """The weights of the first MTP stage of `net`, as `take` takes those of the model."""
+    stage, make = net.mtp[0], _maker(net, dtype)
+    assert isinstance(stage, MTP), "the model's draft stages are no MTP blocks"
+    return StageWeights(
+        e_gain=stage.enorm.weight.float(),
+        h_gain=stage.hnorm.weight.float(),
+        e_map=make.map(stage.e_proj.weight),
+        h_map=make.map(stage.h_proj.weight),
+        layer=_layer(stage, make),
+        merge=_mixing(stage, "head", stage.norm.weight),
+    )
+
+
+def _maker(net: Transformer, dtype: torch.dtype) -> _Maker:
+    return _Maker(dtype, small=dtype == torch.bfloat16, rounded=net.config.quant_sim)
 
 
 @dataclass(frozen=True)
@@ -210,6 +241,7 @@ def _layer(block: Block, make: _Maker) -> LayerWeights:
 
 
 def _mixing(block: nn.Module, name: str, gain: Tensor) -> Mixing:
+    """Of a block's `attn` or `ffn`, or of the `head` of a model or a stage."""
     fn, base, scale = (getattr(block, f"hc_{name}_{part}").float() for part in ("fn", "base", "scale"))
     return Mixing(fn, base, scale, gain.float())
 

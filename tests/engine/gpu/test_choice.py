@@ -29,6 +29,11 @@ def test_why_a_model_runs_plainly() -> None:
     levels = CacheLayout(config.changed(index_levels=2), main=RowFormat.BF16, index=RowFormat.BF16)
     assert "index_levels is 2" in str(why_plain(levels, bf16, CUDA))
     assert why_plain(exact, bf16, CUDA) is None
+    four = CacheLayout(config, main=RowFormat.FP4, index=RowFormat.BF16)
+    with mock.patch("torch.cuda.get_device_capability", return_value=(8, 0)):
+        assert why_plain(four, bf16, CUDA) == "FP8 rows need compute capability 8.9"
+    with mock.patch("torch.cuda.get_device_capability", return_value=(9, 0)):
+        assert why_plain(four, bf16, CUDA) is None
     with mock.patch("importlib.util.find_spec", return_value=None):
         assert why_plain(exact, bf16, CUDA) == "triton is not installed"
 

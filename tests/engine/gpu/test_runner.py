@@ -15,7 +15,7 @@ from octavo.engine.gpu.runner import GpuRunner
 from octavo.engine.runner import Runner
 from octavo.model.attention import Mass
 from octavo.model.transformer import Transformer
-from tests.support.gpu_world import PLAIN, after, begun, close, gpu_runner
+from tests.support.gpu_world import PLAIN, after, begun, close, gpu_runner, plain_runner
 
 
 def test_chunks_and_steps_give_the_plain_models_logits(
@@ -37,6 +37,18 @@ def test_reading_from_nothing(plain: Runner, fast: GpuRunner, ids: np.ndarray) -
     fast.read(ids[:6], state, after=lambda s: lengths.append(s.length))
     assert lengths == [6]
     close(fast.step(ids[6:7], state).logits, plain.whole_logits(ids[:7])[-1:])
+
+
+@pytest.mark.parametrize("main", ["fp8", "fp4"])
+def test_rows_of_few_bits_are_written_and_read_as_the_plain_model_does(
+    model: Transformer, ids: np.ndarray, main: str
+) -> None:
+    plain, fast = plain_runner(model, main=main), gpu_runner(model, main=main)
+    wanted, state = begun(plain, ids[:122]), begun(fast, ids[:122])
+    for at in (122, 123, 124):  # the second closes an entry
+        close(fast.step(ids[at : at + 1], state).logits, plain.step(ids[at : at + 1], wanted).logits)
+    got, made = (one.read_pages(0, 1)[1, "main"][:31] for one in (state, wanted))
+    assert torch.equal(got, made)
 
 
 def test_many_sequences_at_a_time_are_each_as_alone(plain: Runner, fast: GpuRunner, ids: np.ndarray) -> None:
