@@ -3,10 +3,11 @@
 Covers: for each length and index (exact, two levels) a process of its own that reads token ids in chunks, then decodes
 greedily; a shipped model reads the plays, a preset has random weights and random ids, since time does not depend on
 them. Memory is the whole process's peak. A decode step's bound is the bytes it must read (weights, index keys or coarse
-keys, rows attended to) over the read bandwidth measured in the same process. Does not cover: answers, files
-(`read_lengths`), other models (`vs_transformers`).
+keys, rows attended to) over the read bandwidth measured in the same process. With `--decode-only` 8,192 tokens are read
+and the entries behind them made up, since a step's time does not depend on what they say. Does not cover: answers,
+files (`read_lengths`), other models (`vs_transformers`).
 
-    python -m benchmarks.long_read [--model s] [--lengths 8K 256K 1M] [--levels 1 2] [--decode 32]
+    python -m benchmarks.long_read [--model s] [--lengths 8K 256K 1M] [--levels 1 2] [--decode 32] [--decode-only]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from octavo.engine.llm import load
 from octavo.engine.plan import parse_context
 from octavo.engine.runner import Runner
 from octavo.evals.texts import SHAKESPEARE, filler
+from octavo.kernels import native
 from octavo.kernels.index_topk import scan
 from octavo.model.init import init_weights
 from octavo.model.transformer import Transformer
@@ -124,16 +127,49 @@ def measure(name: str, tokens: int, levels: int, steps: int) -> dict[str, Any]:
     }
 
 
+def measure_decoding(name: str, tokens: int, levels: int, steps: int) -> dict[str, Any]:
+    """A step behind `tokens` tokens, of which those beyond the first 8,192 were never read, in this process."""
+    runner, ids = world(name, tokens, levels)
+    state = runner.new_state()
+    runner.read(ids[: min(tokens, LAST)], state)
+    if tokens > LAST:
+        make_up(state, tokens - LAST)
+    step = statistics.median(decode_times(runner, state, steps))
+    moved, bandwidth = decode_bytes(runner.model.config, tokens), read_bandwidth()
+    return {
+        "tokens": tokens,
+        "index_levels": levels,
+        "decode_seconds": step,
+        "decode_bytes": moved,
+        "read_bytes_per_second": bandwidth,
+        "decode_bound_share": moved / bandwidth / step,
+    }
+
+
+def make_up(state: SequenceState, tokens: int) -> None:
+    """Random FP32 entries of `tokens` more tokens behind what was read; the newest rows stay those that were."""
+    state.reserve(tokens)
+    generator = torch.Generator().manual_seed(0)
+    for key, spec in state.pool.specs.items():
+        read, n = state.length // spec.ratio, spec.entries_per_page
+        for run in state.runs:
+            rows = run.slab.stores[key][run.page * n : (run.page + run.count) * n].view(torch.float32)
+            rows[max(read - run.start * n, 0) :].normal_(generator=generator)
+    tails = [
+        replace(tail, raw_first={name: at + tokens for name, at in tail.raw_first.items()}) for tail in state.tails
+    ]
+    state.append(np.full(tokens, 7), tuple(tails))
+
+
 def with_ratios(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each record with its speeds over those of the shortest length with the same index."""
     made = []
     for record in records:
         alike = [other for other in records if other["index_levels"] == record["index_levels"]]
         base = min(alike, key=lambda other: other["tokens"])
-        ratios = {
-            "speed_ratio": record["tokens_per_second"] / base["tokens_per_second"],
-            "decode_ratio": base["decode_seconds"] / record["decode_seconds"],
-        }
+        ratios = {"decode_ratio": base["decode_seconds"] / record["decode_seconds"]}
+        if "tokens_per_second" in record:
+            ratios["speed_ratio"] = record["tokens_per_second"] / base["tokens_per_second"]
         made.append(record | ratios)
     return made
 
@@ -155,10 +191,20 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def decode_table(records: list[dict[str, Any]]) -> str:
+    """Steps alone, as `table`."""
+    lines = [f"{'tokens':>9} {'levels':>6} {'decode ms':>15} {'of bound':>9}"]
+    for r in records:
+        step = f"{r['decode_seconds'] * 1e3:.2f} ({r['decode_ratio']:.2f})"
+        lines.append(f"{r['tokens']:>9,} {r['index_levels']:>6} {step:>15} {r['decode_bound_share']:>9.0%}")
+    return "\n".join(lines)
+
+
 def in_process_of_its_own(arguments: argparse.Namespace, tokens: int, levels: int) -> dict[str, Any]:
     """`measure` in a fresh process, whose peak memory is that of this length alone."""
     line = [sys.executable, "-m", "benchmarks.long_read", "--model", arguments.model, "--one", str(tokens)]
     line += ["--levels", str(levels), "--decode", str(arguments.decode)]
+    line += ["--decode-only"] if arguments.decode_only else []
     run = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{tokens:,} tokens failed with exit code {run.returncode}; nothing was written")
@@ -172,21 +218,30 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", default=["8K", "256K", "1M"], help="tokens, as 4096 or 32K")
     parser.add_argument("--levels", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--decode", type=int, default=32, help="tokens decoded")
+    parser.add_argument("--decode-only", action="store_true", help="entries behind 8,192 tokens are made up, not read")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one is not None:
-        print(json.dumps(measure(given.model, given.one, given.levels[0], given.decode)))
+        made = (measure_decoding if given.decode_only else measure)(
+            given.model, given.one, given.levels[0], given.decode
+        )
+        print(json.dumps(made))
         return
-    out = given.out or RESULTS / f"long_read_{given.model.replace('-', '_')}.json"
-    record = surroundings() | {"model": given.model, "dtype": "float32", "scan": scan.LEVELS[scan.level()]}
+    name = given.model.replace("-", "_")
+    out = given.out or RESULTS / f"{'long_decode' if given.decode_only else 'long_read'}_{name}.json"
+    record = surroundings() | {
+        "model": given.model, "dtype": "float32", "scan": scan.LEVELS[scan.level()], "loops": native.running(),
+    }  # fmt: skip
+    drawn = decode_table if given.decode_only else table
     records: list[dict[str, Any]] = []
     for tokens in sorted(parse_context(length) for length in given.lengths):
         for levels in given.levels:
             records.append(in_process_of_its_own(given, tokens, levels))
-            write_json(out, record | {"lengths": with_ratios(records)})
-            print(table(with_ratios(records)[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-    print(table(with_ratios(records)))
+            found = with_ratios(records)
+            write_json(out, record | {"decoding" if given.decode_only else "lengths": found})
+            print(drawn(found[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(drawn(with_ratios(records)))
     print(f"written to {out}")
 
 

@@ -9,25 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.long_read import decode_bytes, table, with_ratios
+from benchmarks.long_read import LAST, decode_bytes, decode_table, measure_decoding, table, with_ratios
 from octavo.bench.surroundings import ROOT
 from octavo.config.presets import s, xs
 
 
 def test_a_small_run(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "benchmarks.long_read", "--model", "xs", "--lengths", "2100", "4096", "--decode", "3"]
+    line = [sys.executable, "-m", "benchmarks.long_read", "--model", "xs", "--lengths", "2100", "2500", "--decode", "3"]
+    line += ["--levels", "2"]
     run = subprocess.run(
         [*line, "--out", str(tmp_path / "r.json")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "r.json").read_text())
-    assert [(r["tokens"], r["index_levels"]) for r in found["lengths"]] == [(2100, 1), (2100, 2), (4096, 1), (4096, 2)]
+    assert [(r["tokens"], r["index_levels"]) for r in found["lengths"]] == [(2100, 2), (2500, 2)]
     for row in found["lengths"]:
         assert row["tokens_per_second"] == pytest.approx(row["tokens"] / row["seconds"])
         assert row["peak_bytes"] > row["cache_bytes"] > 0
         assert row["decode_bound_share"] > 0
-    assert found["lengths"][0]["speed_ratio"] == found["lengths"][1]["decode_ratio"] == 1
+    assert found["lengths"][0]["speed_ratio"] == found["lengths"][0]["decode_ratio"] == 1
     assert "written to" in run.stdout
+
+
+def test_entries_that_were_never_read_are_decoded_behind() -> None:
+    short, long = (measure_decoding("xs", tokens, 2, 3) for tokens in (LAST, LAST + 1024))
+    assert long["decode_bytes"] > short["decode_bytes"]
+    assert long["decode_seconds"] > 0
+    assert "1.00" in decode_table(with_ratios([short, long]))
 
 
 def test_two_levels_read_fewer_keys() -> None:
