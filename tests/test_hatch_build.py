@@ -30,7 +30,7 @@ def _built(root: Path) -> tuple[ModuleType, dict[str, Any]]:
     module = _module()
     for source in {library.source for library in module.LIBRARIES}:
         (root / source).parent.mkdir(parents=True)
-        for file in [path for kind in ("*.cpp", "*.h", "*.cu") for path in (ROOT / source).parent.glob(kind)]:
+        for file in [path for kind in ("*.cpp", "*.h", "*.cu", "*.cuh") for path in (ROOT / source).parent.glob(kind)]:
             shutil.copy(file, root / source.parent / file.name)
     data: dict[str, Any] = {"artifacts": [], "pure_python": True}
     hook = module.CompileHook(str(root), {}, None, None, str(root), "wheel")

@@ -42,7 +42,7 @@ def test_other_devices_are_not_served() -> None:
 
 
 def test_the_call_is_passed_as_the_compiled_side_reads_it() -> None:
-    source = sm90.LIBRARY.with_name("attend_sm90.cu").read_text(encoding="utf-8")
+    source = sm90.LIBRARY.with_name("attend_rows.cuh").read_text(encoding="utf-8")
     struct = source[source.index("struct OctavoAttend {") :].split("};")[0]
     names = re.findall(r"(\w+)[,;]", re.sub(r"//.*", "", struct))
     assert names == [field[0] for field in sm90._Attend._fields_]
