@@ -37,6 +37,7 @@ from octavo.engine.locate import locate
 from octavo.engine.request import Request, RequestFields
 from octavo.engine.sources import SourceRule
 from octavo.engine.texts import Text, Texts, gather_texts
+from octavo.kernels import native
 from octavo.model.checkpoint import load_weights
 from octavo.model.int8 import to_int8
 from octavo.model.offload import load_offloaded
@@ -184,11 +185,16 @@ class LLM:
 
     @property
     def path(self) -> str:
-        """What runs the model: the fused kernels, or plain operations and why."""
+        """What runs the model: the fused kernels and which attention, or plain operations, why, and which loops."""
+        layout, weight = self.pool.layout, self.model.embed.weight
         if self.pool.fixed:
-            return "fused kernels, steps of few tokens as CUDA graphs"
-        weight = self.model.embed.weight
-        return f"plain torch operations: {why_plain(self.pool.layout, weight.dtype, weight.device)}"
+            from octavo.kernels.sparse_attention import sm90  # loads triton
+
+            said = "fused kernels, steps of few tokens as CUDA graphs"
+            wide = layout.config.head_dim == sm90.WIDTH and layout.main is RowFormat.FP8
+            return f"{said}; {sm90.running(weight.device)}" if wide else said
+        said = f"plain torch operations: {why_plain(layout, weight.dtype, weight.device)}"
+        return f"{said}; {native.running()}" if weight.is_cpu else said
 
     @cached_property
     def borders(self) -> WordBorders:

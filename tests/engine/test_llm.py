@@ -235,6 +235,11 @@ def test_ids_are_checked(llm: LLM, ids: object, message: str) -> None:
     assert state.length == 0
 
 
+def test_what_runs_is_said(llm: LLM) -> None:
+    assert llm.path.startswith("plain torch operations: the fused kernels need a GPU")
+    assert "; decoding: " in llm.path
+
+
 @pytest.mark.parametrize("chunk", [0, -4, 2.5, True])
 def test_chunk_is_checked(llm: LLM, chunk: object) -> None:
     with pytest.raises(LimitError, match="chunk is"):
