@@ -161,6 +161,8 @@ def drafts(records: Records) -> Reached | str:
 def million(records: Records) -> Reached | str:
     """Minutes of reading a million tokens with the preset `s`, with the quicker index of the newest record."""
     for source in records.of_kind("lengths"):
+        if not source.has("lengths"):
+            continue  # of decoding alone
         if source.content.get("model") != "s":
             continue
         lengths = source.at("lengths", kind=list)

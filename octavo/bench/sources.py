@@ -122,7 +122,7 @@ def _kind(content: dict[str, Any]) -> SourceKind | None:
     runs = content.get("runs")
     if isinstance(runs, list) and runs and all(isinstance(run, dict) and "two_levels" in run for run in runs):
         return "levels"
-    return "lengths" if "lengths" in content else None
+    return "lengths" if "lengths" in content or "decoding" in content else None
 
 
 def newest(sources: Iterable[Source]) -> list[Outcome]:

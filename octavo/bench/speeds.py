@@ -5,17 +5,21 @@ the bound of each where the record holds it. Points of newer records take the pl
 drawing (`figures`), reading files (`sources`).
 
 A record by length holds `model`, `device` and `lengths`, each with `tokens` and `tokens_per_second`, and where they
-were measured `index_levels`, `decode_seconds` and `decode_bound_share`.
+were measured `index_levels`, `decode_seconds` and `decode_bound_share`; or, of decoding alone, `decoding` with the same
+fields but the speed. Steps are drawn of the machine alone that was measured last.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from octavo.bench.figures import Line, Point
 from octavo.bench.record import NUMBER, BenchError
 from octavo.bench.sources import Source
+
+_NOISE = re.compile(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*")  # of a processor's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,37 +59,48 @@ def cpu_decoding(sources: Iterable[Source]) -> Speeds | None:
 
 def _by_length(sources: Iterable[Source], *, decoding: bool) -> Speeds | None:
     lines, where = _Lines(), {}
-    for source in sources:
-        if source.kind != "lengths":
+    given = [(source, field, number) for source in sources for field, number in _rows(source, decoding=decoding)]
+    for source, field, number in given:
+        if decoding and _machine(source) != _machine(given[-1][0]):
             continue
-        if not source.at("lengths", kind=list):
-            raise BenchError(f"{source.path}: field lengths is empty")
-        for number in range(len(source.content["lengths"])):
-            tokens = source.at("lengths", number, "tokens", kind=NUMBER)
-            speed = source.at("lengths", number, "tokens_per_second", kind=NUMBER)
-            label = _label(source, number)
-            if not decoding:
-                lines.put(label, Point(tokens=tokens, value=speed))
-            elif source.has("lengths", number, "decode_seconds"):
-                seconds = source.at("lengths", number, "decode_seconds", kind=NUMBER)
-                share = source.at("lengths", number, "decode_bound_share", kind=NUMBER)
-                lines.put(label, Point(tokens=tokens, value=1e3 * seconds))
-                lines.put(f"{label}: bound", Point(tokens=tokens, value=1e3 * seconds * share), group=label, bound=True)
-            else:
-                continue
-            where[_machine(source)] = None
+        tokens, label = source.at(field, number, "tokens", kind=NUMBER), _label(source, field, number)
+        if decoding:
+            seconds = source.at(field, number, "decode_seconds", kind=NUMBER)
+            share = source.at(field, number, "decode_bound_share", kind=NUMBER)
+            lines.put(label, Point(tokens=tokens, value=1e3 * seconds))
+            lines.put(f"{label}: bound", Point(tokens=tokens, value=1e3 * seconds * share), group=label, bound=True)
+        else:
+            lines.put(label, Point(tokens=tokens, value=source.at(field, number, "tokens_per_second", kind=NUMBER)))
+        where[_machine(source)] = None
     made = lines.made()
     return Speeds(lines=made, where="; ".join(where), device="cpu") if made else None
 
 
-def _label(source: Source, number: int) -> str:
-    said = source.has("lengths", number, "index_levels")
-    levels = source.at("lengths", number, "index_levels", kind=int) if said else 1
+def _rows(source: Source, *, decoding: bool) -> list[tuple[str, int]]:
+    """The rows of a record by length that say what is drawn: field and number."""
+    if source.kind != "lengths":
+        return []
+    found = []
+    for field in ("lengths", "decoding"):
+        if not source.has(field):
+            continue
+        if not source.at(field, kind=list):
+            raise BenchError(f"{source.path}: field {field} is empty")
+        for number in range(len(source.content[field])):
+            if source.has(field, number, "decode_seconds") if decoding else field == "lengths":
+                found.append((field, number))
+    return found
+
+
+def _label(source: Source, field: str, number: int) -> str:
+    said = source.has(field, number, "index_levels")
+    levels = source.at(field, number, "index_levels", kind=int) if said else 1
     index = {1: "exact index", 2: "index of two levels"}.get(levels)
     if index is None:
-        raise BenchError(f"{source.path}: field lengths.{number}.index_levels is {levels}; it must be 1 or 2")
+        raise BenchError(f"{source.path}: field {field}.{number}.index_levels is {levels}; it must be 1 or 2")
     model = source.at("model", kind=str)
-    return f"{model}, {index}, {source.content.get('cpu_capability') or source.device}"
+    name = " ".join(_NOISE.sub(" ", source.device).split())
+    return f"{model}, {index}, {name} {source.content.get('cpu_capability') or ''}".rstrip()
 
 
 def _machine(source: Source) -> str:

@@ -13,7 +13,7 @@ from octavo.bench.speeds import cpu_decoding, cpu_reading, gpu_decoding, gpu_rea
 from tests.bench.toys import by_length, sliced, sources
 
 LATE = "2026-11-27T00:00:00+00:00"
-EXACT = "xs, exact index, AVX2"
+EXACT = "xs, exact index, 8086 AVX2"
 
 
 def row(tokens: int, speed: float, **more: Any) -> dict[str, Any]:
@@ -30,9 +30,23 @@ def test_reading_on_the_cpu_takes_the_newest_point_of_each_length(tmp_path: Path
     found = cpu_reading(sources(tmp_path, a=new, b=old))
     assert found is not None
     assert values(found.lines) == {
-        EXACT: [(1024, 8.0, ""), (2048, 5.0, "")], "xs, index of two levels, AVX2": [(1024, 4.0, "")],
+        EXACT: [(1024, 8.0, ""), (2048, 5.0, "")], "xs, index of two levels, 8086 AVX2": [(1024, 4.0, "")],
     }  # fmt: skip
     assert found.where == "8086, 2 cores"
+
+
+def test_decoding_is_drawn_of_the_machine_measured_last(tmp_path: Path) -> None:
+    step = {"decode_seconds": 0.004, "decode_bound_share": 0.25}
+    old = by_length(row(1024, 8.0, **step), device="CPU Z80 @ 4 MHz")
+    alone = by_length(date=LATE, decoding=[{"tokens": 4096, "index_levels": 2} | step])
+    del alone["lengths"]
+    found = cpu_decoding(sources(tmp_path, a=old, b=alone))
+    assert found is not None
+    assert found.where == "8086, 2 cores"
+    assert {line.label for line in found.lines if not line.bound} == {"xs, index of two levels, 8086 AVX2"}
+    reading = cpu_reading(sources(tmp_path, a=old, b=alone))
+    assert reading is not None
+    assert [line.label for line in reading.lines] == ["xs, exact index, Z80 AVX2"]
 
 
 def test_decoding_on_the_cpu_has_its_bound_in_the_same_group(tmp_path: Path) -> None:
