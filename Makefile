@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: setup demo demo-1m test check bench docs
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt hatch_build.py octavo/kernels/index_topk/scan.cpp $(wildcard octavo/kernels/step/*.cpp octavo/kernels/step/*.h) $(wildcard octavo/kernels/sparse_attention/*.cu*)
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard octavo/kernels/index_topk/*.cpp octavo/kernels/index_topk/*.h) $(wildcard octavo/kernels/step/*.cpp octavo/kernels/step/*.h) $(wildcard octavo/kernels/sparse_attention/*.cu*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]" && touch $@
 
