@@ -114,7 +114,7 @@ def test_opening_takes_milliseconds_whatever_the_length(tmp_path: Path) -> None:
             DocumentReader.open(path).fill(state)
             best = min(best, time.process_time() - start)
             assert state.length == 1 << 20
-        assert best < 0.05
+        assert best < 0.25  # reading the records would take seconds; a busy machine, some 0.06
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
