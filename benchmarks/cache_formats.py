@@ -17,31 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import octavo
-from benchmarks.int8 import ids_of, recall
+from benchmarks.int8 import ids_of, recall, token_bits
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.layout import RowFormat
 from octavo.engine.llm import LLM
 from octavo.engine.plan import parse_context
-from octavo.engine.runner import CHUNK
 from octavo.evals.texts import SHAKESPEARE, filler
 
 STRETCHES = 32  # of the text, over which the standard error of a difference is taken
 FORMATS = [RowFormat.FP32, RowFormat.FP8, RowFormat.FP4]
-
-
-def token_bits(model: LLM, ids: np.ndarray) -> np.ndarray:
-    """Bits of every token but the first, FP64 [len(ids) - 1], of a text read as one sequence in chunks."""
-    state, parts = model.new_state(), []
-    for at in range(0, len(ids), CHUNK):
-        part, following = ids[at : at + CHUNK], torch.from_numpy(ids[at + 1 : at + 1 + CHUNK])
-        logits = model.runner.step(part, state, all_rows=True).logits[: len(following)]
-        parts.append(F.cross_entropy(logits.double(), following, reduction="none"))
-    state.close()
-    return torch.cat(parts).numpy() / math.log(2)
 
 
 def difference(bits: np.ndarray, base: np.ndarray, text_bytes: int) -> dict[str, float]:

@@ -4,7 +4,7 @@ Covers: six layers (two of each kind) with 256 FP4 experts each, FP8 or FP4 entr
 whole step as a replayed graph, for batches and contexts over caches of random entries. Reading: chunk after chunk from
 an empty cache. Beside each time the bound of counted bytes and FLOPs at rates measured in the same run, and the share
 of it; the times of the parts come from the profiler. And what the allocator gives a sequence of the whole model. Does
-not cover: correctness (tests/engine/test_gpu.py), meaning: weights are random.
+not cover: correctness (tests/engine/gpu), meaning: weights are random.
 
     python -m benchmarks.gpu_slice [--decode] [--prefill] [--cache] [--main fp8] [--batches 1 8 32 64] [--contexts 8192]
 """

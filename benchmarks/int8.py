@@ -148,15 +148,20 @@ def random_pair(capacity: int) -> dict[str, Runner]:
     return pair
 
 
-def bits_per_byte(model: LLM, ids: np.ndarray, text_bytes: int) -> float:
-    """Of a text read as one sequence in chunks: every token but the first is predicted from all before it."""
-    state, total = model.new_state(), 0.0
+def token_bits(model: LLM, ids: np.ndarray) -> np.ndarray:
+    """Bits of every token but the first, FP64 [len(ids) - 1], of a text read as one sequence in chunks."""
+    state, parts = model.new_state(), []
     for at in range(0, len(ids), CHUNK):
         part, following = ids[at : at + CHUNK], torch.from_numpy(ids[at + 1 : at + 1 + CHUNK])
         logits = model.runner.step(part, state, all_rows=True).logits[: len(following)]
-        total += float(F.cross_entropy(logits.double(), following, reduction="sum"))
+        parts.append(F.cross_entropy(logits.double(), following, reduction="none"))
     state.close()
-    return total / math.log(2) / text_bytes
+    return torch.cat(parts).numpy() / math.log(2)
+
+
+def bits_per_byte(model: LLM, ids: np.ndarray, text_bytes: int) -> float:
+    """Of a text read as one sequence: every token but the first is predicted from all before it."""
+    return float(token_bits(model, ids).sum()) / text_bytes
 
 
 def recall(model: LLM, length: int, seeds: Iterable[int], count: int) -> dict[str, int]:

@@ -98,7 +98,7 @@ def decode_times(runner: Runner, state: SequenceState, steps: int) -> list[float
 def measure(name: str, tokens: int, levels: int, steps: int) -> dict[str, Any]:
     """All figures of one length and index, in this process."""
     runner, ids = world(name, tokens, levels)
-    config, warm = runner.model.config, runner.new_state()
+    warm = runner.new_state()
     runner.read(ids[:_WARM], warm)
     decode_times(runner, warm, 4)
     warm.close()
@@ -109,8 +109,6 @@ def measure(name: str, tokens: int, levels: int, steps: int) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     before = max(mark for mark in clock if mark[0] <= max(0, tokens - LAST))
     seconds, last = clock[-1][1] - clock[0][1], clock[-1][1] - before[1]
-    step = statistics.median(decode_times(runner, state, steps))
-    moved, bandwidth = decode_bytes(config, tokens), read_bandwidth()
     return {
         "tokens": tokens,
         "index_levels": levels,
@@ -120,6 +118,14 @@ def measure(name: str, tokens: int, levels: int, steps: int) -> dict[str, Any]:
         "last_tokens_per_second": (tokens - before[0]) / last,
         "peak_bytes": peak,
         "cache_bytes": state.nbytes,
+    } | decoding(runner, state, tokens, steps)
+
+
+def decoding(runner: Runner, state: SequenceState, tokens: int, steps: int) -> dict[str, float]:
+    """A decode step behind `tokens` tokens, and the bound of what it reads."""
+    step = statistics.median(decode_times(runner, state, steps))
+    moved, bandwidth = decode_bytes(runner.model.config, tokens), read_bandwidth()
+    return {
         "decode_seconds": step,
         "decode_bytes": moved,
         "read_bytes_per_second": bandwidth,
@@ -134,16 +140,7 @@ def measure_decoding(name: str, tokens: int, levels: int, steps: int) -> dict[st
     runner.read(ids[: min(tokens, LAST)], state)
     if tokens > LAST:
         make_up(state, tokens - LAST)
-    step = statistics.median(decode_times(runner, state, steps))
-    moved, bandwidth = decode_bytes(runner.model.config, tokens), read_bandwidth()
-    return {
-        "tokens": tokens,
-        "index_levels": levels,
-        "decode_seconds": step,
-        "decode_bytes": moved,
-        "read_bytes_per_second": bandwidth,
-        "decode_bound_share": moved / bandwidth / step,
-    }
+    return {"tokens": tokens, "index_levels": levels} | decoding(runner, state, tokens, steps)
 
 
 def make_up(state: SequenceState, tokens: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cache_formats
+from benchmarks import cache_formats, int8
 from benchmarks.int8 import bits_per_byte
 from tests.support.tiny import tiny_config, write_tiny_model
 from tests.support.tiny_llm import STORY, tiny_llm
@@ -19,7 +19,7 @@ from tests.support.tiny_llm import STORY, tiny_llm
 def test_bits_of_tokens_sum_up_to_bits_per_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_llm(tmp_path), np.arange(20, 90)
     whole = bits_per_byte(model, ids, 100)
-    monkeypatch.setattr(cache_formats, "CHUNK", 32)
+    monkeypatch.setattr(int8, "CHUNK", 32)
     bits = cache_formats.token_bits(model, ids)
     assert bits.shape == (69,)
     assert bits.sum() / 100 == pytest.approx(whole, rel=1e-5)

@@ -7,6 +7,7 @@ would mean anything for them. FLOPs and bytes: 2 a product and sum; entries, key
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -70,16 +71,25 @@ def _index(
     def stored(q: Tensor, w: Tensor, keys: DenseRows) -> Tensor:
         return index_scores(q, w, keys.values_BCK).topk(k).indices
 
+    work = Work(flops=2 * queries * entries * I * (J + 1), bytes=4 * entries * J + 8 * queries * k, unit="fp32")
+    return _scan(name, inputs, run, work, {"stored scores and torch.topk": stored}, size=size, headline=headline)
+
+
+def _scan(
+    name: str, inputs: Callable[[torch.device], dict[str, Any]], run: Callable[..., Tensor], work: Work,
+    peers: dict[str, Callable[..., Result]], *, size: Literal["tiny", "full"], headline: int | None,
+) -> Case:  # fmt: skip
+    """A case of an index scan."""
     return Case(
         op="index_topk",
         name=name,
         inputs=inputs,
         run=run,
         reference=partial(_reference, run),
-        work=Work(flops=2 * queries * entries * I * (J + 1), bytes=4 * entries * J + 8 * queries * k, unit="fp32"),
+        work=work,
         error=_missed,
         tolerance=5e-3,
-        peers={"stored scores and torch.topk": stored},
+        peers=peers,
         size=size,
         headline=headline,
         devices=("cpu",),
@@ -116,20 +126,9 @@ def _two_levels(name: str, *, queries: int, entries: int, k: int, blocks: int, s
         return index_topk(q, w, keys, first=_RATIO * entries, ratio=_RATIO, k=k)
 
     scored, read = entries // per_block + looked, entries // per_block + min(queries * looked, entries)
-    return Case(
-        op="index_topk",
-        name=name,
-        inputs=inputs,
-        run=run,
-        reference=partial(_reference, run),
-        work=Work(flops=2 * queries * scored * I * (J + 1), bytes=4 * read * J + 8 * queries * k, unit="fp32"),
-        error=_missed,
-        tolerance=5e-3,
-        peers={"exact scan": exact},
-        size=size,
-        headline=12 if size == "full" else None,
-        devices=("cpu",),
-    )
+    work = Work(flops=2 * queries * scored * I * (J + 1), bytes=4 * read * J + 8 * queries * k, unit="fp32")
+    headline = 12 if size == "full" else None
+    return _scan(name, inputs, run, work, {"exact scan": exact}, size=size, headline=headline)
 
 
 def _missed(got: Result, wanted: Result) -> float:

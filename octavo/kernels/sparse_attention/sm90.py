@@ -5,9 +5,6 @@ the call. Products are made in FP16, sums in FP32: values of rows beyond 65504 b
 Rows end where 8 divides the address. Does not cover: other row formats, widths and devices, gradients (`triton`).
 """
 
-# Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 from __future__ import annotations
 
 import ctypes
@@ -15,11 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import triton
 from torch import Tensor
 
 from octavo.kernels.paged import PagedStore, Places, Ring
-from octavo.kernels.sparse_attention.triton_forward import combine_kernel
+from octavo.kernels.sparse_attention.triton_forward import combine
 
 LIBRARY = Path(__file__).with_name("_attend_sm90.so")
 HEADS, WIDTH, ROPE, TILE = 64, 512, 64, 48
@@ -110,12 +106,7 @@ def attend(
     parts = q.new_empty((T, splits, H, K), dtype=torch.float16)  # each within the largest of its rows
     reach = q.new_empty((T, splits, H), dtype=torch.float32)
     _launch(q, ring, sink, store, places, out=parts, lse=reach, **some)
-    heads = T * H
-    width = 128 if heads < 4 * _blocks(q.device) else K
-    combine_kernel[(heads, triton.cdiv(K, width))](
-        parts, reach, sink, places.position, out, lse, H=H, K=K, WIDTH=width, SPLITS=splits,
-        ALL=triton.next_power_of_2(splits), BLOCK_S=min(4096 // width, triton.next_power_of_2(splits)), num_warps=4,
-    )  # fmt: skip
+    combine(parts, reach, sink, places.position, out, lse)
     return lse
 
 

@@ -29,11 +29,10 @@ from torch import Tensor
 
 from octavo.kernels.paged import Format, PagedStore, Places, Ring
 from octavo.kernels.sparse_attention import sm90
-from octavo.kernels.sparse_attention.triton_forward import attend_kernel, combine_kernel, mass_kernel
+from octavo.kernels.sparse_attention.triton_forward import PROGRAMS, attend_kernel, combine, mass_kernel
 from octavo.kernels.sparse_attention.triton_prepare import last_positions, list_rows, unpack_rows
 from octavo.kernels.sparse_attention.triton_rows import CAUSAL, LISTED, NONE, PICKED, alignment, tile_width
 
-_PROGRAMS = 132  # multiprocessors of an H100
 _MANY = 256  # queries from which rows are listed and unpacked beforehand
 _USES = 8  # of a row on average, from which it is unpacked
 
@@ -102,7 +101,7 @@ def config_of(tokens: int, heads: int, keys: int, *, rows: int, picked: bool, q:
     queries = min(block_h // wide, triton.next_power_of_2(tokens)) if not picked and wide < block_h else 1
     block_h = max(16 // queries, min(block_h, wide))
     programs = -(-tokens // queries) * -(-heads // block_h)
-    splits = max(1, min(_PROGRAMS // programs, -(-keys // block_k)))
+    splits = max(1, min(PROGRAMS // programs, -(-keys // block_k)))
     many = tokens >= _MANY
     return Config(
         block_h, block_k, queries, splits, warps, stages, many and picked, many and tokens * keys >= _USES * rows
@@ -198,12 +197,7 @@ def launch(
         BLOCK_K=config.block_k, num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
     if splits > 1:
-        wide = triton.next_power_of_2(K)
-        width = wide if T * H >= 4 * _PROGRAMS else min(wide, 128)
-        combine_kernel[(T * H, triton.cdiv(K, width))](
-            into, reach, sink, places.position, out, lse, H=H, K=K, WIDTH=width, SPLITS=splits,
-            ALL=triton.next_power_of_2(splits), BLOCK_S=min(4096 // width, triton.next_power_of_2(splits)), num_warps=4,
-        )  # fmt: skip
+        combine(into, reach, sink, places.position, out, lse)
     return lse
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from octavo.kernels.sparse_attention.triton_rows import (
     CAUSAL,
@@ -29,6 +30,7 @@ from octavo.kernels.sparse_attention.triton_rows import (
 
 # Numbers that change from step to step: a kernel compiled anew for multiples of 16 would be a pause while serving.
 SIZES = ["T", "RING", "STORE", "pages", "picked", "shift", "window"]
+PROGRAMS = 132  # multiprocessors of an H100
 LOG2E = tl.constexpr(1.4426950408889634)
 _CAUSAL, _PICKED, _LISTED = tl.constexpr(CAUSAL), tl.constexpr(PICKED), tl.constexpr(LISTED)
 _LOWEST = tl.constexpr(-1e30)  # finite, so that a row without keys yields weights of 0 and no NaN
@@ -205,6 +207,18 @@ def combine_kernel(part, part_lse, sink, position, out, lse, H: tl.constexpr, K:
     total = tl.where(live, total, 1.0)
     tl.store(out + pid * K + c, tl.where(live, o / total, 0.0).to(out.dtype.element_ty), mask=c < K)
     tl.store(lse + pid, top + tl.log2(total))
+
+
+def combine(parts: Tensor, reach: Tensor, sink: Tensor, position: Tensor, out: Tensor, lse: Tensor) -> None:
+    """Join parts [T, splits, H, K], each normalised, with log sums `reach` FP32 [T, splits, H] in base 2, and the sink
+    [H], into `out` [T, H, K] and `lse` FP32 [T, H]; zeros where `position` [T] is negative."""
+    T, splits, H, K = parts.shape
+    wide, queries = triton.next_power_of_2(K), T * H
+    width = wide if queries >= 4 * PROGRAMS else min(wide, 128)
+    combine_kernel[(queries, triton.cdiv(K, width))](
+        parts, reach, sink, position, out, lse, H=H, K=K, WIDTH=width, SPLITS=splits,
+        ALL=triton.next_power_of_2(splits), BLOCK_S=min(4096 // width, triton.next_power_of_2(splits)), num_warps=4,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=[*SIZES, "listed"])
