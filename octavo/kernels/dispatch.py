@@ -56,7 +56,8 @@ def trains_on_gpu(x: Tensor) -> bool:
 # Operations with a Triton body for training; the others have compiled functions alone.
 TRITON = frozenset(
     {
-        "cross_entropy", "engram_lookup", "experts", "hyper", "rmsnorm", "rope", "route", "sparse_attention",
+        "cross_entropy", "engram_lookup", "experts", "hyper", "index_topk", "rmsnorm", "rope", "route",
+        "sparse_attention",
     }
 )  # fmt: skip
 TRITON_FLOATS = (torch.bfloat16, torch.float16, torch.float32)  # what kernels of single rows take

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from octavo.kernels.dispatch import fusable
 
 
 @dataclass(frozen=True)
@@ -35,5 +38,32 @@ class Masked:
 
     seen: Tensor
 
+    def of(self, some: slice) -> Tensor:
+        """The marks of some queries, [B, n, C] bool."""
+        return self.seen[:, some]
 
-Selection = Causal | Picked | Masked
+
+WORD = 64  # entries that a word of `Marked` holds
+
+
+@dataclass(frozen=True)
+class Marked:
+    """As `Masked`, a bit an entry: `words` int64 [B, S, ceil(count / 64)], entry e in bit e % 64 of word e // 64. No
+    query marks an entry that is not complete, w >= (t + 1) // ratio."""
+
+    words: Tensor
+    count: int
+    ratio: int
+
+    def of(self, some: slice) -> Tensor:
+        """The marks of some queries, [B, n, count] bool."""
+        return _unpacked(self.words[:, some], self.count)
+
+
+@fusable
+def _unpacked(words: Tensor, count: int) -> Tensor:
+    bits = (words.unsqueeze(-1) >> torch.arange(WORD, device=words.device)) & 1
+    return bits.flatten(2)[..., :count] != 0
+
+
+Selection = Causal | Picked | Masked | Marked

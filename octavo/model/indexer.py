@@ -15,7 +15,7 @@ from octavo.kernels.index_topk import Levels, gathered_scores, index_scores, sel
 from octavo.kernels.quant import simulate_fp4
 from octavo.kernels.rope import rotate
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.selection import Causal, Marked, Masked, Picked, Selection
 from octavo.model.compressor import Compressor
 from octavo.model.linear import Linear
 from octavo.model.rotary import Table
@@ -84,8 +84,8 @@ class Indexer(nn.Module):
             index = selection.index[:, some]
             return divergence(gathered_scores(q, w, keys.gather(index.clamp_min(0))), mass, index >= 0)
         scores = index_scores(q, w, keys.tile(0, keys.length))
-        if isinstance(selection, Masked):
-            return divergence(scores, mass, selection.seen[:, some])
+        if isinstance(selection, Masked | Marked):
+            return divergence(scores, mass, selection.of(some))
         token = torch.arange(group.first + every, group.first + group.length + 1, every, device=scores.device)
         seen = torch.arange(keys.length, device=scores.device) < (token // selection.ratio).view(1, -1, 1)
         return divergence(scores, mass, seen)

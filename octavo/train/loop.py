@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from octavo.config.model import DraftKind
+from octavo.config.official import read_config
 from octavo.data.rows import KINDS
 from octavo.model.checkpoint import load_weights
 from octavo.model.init import init_weights
@@ -78,7 +80,8 @@ def train(
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     model = _build(recipe, device, engram_map, options.start)
-    optimizer = Optimizer(dict(model.named_parameters()), recipe.model, recipe.optim)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = Optimizer(trained, recipe.model, recipe.optim)
     folder, step = options.out / "checkpoint", 0
     if options.resume and (folder.exists() or folder.with_name("checkpoint.old").exists()):
         step = checkpoint.load(folder, model, optimizer, recipe=recipe.name)
@@ -118,10 +121,22 @@ def _build(
     model = Transformer(recipe.model, compute_dtype=torch.bfloat16 if device.type == "cuda" else None)
     init_weights(model, seed=recipe.seed)
     if start is not None:
-        load_weights(model, start, torch.float32)
+        _begin_with(model, start)
+    for name, p in model.named_parameters():
+        p.requires_grad_(not recipe.only or name.startswith(recipe.only))
     if engram_map is not None:
         model.get_buffer("engram_map").copy_(torch.from_numpy(engram_map.astype(np.int64)))
     return model.to(device)
+
+
+def _begin_with(model: Transformer, folder: Path) -> None:
+    """Take the weights of `folder`; an MTP block that they lack stays as it was initialised."""
+    predictor = model.mtp if hasattr(model, "mtp") and read_config(folder).mtp_kind is not DraftKind.MTP else None
+    if predictor is not None:
+        del model.mtp
+    load_weights(model, folder, torch.float32)
+    if predictor is not None:
+        model.mtp = predictor
 
 
 def _set_recompute(model: Transformer, plain: dict, plan: StepPlan, recipe: Recipe) -> None:
@@ -158,7 +173,14 @@ def _line(report: StepReport, plan: StepPlan, rate: float) -> dict[str, float]:
         "accuracy": report.answer_accuracy.item(), "index": report.index_loss.item(), "balance": report.balance.item(),
         "grad_norm": report.grad_norm.item(), "max_load": report.max_load.item(), "skipped": report.skipped.item(),
         "rate": plan.rate, "row": plan.row_length, "topk": plan.topk or 0, "tokens_per_s": rate,
-    } | _by_kind(report)
+    } | _by_kind(report) | _of_predictor(report)
+
+
+def _of_predictor(report: StepReport) -> dict[str, float]:
+    """Loss of the token after next, and the share of answers' tokens that the predictor finds; nothing without one."""
+    if report.mtp_loss is None or report.mtp_accuracy is None:
+        return {}
+    return {"mtp": report.mtp_loss.item(), "mtp_accuracy": report.mtp_accuracy.item()}
 
 
 def _by_kind(report: StepReport) -> dict[str, float]:

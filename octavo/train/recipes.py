@@ -18,7 +18,7 @@ from octavo.train.step import LossWeights
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A run. `tokens_per_step` is a multiple of every row length; rows longer than `recompute_from` recompute their
-    layers."""
+    layers. Parameters whose names begin with one of `only` train (empty: all), the others stay as they are."""
 
     name: str
     model: ModelConfig
@@ -28,6 +28,7 @@ class Recipe:
     tokens_per_step: int = 131_072
     recompute_from: int = 16_384
     seed: int = 2026
+    only: tuple[str, ...] = ()
 
 
 def octavo_xs() -> Recipe:
@@ -116,6 +117,21 @@ def octavo_xs_last() -> Recipe:
     return replace(settled, name="octavo-xs-last", schedule=Schedule(stages=(stage,), seed=6), seed=settled.seed + 1)
 
 
+def octavo_xs_predictor() -> Recipe:
+    """An MTP block for the weights of `octavo-xs-last`, which stay as they are: it alone trains, on rows of 4K and 16K.
+    """
+    base = octavo_xs()
+    stage = Stage(
+        name="predictor", steps=1500, row_lengths=(4096, 16384), shares=(0.7, 0.3), topk=(128,), skips=0.5,
+        final_rate=0.02, warmup=40,
+    )  # fmt: skip
+    return replace(
+        base, name="octavo-xs-predictor", schedule=Schedule(stages=(stage,), seed=7), seed=base.seed + 7,
+        model=base.model.changed(num_nextn_predict_layers=1, compress_ratios=(*base.model.layer_ratios, 0)),
+        weights=LossWeights(mtp=1.0), only=("mtp.",),
+    )  # fmt: skip
+
+
 def tiny() -> Recipe:
     """A run of seconds on CPU, to see that everything works; the model is a cut-down `xs`."""
     small = xs().changed(hidden_size=64, num_attention_heads=2, o_groups=1, q_lora_rank=32, o_lora_rank=32)
@@ -133,7 +149,7 @@ def tiny() -> Recipe:
 RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
-    "octavo-xs-last": octavo_xs_last, "tiny": tiny,
+    "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor, "tiny": tiny,
 }  # fmt: skip
 
 

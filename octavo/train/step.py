@@ -65,6 +65,8 @@ class StepReport:
     skipped: Tensor
     hits_by_kind: Tensor
     asked_by_kind: Tensor
+    mtp_loss: Tensor | None = None
+    mtp_accuracy: Tensor | None = None
 
 
 def recompute_layers(model: Transformer) -> None:
@@ -116,6 +118,8 @@ def train_step(
         skipped=(~finite).long(),
         hits_by_kind=sums["hits_by_kind"],
         asked_by_kind=sums["asked_by_kind"],
+        mtp_loss=sums.get("mtp"),
+        mtp_accuracy=sums["mtp_hits"] / sums["mtp_n"].clamp_min(1) if "mtp" in sums else None,
     )
 
 
@@ -136,7 +140,7 @@ def _backward(
         controls=Controls(
             picks=plan.picks,
             index_topk=plan.topk,
-            index_loss=True,
+            index_loss=any(p.requires_grad for name, p in model.named_parameters() if ".indexer." in name),
             index_every=plan.index_every,
             load=True,
             hca_offset=batch.dilution,
@@ -149,9 +153,9 @@ def _backward(
     loss = loss / total_weight
     index, balance, counts = _side_losses(out.reports)
     total = loss + (weights.index * index + weights.balance * balance) / count
-    if hasattr(model, "mtp"):
-        own = total_after_next.clamp_min(1e-30)  # it is 0, as the loss is, where only a row's second token weighs
-        total = total + weights.mtp * _mtp_loss(model, out.streams, batch, view) / own
+    ahead = _mtp(model, out.streams, batch, view, total_after_next) if hasattr(model, "mtp") else {}
+    if ahead:
+        total = total + weights.mtp * ahead["mtp"]
     total.backward()
     answer = weight >= 1.0
     with torch.no_grad():
@@ -162,6 +166,7 @@ def _backward(
             "counts": counts,
             **_split(model, out.streams.detach(), targets, answer, (weight > 0) & ~answer, hits),
             **_by_kind(batch, hits & answer, answer),
+            **{name: value.detach() for name, value in ahead.items()},
         }
 
 
@@ -208,22 +213,29 @@ def _side_losses(reports: tuple[BlockReport, ...]) -> tuple[Tensor, Tensor, Tens
     return torch.stack(terms).sum() if terms else balance.new_zeros(()), balance, counts
 
 
-def _mtp_loss(model: Transformer, streams: Tensor, batch: Batch, view: View) -> Tensor:
-    """Cross entropy of the token after next, as a weighted sum, the first stage only; rows' last two tokens have no
-    target."""
+def _mtp(
+    model: Transformer, streams: Tensor, batch: Batch, view: View, total_after_next: Tensor
+) -> dict[str, Tensor]:
+    """Cross entropy of the token after next by the first stage, over the weight of all batches, and how many answer
+    tokens it hits of how many; rows' last two tokens have no target."""
     following, target, weight = _shift(batch.tokens, 1), _shift(batch.tokens, 2), _shift(batch.weight, 2)
     embedded = model.embed(following).to(streams.dtype)
     stage = model.mtp[0]
     assert isinstance(stage, MTP)
     hidden, _ = stage.predict(streams, embedded, following, view, model.rotary)
-    loss, _ = cross_entropy(hidden, model.head.weight, target, weight)
-    return loss
+    loss, hits = cross_entropy(hidden, model.head.weight, target, weight)
+    answer = weight >= 1.0
+    return {
+        "mtp": loss / total_after_next.clamp_min(1e-30),  # 0, as the loss is, where only a row's second token weighs
+        "mtp_hits": (hits & answer).sum().float(),
+        "mtp_n": answer.sum().float(),
+    }
 
 
 @torch.no_grad()
 def _balance_routers(model: Transformer, counts: Tensor, speed: float) -> None:
-    """bias_e += speed * sign(mean load - load_e) for learned routers (report, balance rule)."""
+    """bias_e += speed * sign(mean load - load_e) for learned routers that train (report, balance rule)."""
     for layer, load in zip(model.layers, counts, strict=True):
         assert isinstance(layer, Block)
-        if not layer.ffn.gate.hashed:
+        if not layer.ffn.gate.hashed and layer.ffn.gate.weight.requires_grad:
             layer.ffn.gate.get_buffer("bias").add_(speed * torch.sign(load.mean() - load))

@@ -108,13 +108,13 @@ def test_many_programs_share_one_token() -> None:
 
 
 @pytest.mark.parametrize("kind", list(BODIES))
-@pytest.mark.parametrize(("T", "M", "D"), [(6, 4, 72), (3, 2, 24), (37, 4, 8)])
+@pytest.mark.parametrize(("T", "M", "D"), [(6, 4, 72), (3, 2, 24), (19, 4, 8)])
 def test_gradients(kind: str, T: int, M: int, D: int) -> None:
     check_gradients(kind, tensors(T, M, D, kind))
 
 
 def test_gradients_where_programs_take_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_backward, "PROGRAMS", 5)
+    monkeypatch.setattr(triton_backward, "_WARPS", 10)
     check_gradients("enter", tensors(140, 2, 8, "enter"))
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("triton")
 from octavo.kernels.index_topk.ref import reference_topk
 from octavo.kernels.index_topk.triton import Plan, plan, topk
 from octavo.kernels.index_topk.triton_recast import recast
+from octavo.kernels.index_topk.triton_training import marked_topk
 from octavo.kernels.paged import Format, PagedStore, Places
 from octavo.kernels.quant import decode_index_fp8, decode_rows_fp4, encode_index_fp8, encode_rows_fp4
 from octavo.kernels.rows import DenseRows
@@ -209,3 +210,23 @@ def test_a_long_chunk_over_fp4_keys_picks_as_single_queries_do(monkeypatch: pyte
     few = topk(q, w, store, places, k=12)
     monkeypatch.setattr("octavo.kernels.index_topk.triton._MANY", 20)  # what counts as long, so that it is short here
     assert torch.equal(topk(q, w, store, places, k=12), few)
+
+
+@pytest.mark.parametrize(("S", "C", "first", "k"), [(70, 20, 0, 4), (9, 131, 600, 16), (5, 64, 300, 64), (3, 9, 40, 1)])
+def test_marks_while_training_are_the_references_choice(S: int, C: int, first: int, k: int) -> None:
+    q, w, keys = numbers(2, S, I, J), numbers(2, S, I), DenseRows(numbers(2, C, J))
+    marked = marked_topk(q, w, keys, first=first, ratio=RATIO, k=k)
+    listed = reference_topk(q, w, keys, first=first, ratio=RATIO, k=k)
+    place = listed.masked_fill(listed < 0, C)
+    seen = torch.zeros(2, S, C + 1, dtype=torch.bool, device=DEVICE).scatter(2, place, True)[..., :C]
+    assert (marked.count, marked.ratio) == (C, RATIO)
+    assert torch.equal(marked.of(slice(None)), seen)
+
+
+def test_marks_of_real_scores_hold_what_a_sort_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, w, keys = torch.randn(1, 130, I, J, device=DEVICE), torch.randn(1, 130, I, device=DEVICE), numbers(1, 100, J)
+    monkeypatch.setattr("octavo.kernels.index_topk.triton_training._ELEMENTS", 6_400)  # in three parts
+    marked = marked_topk(q, w, DenseRows(keys), first=220, ratio=RATIO, k=7).of(slice(None))
+    listed = reference_topk(q, w, DenseRows(keys), first=220, ratio=RATIO, k=7)
+    assert (marked.sum(-1) == 7).all()
+    assert (marked.gather(2, listed).float().mean()) > 0.999  # scores that differ in their last bit may change places

@@ -7,7 +7,7 @@ import torch
 
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.rows import DenseRows
-from octavo.kernels.selection import Causal, Masked, Picked
+from octavo.kernels.selection import WORD, Causal, Marked, Masked, Picked
 from octavo.kernels.sparse_attention import sparse_attention
 
 
@@ -43,3 +43,21 @@ def test_all_visible_entries_marked_are_the_causal_ones(body: Body) -> None:
         marked, marked_mass = sparse_attention(q, rows, sink, selection=Masked(seen), **call)
     torch.testing.assert_close(marked, causal)
     torch.testing.assert_close(marked_mass, causal_mass)
+
+
+@pytest.mark.parametrize("body", Body)
+def test_marks_as_bits_are_marks(body: Body) -> None:
+    torch.manual_seed(2)
+    q, rows, sink = torch.randn(2, 30, 2, 8), torch.randn(2, 30, 8), torch.randn(2)
+    seen = torch.rand(2, 30, WORD + 3) < 0.3
+    seen[..., WORD - 1] = True  # the sign bit
+    bits = torch.nn.functional.pad(seen.long(), (0, WORD - 3)).unflatten(-1, (2, WORD))
+    selection = Marked((bits << torch.arange(WORD)).sum(-1), WORD + 3, 1)
+    assert torch.equal(selection.of(slice(None)), seen)
+    assert torch.equal(selection.of(slice(4, None, 5)), seen[:, 4::5])
+    entries = DenseRows(torch.randn(2, WORD + 3, 8))
+    call = {"first": 70, "window": 5, "scale": 0.5, "rows": entries, "mass_every": 2}
+    with use(body):
+        bitwise = sparse_attention(q, rows, sink, selection=selection, **call)
+        bytewise = sparse_attention(q, rows, sink, selection=Masked(seen), **call)
+    assert all(torch.equal(one, other) for one, other in zip(bitwise, bytewise, strict=True))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -15,7 +16,7 @@ pytest.importorskip("triton")
 from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
 from octavo.kernels.quant import decode_main_fp4, decode_rows_fp8, encode_main_fp4, encode_rows_fp8
 from octavo.kernels.rows import DenseRows
-from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.selection import WORD, Causal, Marked, Masked, Picked, Selection
 from octavo.kernels.sparse_attention import training
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.triton import Config, attend, config_of, ring_format
@@ -272,10 +273,20 @@ def picked(B: int, S: int, C: int, k: int) -> Picked:
     return Picked(index.masked_fill(torch.rand(B, S, k) < 0.3, -1).to(DEVICE))
 
 
+def marked(B: int, S: int, C: int, *, first: int, ratio: int) -> Marked:
+    visible = torch.arange(C) < ((torch.arange(S) + first + 1) // ratio).view(1, -1, 1)
+    seen = F.pad((torch.rand(B, S, C) < 0.4) & visible, (0, -C % WORD)).unflatten(-1, (-1, WORD))
+    words = (seen.long() << torch.arange(WORD)).sum(-1)
+    return Marked(words.to(DEVICE), C, ratio)
+
+
 @pytest.mark.parametrize(
     ("shape", "selection", "first"),
     [
         ((2, 11, 3, 16, 14, 5), None, 5),
+        ((2, 11, 3, 16, 14, 6), marked(2, 11, 6, first=7, ratio=3), 7),
+        ((1, 13, 1, 24, 13, 70), marked(1, 13, 70, first=200, ratio=3), 200),
+        ((2, 21, 1, 16, 21, 5), marked(2, 21, 5, first=0, ratio=4), 0),
         ((2, 11, 3, 16, 14, 6), Causal(3), 7),
         ((2, 21, 1, 24, 21, 5), Causal(4, torch.tensor([0.5, -1.0], device=DEVICE)), 0),
         ((2, 7, 3, 16, 9, 8), picked(2, 7, 8, 5), 30),
@@ -315,8 +326,12 @@ def test_bf16_rows_train_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "selection", [None, Causal(3), Causal(4, torch.tensor([0.5, -1.0], device=DEVICE)), picked(2, 11, 6, 4)]
-)
+    "selection",
+    [
+        None, Causal(3), Causal(4, torch.tensor([0.5, -1.0], device=DEVICE)), picked(2, 11, 6, 4),
+        marked(2, 11, 6, first=9, ratio=2),
+    ],
+)  # fmt: skip
 def test_mass_of_every_nth_query_while_training(selection: Selection | None) -> None:
     q, near, sink, far = (torch.randn(x, device=DEVICE) for x in ((2, 11, 3, 16), (2, 14, 16), (3,), (2, 6, 16)))
     entries = None if selection is None else DenseRows(far.requires_grad_())
@@ -337,6 +352,7 @@ def test_which_training_calls_fit() -> None:
     q, seen = torch.zeros(1, 3, 2, 16), torch.zeros(1, 3, 4, dtype=torch.bool)
     assert all(training.fits(q.to(dtype), Causal(2)) for dtype in (torch.float32, torch.bfloat16))
     assert training.fits(q, None)
+    assert training.fits(q, Marked(torch.zeros(1, 3, 1, dtype=torch.int64), 4, 2))
     assert not training.fits(q.double(), None)
     assert not training.fits(q, Masked(seen))
     assert not training.fits(torch.zeros(1, 3, 2, 513), None)
@@ -354,6 +370,7 @@ def test_wrong_training_input_is_named() -> None:
         ((q, near, sink, far[:1], Causal(2)), "rows is"),
         ((q, near, sink, far, Masked(seen)), "selection is Masked"),
         ((q, near, sink, far, Picked(seen[:, :2].long())), "selection.index is"),
+        ((q, near, sink, far, Marked(torch.zeros(2, 3, 1, dtype=torch.int64), 5, 2)), "selection marks 5 entries"),
         ((q, near, sink, far, Causal(2, offset)), "selection.offset requires a gradient"),
     ):
         with pytest.raises(ValueError, match=message):

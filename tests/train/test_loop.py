@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.model.checkpoint import WritePlan, save_checkpoint
+from octavo.model.checkpoint import WritePlan, load_weights, save_checkpoint
 from octavo.model.transformer import Transformer
 from octavo.train import loop
 from octavo.train.loop import RunOptions, RunResult, train
 from octavo.train.recipes import Recipe
 from octavo.train.schedule import Schedule, Stage
-from tests.support.training import ROW, feed_of, small_recipe
+from tests.support.training import ROW, feed_of, small_config, small_recipe
 
 
 class Killed(Exception):
@@ -181,3 +181,22 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
     after = go(replace(recipe, schedule=Schedule(stages=(still,))), tmp_path / "after", start=tmp_path / "weights")
     given = dict(first.model.named_parameters())
     assert all(torch.equal(value, given[name]) for name, value in after.model.named_parameters())
+
+
+def test_a_predictor_trains_behind_weights_that_stay(tmp_path: Path) -> None:
+    trunk = go(small_recipe(dense=6, sparse=2), tmp_path / "trunk").model
+    save_checkpoint(trunk, trunk.config, tmp_path / "weights", WritePlan.of(trunk.config))
+    config = small_config(num_nextn_predict_layers=1)
+    recipe = small_recipe(dense=8, sparse=4, model=config, only=("mtp.",))
+    held = go(recipe, tmp_path / "held", start=tmp_path / "weights")
+    stored = Transformer(trunk.config)
+    load_weights(stored, tmp_path / "weights", torch.float32)
+    kept = stored.state_dict()
+    assert [n for n, value in held.model.state_dict().items() if n in kept and not torch.equal(value, kept[n])] == []
+    first, last = lines(tmp_path / "held")[0], lines(tmp_path / "held")[-1]
+    assert last["mtp"] < first["mtp"]
+    assert 0 <= last["mtp_accuracy"] <= 1
+    assert last["index"] == 0.0
+    again = go(replace(recipe, schedule=replace(recipe.schedule)), tmp_path / "held", start=tmp_path / "weights")
+    assert same_weights(held, again)
+    assert "mtp" not in lines(tmp_path / "trunk")[-1]

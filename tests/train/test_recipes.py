@@ -36,6 +36,7 @@ def test_trial_run_is_small() -> None:
 
 
 def test_unknown_name() -> None:
-    known = ", ".join(f"octavo-xs{end}" for end in ("", "-fuller", "-last", "-longer", "-mixed", "-settled", "-wider"))
+    ends = ("", "-fuller", "-last", "-longer", "-mixed", "-predictor", "-settled", "-wider")
+    known = ", ".join(f"octavo-xs{end}" for end in ends)
     with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}, tiny"):
         recipe("huge")

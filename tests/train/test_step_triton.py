@@ -35,6 +35,7 @@ KERNELS = {
     "engram_lookup": ("engram_lookup.triton", ("row_ids", "gather", "gate")),
     "experts": ("experts.triton_backward", ("experts",)),
     "hyper": ("hyper.triton_backward", ("enter", "cross", "write", "merge")),
+    "index_topk": ("index_topk.triton_training", ("marked_topk",)),
     "rmsnorm": ("rmsnorm.triton", ("rmsnorm",)),
     "rope": ("rope.triton", ("norm_rotate", "rotate")),
     "route": ("route.triton", ("choose",)),
@@ -74,7 +75,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def warmed(**fields: Any) -> Transformer:
     """A model past its start, where blocks are still the identity and the head is zero; on the device under test."""
-    config = small_config(hidden_size=32, **fields)
+    config = small_config(hidden_size=32, hc_sinkhorn_iters=2, **fields)
     model, optimizer = fresh(config)
     with train_in_triton(()), use(Body.FAST):
         for i in range(3):
@@ -108,9 +109,9 @@ def equal_steps(model: Transformer, batch: Batch, topk: int | None = None) -> No
 
 
 def test_every_kernel_has_a_part_in_an_equal_step(calls: Counter[str]) -> None:
-    """Window, CSA with all entries, Engram, predictor."""
+    """Window, CSA with picks, Engram, predictor."""
     model = warmed(num_nextn_predict_layers=1)
-    equal_steps(model, random_batch(1, seed=5, length=16))
+    equal_steps(model, random_batch(1, seed=5, length=12), topk=2)
     wanted = {f"{operation}.{name}" for operation, (_, names) in KERNELS.items() for name in names}
     assert wanted - set(calls) == set()
     assert set(KERNELS) == TRITON
@@ -133,11 +134,11 @@ def test_recomputed_layers_take_the_same_bodies(calls: Counter[str]) -> None:
     model = warmed(compress_ratios=(0,), engram=None)
     recompute_layers(model)
     with train_in_triton(("hyper",)):
-        stepped(model, random_batch(1, seed=8, length=16), None)
+        stepped(model, random_batch(1, seed=8, length=12), None)
     assert set(calls) == {f"hyper.{name}" for name in KERNELS["hyper"][1]}
     calls.clear()
     with use(Body.REFERENCE):
-        stepped(model, random_batch(1, seed=8, length=16), None)
+        stepped(model, random_batch(1, seed=8, length=12), None)
     assert calls == Counter()
 
 
@@ -145,12 +146,12 @@ def test_recomputed_layers_take_the_same_bodies(calls: Counter[str]) -> None:
 def test_one_operation_alone(operation: str, calls: Counter[str]) -> None:
     model = warmed()
     with train_in_triton((operation,)):
-        equal_steps(model, random_batch(1, seed=9, length=16))
+        equal_steps(model, random_batch(1, seed=9, length=12), topk=2 if operation == "index_topk" else None)
     assert {key.split(".")[0] for key in calls} == {operation}
 
 
 def test_dtypes_and_shapes_that_kernels_do_not_take_keep_their_bodies(calls: Counter[str]) -> None:
-    batch = random_batch(1, seed=10, length=16)
+    batch = random_batch(1, seed=10, length=12)
     equal_steps(warmed().double(), batch)
     assert set(calls) == {"engram_lookup.row_ids"}  # its numbers are integers
     calls.clear()

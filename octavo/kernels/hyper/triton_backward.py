@@ -23,9 +23,10 @@ from torch import Tensor
 
 from octavo.kernels.hyper import triton as forward
 from octavo.kernels.hyper.sinkhorn import Sinkhorn
-from octavo.kernels.hyper.triton import PROGRAMS, columns, load_streams, pick, warps_for
+from octavo.kernels.hyper.triton import columns, load_streams, pick, warps_for
 
 _BLOCK_T, _BLOCK_D = 32, 64  # a tile of the streams' gradients
+_WARPS = 132 * 16  # that keep an H100 busy: programs of few warps are many
 
 
 @triton.jit
@@ -92,7 +93,10 @@ def _streams_kernel(
     M: tl.constexpr, N: tl.constexpr, ADD: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of BLOCK_D channels of one stream for `share` tokens, with `added` where ADD; their share of fn's."""
+    """Gradient of BLOCK_D channels of one stream for `share` tokens, with `added` where ADD; their share of fn's.
+
+    BF16 streams are exact in TF32, and what is rounded to it beside them is less than their gradients are rounded by.
+    """
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
     j = tl.program_id(1)
     o = tl.arange(0, BLOCK_N)
@@ -263,7 +267,8 @@ def _begin_gradients(
             logits = z.detach().view(T, M, M).requires_grad_()
             made = Sinkhorn.apply(logits, iters, eps)
         (dlogits,) = torch.autograd.grad(made, logits, dcomb.contiguous())
-    block_n, block_d, programs = columns(N), triton.next_power_of_2(D), min(T, PROGRAMS)
+    block_n, block_d = columns(N), triton.next_power_of_2(D)
+    programs = min(T, _WARPS // warps_for(block_d))
     dx, draw = torch.empty_like(gx, memory_format=torch.contiguous_format), torch.empty_like(kept)
     dgains = kept.new_empty((programs, D) if gain is not None else (0,))
     dbases, dscales = kept.new_empty((2, programs, block_n))
@@ -274,14 +279,14 @@ def _begin_gradients(
     )  # fmt: skip
     grad = torch.empty_like(streams)
     tiles = triton.cdiv(D, _BLOCK_D) * M
-    splits = max(1, min(PROGRAMS // tiles, triton.cdiv(T, 4 * _BLOCK_T)))
+    splits = max(1, min(_WARPS // 2 // tiles, triton.cdiv(T, 4 * _BLOCK_T)))
     share = triton.cdiv(triton.cdiv(T, _BLOCK_T), splits) * _BLOCK_T
     splits = triton.cdiv(T, share)
     dfn = kept.new_empty((splits, N, M * D))
     _streams_kernel[(triton.cdiv(D, _BLOCK_D), M, splits)](
         streams, kept, base, scale, fn, dx, draw, streams if added is None else added.contiguous(), grad, dfn, T, D,
         share, eps, M=M, N=N, ADD=added is not None, BLOCK_N=block_n, BLOCK_T=_BLOCK_T, BLOCK_D=_BLOCK_D,
-        PRECISION="tf32x3", num_warps=4, num_stages=2,
+        PRECISION="tf32" if streams.dtype == torch.bfloat16 else "tf32x3", num_warps=4, num_stages=2,
     )  # fmt: skip
     scaled = dscales.sum(0)
     groups = [scaled[:M], scaled[M : 2 * M], scaled[2 * M : N]] if iters else [scaled[:M]]

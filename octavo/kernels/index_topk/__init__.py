@@ -11,8 +11,8 @@ everywhere, S = 0 an empty result. Not differentiable.
 Bodies: `ref` sorts, `streaming` merges the best of spans of entries, `loops` passes over them once (CPU), `scan` does
 so for many queries with compiled code that scores in FP32 only what bytes cannot rule out.
 `two_level_topk(..., levels)`: an approximation that scores a coarse key for every block; see `levels`.
-`select_topk(..., levels=None)` -> the choice as a `Selection`: `Picked`, or `Masked` while training on a GPU; in two
-levels where `levels` are given and no gradient is asked for.
+`select_topk(..., levels=None)` -> the choice as a `Selection`: `Picked`, while training on a GPU `Marked`, or `Masked`
+without Triton or for very many entries; in two levels where `levels` are given and no gradient is asked for.
 Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
 
@@ -34,6 +34,11 @@ def select_topk(
     """See the package docstring for the contract."""
     if levels is not None and not torch.is_grad_enabled():
         return Picked(two_level_topk(q, w, keys, first=first, ratio=ratio, k=k, levels=levels))
+    if dispatch.trains_in_triton(q, "index_topk") and q.dtype in dispatch.TRITON_FLOATS:
+        from octavo.kernels.index_topk import triton_training  # triton is there where a GPU is
+
+        if keys.length <= triton_training.MOST:
+            return triton_training.marked_topk(q, w, keys, first=first, ratio=ratio, k=k)
     if dispatch.trains_on_gpu(q):
         return Masked(masked_topk(q, w, keys, first=first, ratio=ratio, k=k))
     return Picked(index_topk(q, w, keys, first=first, ratio=ratio, k=k))

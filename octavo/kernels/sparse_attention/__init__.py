@@ -6,10 +6,10 @@ mass_every=0) -> (o [B, S, H, K], mass or None)`.
 Query s is token first + s. `window_rows` ends with the rows of the S query tokens (N >= S, older ones before them);
 query s sees the rows of tokens max(first + s - window + 1, first - (N - S)) .. first + s. `selection` chooses among
 `rows`: `Causal(ratio, offset)` = all entries w < (first + s + 1) // ratio, with `offset` added to their logits;
-`Picked(index [B, S, k])` = the listed entries, distinct per query, -1 ignored; `Masked(seen [B, S, C])` = the marked
-ones. One softmax runs over window, entries and the sink; the sink is not scaled and has no value. `mass` is the
-probability summed over heads, detached, of queries n - 1, 2n - 1, .. for `mass_every` = n (0: none): [B, S // n, C] for
-Causal and Masked, [B, S // n, k] for Picked.
+`Picked(index [B, S, k])` = the listed entries, distinct per query, -1 ignored; `Masked(seen [B, S, C])` and
+`Marked(words, C, ratio)` = the marked ones. One softmax runs over window, entries and the sink; the sink is not scaled
+and has no value. `mass` is the probability summed over heads, detached, of queries n - 1, 2n - 1, .. for `mass_every`
+= n (0: none): [B, S // n, k] for Picked, else [B, S // n, C].
 Logits are products in q's dtype, the softmax keeps the row maximum exact. Memory is bounded by blocks of queries; rows
 are never repeated over heads. Not in place. S >= 1. Bodies, and which calls they serve, are in the README beside this.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.selection import Causal, Marked, Masked, Picked, Selection
 from octavo.kernels.sparse_attention import chunk, compiled, flex, loops, pieces, training
 from octavo.kernels.sparse_attention.ref import reference_attention
 from octavo.kernels.sparse_attention.tiled import tiled_attention
@@ -41,6 +41,8 @@ def sparse_attention(
     """See the package docstring for the contract."""
     if rows is None or rows.length == 0:
         rows = selection = None
+    if isinstance(selection, Marked) and not dispatch.trains_in_triton(q, "sparse_attention"):
+        selection = Masked(selection.of(slice(None)))
     if dispatch.body() is dispatch.Body.REFERENCE:
         chosen = reference_attention
     elif dispatch.trains_in_triton(q, "sparse_attention") and training.fits(q, selection):
@@ -68,4 +70,4 @@ def sparse_attention(
     )
 
 
-__all__ = ["Causal", "Masked", "Picked", "Selection", "sparse_attention"]
+__all__ = ["Causal", "Marked", "Masked", "Picked", "Selection", "sparse_attention"]

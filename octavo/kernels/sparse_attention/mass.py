@@ -10,7 +10,7 @@ from torch import Tensor
 
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Causal, Masked, Picked, Selection
+from octavo.kernels.selection import Causal, Marked, Masked, Picked, Selection
 
 
 def mass_of(
@@ -26,8 +26,8 @@ def mass_of(
         return _shares(torch.matmul(q, picked.transpose(2, 3)) * scale, total, index >= 0)
     entries = rows.tile(0, rows.length).detach().to(q.dtype)
     logits = torch.matmul(q.flatten(1, 2), entries.transpose(1, 2)).unflatten(1, q.shape[1:3]) * scale
-    if isinstance(selection, Masked):
-        return _shares(logits, total, selection.seen[:, some])
+    if isinstance(selection, Masked | Marked):
+        return _shares(logits, total, selection.of(some))
     assert isinstance(selection, Causal)
     token = torch.arange(q.shape[1], device=q.device) * every + (first + every - 1)
     seen = torch.arange(rows.length, device=q.device) < ((token + 1) // selection.ratio).view(1, -1, 1)

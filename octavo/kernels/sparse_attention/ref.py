@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Causal, Masked, Selection
+from octavo.kernels.selection import Causal, Marked, Masked, Selection
 
 
 def reference_attention(
@@ -35,8 +35,8 @@ def reference_attention(
         entry = torch.arange(rows.length, device=q.device)
         if isinstance(selection, Causal):
             mask = (entry.view(1, 1, -1) < ((token + 1) // selection.ratio).view(1, S, 1)).expand(B, S, -1)
-        elif isinstance(selection, Masked):
-            mask = selection.seen
+        elif isinstance(selection, Masked | Marked):
+            mask = selection.of(slice(None))
         else:
             assert selection is not None
             mask = (selection.index.unsqueeze(-1) == entry).any(dim=2)
@@ -51,7 +51,7 @@ def reference_attention(
     if not mass_every or rows is None:
         return o, None
     mass = p[..., N:].detach().sum(2)[:, mass_every - 1 :: mass_every]
-    if isinstance(selection, Causal | Masked):
+    if isinstance(selection, Causal | Masked | Marked):
         return o, mass
     assert selection is not None
     index = selection.index[:, mass_every - 1 :: mass_every]

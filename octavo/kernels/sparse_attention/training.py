@@ -1,7 +1,7 @@
 """Attention of whole rows while training on a GPU, through the Triton kernels with gradients.
 
-Covers: window rows alone, with all complete entries, or with picks, in BF16 or FP32 with up to 512 channels; any number
-of query tokens, and mass. Does not cover: picks as a mask (`flex`).
+Covers: window rows alone, with all complete entries, with picks or with marked ones, in BF16 or FP32 with up to 512
+channels; any number of query tokens, and mass. Does not cover: picks as a mask of bytes (`flex`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Causal, Picked, Selection
+from octavo.kernels.selection import Causal, Marked, Picked, Selection
 from octavo.kernels.sparse_attention.mass import mass_of
 
 _WIDEST = 512
@@ -19,7 +19,7 @@ _WIDEST = 512
 def fits(q: Tensor, selection: Selection | None) -> bool:
     """Whether this body serves the call."""
     kept = q.dtype in (torch.bfloat16, torch.float32) and q.shape[-1] <= _WIDEST
-    return kept and isinstance(selection, Causal | Picked | None)
+    return kept and isinstance(selection, Causal | Picked | Marked | None)
 
 
 def attend(

@@ -1,10 +1,11 @@
 """The kernels of the backward pass over plain tensors: gradients of queries, and of rows, which are keys and values.
 
-Covers: `query_kernel`, one program for a few queries, as in the forward pass, which also scatters the gradients of
-picked entries with atomic additions in FP32 (their order, and so the last bits, change from run to run);
-`row_kernel`, one program for a few window rows or entries, over all queries that see them, without atomics. With p the
-probabilities, g the output's gradient and x a row: dp = g . x, ds = p (dp - sum(g o)) scale, dq = sum ds x,
-dx = sum ds q + p g. Does not cover: the sink's gradient, sizes of tiles (`triton_training`).
+Covers: `delta_kernel`, sum(g o) of every query and head; `query_kernel`, one program for a few queries, as in the
+forward pass, which also scatters the gradients of picked entries with atomic additions in FP32 (their order, and so the
+last bits, change from run to run); `row_kernel`, one program for a few window rows or entries, over all queries that
+see them, without atomics. With p the probabilities, g the output's gradient and x a row: dp = g . x,
+ds = p (dp - sum(g o)) scale, dq = sum ds x, dx = sum ds q + p g. Does not cover: the sink's gradient, sizes of tiles
+(`triton_training`).
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -15,9 +16,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from octavo.kernels.sparse_attention.triton_forward import LOG2E, SIZES, keys_of, run_of, seen_by
+from octavo.kernels.sparse_attention.triton_forward import (
+    LOG2E,
+    SIZES,
+    keys_of,
+    marked,
+    run_of,
+    seen_by,
+    whole_tiles,
+)
 from octavo.kernels.sparse_attention.triton_rows import (
     CAUSAL,
+    MARKED,
     PICKED,
     add_rows,
     load_queries,
@@ -28,7 +38,18 @@ from octavo.kernels.sparse_attention.triton_rows import (
     zero_rows,
 )
 
-_CAUSAL, _PICKED = tl.constexpr(CAUSAL), tl.constexpr(PICKED)
+_CAUSAL, _PICKED, _MARKED = tl.constexpr(CAUSAL), tl.constexpr(PICKED), tl.constexpr(MARKED)
+
+
+@triton.jit
+def delta_kernel(g, out, delta, R, K: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr):
+    """delta FP32 [R]: products of the rows of g and out [R, K]."""
+    r, c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, W)
+    at = r.to(tl.int64)[:, None] * K + c[None, :]
+    inside = (r < R)[:, None] & (c < K)[None, :]
+    a = tl.load(g + at, mask=inside, other=0.0).to(tl.float32)
+    b = tl.load(out + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(delta + r, tl.sum(a * b, 1), mask=r < R)
 
 
 @triton.jit
@@ -52,6 +73,8 @@ def _tiles(
     """Gradients of the queries of one run, a + ..."""
     K: tl.constexpr = PLAIN + ROPE
     lo, near, total = keys_of(first, last, window, shift, pages, picked, STORE, RATIO, 0, SELECTION, True)
+    if SELECTION == _MARKED:
+        lo, near, total = whole_tiles(lo, near, total, BLOCK_K)
     level = 0.0
     if OFFSET:
         level = tl.load(offset + b) * LOG2E
@@ -67,6 +90,8 @@ def _tiles(
         if OFFSET:
             s += tl.where(is_near, 0.0, level)[None, :]
         seen = seen_by(place, mine, is_near, far, number, window, RATIO, SELECTION, QUERIES)
+        if SELECTION == _MARKED:
+            seen = seen | marked(picks, picked, t, tile * BLOCK_K - near, number, far, mine, QUERIES)
         p = tl.where(seen, tl.exp2(tl.where(seen, s, 0.0) - lse[:, None]), 0.0)
         ds = (p * (products(g0, g1, x0, x1, K, W) - delta[:, None]) * scale).to(DOT)
         a0, a1 = add_rows(ds, x0, x1, a0, a1, K, W)
@@ -115,22 +140,22 @@ def query_kernel(
     store_rows(grad_q + at * K, live, a0, a1, K, W)
 
 
-@triton.jit(do_not_specialize=["S", "N", "first", "shift", "window"])
+@triton.jit(do_not_specialize=["S", "N", "first", "shift", "window", "width"])
 def row_kernel(
-    q, rows, g, lse, delta, offset, grad, S, N, first, shift, window, scale, H: tl.constexpr, K: tl.constexpr,
-    W: tl.constexpr, DOT: tl.constexpr, SELECTION: tl.constexpr, OFFSET: tl.constexpr, RATIO: tl.constexpr,
-    SPLITS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    q, rows, g, lse, delta, offset, words, grad, S, N, first, shift, window, width, scale, H: tl.constexpr,
+    K: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr, SELECTION: tl.constexpr, OFFSET: tl.constexpr,
+    RATIO: tl.constexpr, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     """Program = BLOCK_N rows [B, N, K] of one sequence x one split of the queries -> grad FP32 [SPLITS, B, N, K].
 
-    SELECTION CAUSAL: rows are entries; else window rows, the first of which is token `shift`. Queries [B, S, H, K] are
-    S * H rows; query s is token first + s.
+    SELECTION CAUSAL: rows are entries, MARKED: those that `words` [B, S, width] mark; else window rows, the first of
+    which is token `shift`. Queries [B, S, H, K] are S * H rows; query s is token first + s.
     """
     tile, b, split = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     n = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = n < N
     x0, x1 = load_queries(rows + (b * N + n) * K, inside, K, W, DOT)
-    if SELECTION == _CAUSAL:
+    if SELECTION == _CAUSAL or SELECTION == _MARKED:  # noqa: SIM109 (Triton has no `in`)
         begin, end = (tile * BLOCK_N + 1) * RATIO - 1 - first, S
     else:
         begin = shift + tile * BLOCK_N - first
@@ -150,6 +175,9 @@ def row_kernel(
         token = first + m // H
         if SELECTION == _CAUSAL:
             seen = n[:, None] < ((token + 1) // RATIO)[None, :]
+        elif SELECTION == _MARKED:
+            word = tl.load(words + (b * S + m // H) * width + tile * BLOCK_N // 64, mask=live, other=0)
+            seen = ((word[None, :] >> (n & 63)[:, None].to(tl.int64)) & 1) != 0
         else:
             age = token[None, :] - (shift + n)[:, None]
             seen = (age >= 0) & (age < window)

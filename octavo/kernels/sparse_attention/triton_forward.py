@@ -17,6 +17,7 @@ from torch import Tensor
 from octavo.kernels.sparse_attention.triton_rows import (
     CAUSAL,
     LISTED,
+    MARKED,
     PICKED,
     add_rows,
     listed,
@@ -33,6 +34,7 @@ SIZES = ["T", "RING", "STORE", "pages", "picked", "shift", "window"]
 PROGRAMS = 132  # multiprocessors of an H100
 LOG2E = tl.constexpr(1.4426950408889634)
 _CAUSAL, _PICKED, _LISTED = tl.constexpr(CAUSAL), tl.constexpr(PICKED), tl.constexpr(LISTED)
+_MARKED = tl.constexpr(MARKED)
 _LOWEST = tl.constexpr(-1e30)  # finite, so that a row without keys yields weights of 0 and no NaN
 
 
@@ -43,7 +45,7 @@ def keys_of(first, last, window, shift, pages, picked, STORE, RATIO: tl.constexp
     lo = tl.maximum(first - window + 1, shift if DENSE else 0)
     near = tl.maximum(last + 1 - lo, 0)
     total = near
-    if SELECTION == _CAUSAL:
+    if SELECTION == _CAUSAL or SELECTION == _MARKED:  # noqa: SIM109 (Triton has no `in`)
         total += tl.minimum((last + 1) // RATIO, STORE if PER_PAGE == 0 else pages * PER_PAGE)
     if SELECTION == _PICKED:
         total += picked
@@ -55,14 +57,31 @@ def keys_of(first, last, window, shift, pages, picked, STORE, RATIO: tl.constexp
 @triton.jit
 def seen_by(place, mine, is_near, far, number, window, RATIO: tl.constexpr, SELECTION: tl.constexpr,
             QUERIES: tl.constexpr):  # fmt: skip
-    """Whether query m (position place[m], of this sequence where mine[m]) sees key n, [M, N]."""
-    if QUERIES == 1:
+    """Whether query m (position place[m], of this sequence where mine[m]) sees key n, [M, N]; MARKED: in the window."""
+    if QUERIES == 1 and SELECTION != _MARKED:
         return mine[:, None] & (is_near | far)[None, :]
     p, n = place[:, None], number[None, :]
     seen = is_near[None, :] & (n <= p) & (n > p - window)
     if SELECTION == _CAUSAL:
         seen = seen | (far[None, :] & (n < (p + 1) // RATIO))
     return seen & mine[:, None]
+
+
+@triton.jit
+def whole_tiles(lo, near, total, BLOCK_K: tl.constexpr):
+    """A list of keys with older tokens put before it, so that the entries begin with a tile."""
+    more = tl.cdiv(near, BLOCK_K) * BLOCK_K - near
+    return lo - more, near + more, tl.where(total > 0, total + more, 0)
+
+
+@triton.jit
+def marked(words, width, t, start, number, far, mine, QUERIES: tl.constexpr):
+    """Whether the query m of the tokens t .. t + QUERIES - 1 has marked entry number[n], [M, N]; the tile begins with
+    entry `start`. A word of `words` [T, width] holds 64 entries, and no tile lies in two of them."""
+    M: tl.constexpr = mine.shape[0]
+    token = (t + tl.arange(0, M) // (M // QUERIES)).to(tl.int64)
+    word = tl.load(words + token * width + tl.maximum(start, 0) // 64, mask=mine, other=0)
+    return (((word[:, None] >> (number & 63)[None, :].to(tl.int64)) & 1) != 0) & far[None, :]
 
 
 @triton.jit
@@ -94,6 +113,8 @@ def _tiles(
 ):  # fmt: skip
     """The online softmax over this split's tiles of the keys of one run."""
     lo, near, total = keys_of(first, last, window, shift, pages, picked, STORE, RATIO, PER_PAGE, SELECTION, DENSE)
+    if SELECTION == _MARKED:
+        lo, near, total = whole_tiles(lo, near, total, BLOCK_K)
     level = 0.0
     if OFFSET:
         level = tl.load(offset + b) * LOG2E
@@ -110,6 +131,8 @@ def _tiles(
             )
             seen = seen_by(place, mine, is_near, far, number, window, RATIO, SELECTION, QUERIES)
             ok = is_near | far
+            if SELECTION == _MARKED:
+                seen = seen | marked(picks, picked, t, tile * BLOCK_K - near, number, far, mine, QUERIES)
         x0, x1 = read_rows(ring, store, is_near, row, ok, FORMAT, NATIVE, ROW, ALIGN, PLAIN, ROPE, W, DOT)
         s = products(q0, q1, x0, x1, PLAIN + ROPE, W) * (scale * LOG2E)
         if OFFSET:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from octavo.kernels.bits import from_e2m1, from_e4m3, from_e8m0, opaque
 
-NONE, CAUSAL, PICKED, LISTED = 0, 1, 2, 3
-_NONE, _PICKED = tl.constexpr(NONE), tl.constexpr(PICKED)
+NONE, CAUSAL, PICKED, LISTED, MARKED = 0, 1, 2, 3, 4
+_NONE, _PICKED, _MARKED = tl.constexpr(NONE), tl.constexpr(PICKED), tl.constexpr(MARKED)
 UNSEEN = 1 << 30  # marks in a list of rows; the sign bit marks a row of the window
 _UNSEEN = tl.constexpr(UNSEEN)
 
@@ -226,9 +226,12 @@ def locate(j, near, total, lo, b, t, table, picks, RING, STORE, pages, picked, s
     """Keys j of a query's list: window tokens lo .. lo + near - 1, then entries up to `total` keys.
 
     -> (row number int64, whether in the window, whether an entry, token or entry number). RING are the window rows of
-    a sequence, token t at t % RING, or (DENSE) at t - shift.
+    a sequence, token t at t % RING, or (DENSE) at t - shift. MARKED: the list begins with tokens of before the window,
+    which may not exist (`whole_tiles`).
     """
     is_near = j < near
+    if SELECTION == _MARKED:
+        is_near = is_near & (lo + j >= shift)
     number = j - near
     far = (j >= near) & (j < total)
     if SELECTION == _PICKED:

@@ -1,12 +1,14 @@
 """Attention of whole rows of tokens with gradients, on a GPU: `attend_rows`.
 
 Contract. `attend_rows(q [B, S, H, K], window_rows [B, N, K], sink [H], rows [B, C, K] or None, selection, *, first,
-window, scale) -> o [B, S, H, K]`, as `octavo.kernels.sparse_attention` says, for `Causal`, `Picked` or None; no mass.
+window, scale) -> o [B, S, H, K]`, as `octavo.kernels.sparse_attention` says, for `Causal`, `Picked`, `Marked` or None,
+without mass.
 `attend_with_sums` gives the log sums too, natural, with the sink, FP32 [B, S, H], which carry no gradient.
 Query s is token first + s; the window's last S rows are the queries' own. q is BF16 or FP32, other rows are cast to it;
-K up to 512. Differentiable in q, window_rows, sink and rows, once; never in an offset. Gradients of window rows and of
-all complete entries are summed in a fixed order; those of picked entries by atomic additions, so their last bits change
-from run to run. Memory beside inputs and outputs: 2 FP32 numbers a query and head, backward FP32 gradients of rows.
+K up to 512. Differentiable in q, window_rows, sink and rows, once; never in an offset. Gradients of window rows, of all
+complete and of marked entries are summed in a fixed order; those of picked entries by atomic additions, so their last
+bits change from run to run. Memory beside inputs and outputs: 2 FP32 numbers a query and head, backward FP32 gradients
+of rows.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -21,10 +23,10 @@ import triton
 from torch import Tensor
 
 from octavo.kernels.paged import Places
-from octavo.kernels.selection import Causal, Picked, Selection
+from octavo.kernels.selection import WORD, Causal, Marked, Picked, Selection
 from octavo.kernels.sparse_attention.triton import Config, Keys, launch, sizes_of, tensors_of
-from octavo.kernels.sparse_attention.triton_backward import query_kernel, row_kernel
-from octavo.kernels.sparse_attention.triton_rows import CAUSAL, NONE, PICKED, tile_width
+from octavo.kernels.sparse_attention.triton_backward import delta_kernel, query_kernel, row_kernel
+from octavo.kernels.sparse_attention.triton_rows import CAUSAL, MARKED, NONE, PICKED, tile_width
 
 _LOG2E = 1.4426950408889634
 _PROGRAMS = 264  # programs that fill an H100: splits of queries make up for few entries
@@ -53,18 +55,20 @@ def attend_with_sums(
     if rows is None or rows.shape[1] == 0:
         rows = selection = None
     _check(q, window_rows, sink, rows, selection, window)
-    index, offset, ratio = None, None, 1
+    index, words, offset, ratio = None, None, None, 1
     if isinstance(selection, Picked):
         index = selection.index.to(torch.int32).reshape(B * S, -1).contiguous()
         if index.shape[1] == 0:
             rows = index = None
+    elif isinstance(selection, Marked):
+        ratio, words = selection.ratio, selection.words.contiguous()
     elif isinstance(selection, Causal):
         ratio = selection.ratio
         if selection.offset is not None:
             offset = selection.offset.float().expand(B).contiguous()
     near = window_rows.to(q.dtype).contiguous()
     far = None if rows is None else rows.to(q.dtype).contiguous()
-    o, lse = _Attend.apply(q.contiguous(), near, sink, far, index, offset, ratio, first, window, scale)
+    o, lse = _Attend.apply(q.contiguous(), near, sink, far, index, words, offset, ratio, first, window, scale)
     return o, lse.view(B, S, H) / _LOG2E
 
 
@@ -74,16 +78,17 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, near: Tensor, sink: Tensor, far: Tensor | None, index: Tensor | None,
-        offset: Tensor | None, ratio: int, first: int, window: int, scale: float,
+        words: Tensor | None, offset: Tensor | None, ratio: int, first: int, window: int, scale: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         B, S, H, K = q.shape
         out = torch.empty_like(q)
         flat = q.view(B * S, H, K)
         lse = launch(
-            flat, sink.float(), _keys(near, far, index, ratio, first, S), _places(q, first), index, offset,
-            out.view(B * S, H, K), _config(_FORWARD, q, packed=index is None), window, scale,
+            flat, sink.float(), _keys(near, far, index, words, ratio, first, S), _places(q, first),
+            _listed(index, words), offset, out.view(B * S, H, K), _config(_FORWARD, q, packed=index is None), window,
+            scale,
         )  # fmt: skip
-        ctx.save_for_backward(q, near, sink, far, index, offset, out, lse)
+        ctx.save_for_backward(q, near, sink, far, index, words, offset, out, lse)
         ctx.sizes = ratio, first, window, scale
         ctx.mark_non_differentiable(lse)
         return out, lse
@@ -91,72 +96,85 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, near, sink, far, index, offset, out, lse = ctx.saved_tensors
+        q, near, sink, far, index, words, offset, out, lse = ctx.saved_tensors
         ratio, first, window, scale = ctx.sizes
         g = grads[0].contiguous()
-        delta = (g.float() * out.float()).sum(-1)
+        delta, K = q.new_empty(q.shape[:3], dtype=torch.float32), q.shape[-1]
+        delta_kernel[(triton.cdiv(delta.numel(), 16),)](
+            g, out, delta, delta.numel(), K=K, W=triton.next_power_of_2(K), BLOCK=16
+        )
         dq, dnear, dsink, dfar = torch.empty_like(q), None, None, None
         if far is not None and index is not None:
             dfar = torch.zeros(far.shape, dtype=torch.float32, device=far.device)
         if ctx.needs_input_grad[0] or index is not None:
-            _query_gradients(q, near, far, index, offset, g, lse, delta, dq, dfar, ratio, first, window, scale)
+            _query_gradients(q, near, far, index, words, offset, g, lse, delta, dq, dfar, ratio, first, window, scale)
         if ctx.needs_input_grad[1]:
-            dnear = _row_gradients(q, near, g, lse, delta, None, 0, first, window, scale)
+            dnear = _row_gradients(q, near, g, lse, delta, None, None, 0, first, window, scale)
         if ctx.needs_input_grad[2]:
             share = torch.exp2(sink.float() * _LOG2E - lse)
             dsink = -(share * delta.view(lse.shape)).sum(0).to(sink.dtype)
         if far is not None and index is None and ctx.needs_input_grad[3]:
-            dfar = _row_gradients(q, far, g, lse, delta, offset, ratio, first, window, scale)
+            dfar = _row_gradients(q, far, g, lse, delta, words, offset, ratio, first, window, scale)
         dfar = None if dfar is None or far is None else dfar.to(far.dtype)
-        return dq, dnear, dsink, dfar, None, None, None, None, None, None
+        return dq, dnear, dsink, dfar, *[None] * 7
 
 
 def _query_gradients(
-    q: Tensor, near: Tensor, far: Tensor | None, index: Tensor | None, offset: Tensor | None, g: Tensor, lse: Tensor,
-    delta: Tensor, dq: Tensor, dfar: Tensor | None, ratio: int, first: int, window: int, scale: float,
+    q: Tensor, near: Tensor, far: Tensor | None, index: Tensor | None, words: Tensor | None, offset: Tensor | None,
+    g: Tensor, lse: Tensor, delta: Tensor, dq: Tensor, dfar: Tensor | None, ratio: int, first: int, window: int,
+    scale: float,
 ) -> None:  # fmt: skip
     """Write dq; add picked entries' gradients to dfar."""
     B, S, H, _ = q.shape
-    table = _QUERIES if index is None else _SCATTER
-    keys, config = _keys(near, far, index, ratio, first, S), _config(table, q, packed=index is None)
+    table, listed = _QUERIES if index is None else _SCATTER, _listed(index, words)
+    keys, config = _keys(near, far, index, words, ratio, first, S), _config(table, q, packed=index is None)
     grid = (triton.cdiv(B * S, config.queries) * triton.cdiv(H, config.block_h),)
     query_kernel[grid](
-        q, *tensors_of(keys, _places(q, first), index, offset), g, lse, delta, dq, lse if dfar is None else dfar,
-        B * S, *sizes_of(keys, index), window, scale, **keys.constants(q), OFFSET=offset is not None,
+        q, *tensors_of(keys, _places(q, first), listed, offset), g, lse, delta, dq, lse if dfar is None else dfar,
+        B * S, *sizes_of(keys, listed), window, scale, **keys.constants(q), OFFSET=offset is not None,
         QUERIES=config.queries, BLOCK_H=config.block_h, BLOCK_K=config.block_k, num_warps=config.warps,
         num_stages=config.stages,
     )  # fmt: skip
 
 
 def _row_gradients(
-    q: Tensor, rows: Tensor, g: Tensor, lse: Tensor, delta: Tensor, offset: Tensor | None, ratio: int, first: int,
-    window: int, scale: float,
+    q: Tensor, rows: Tensor, g: Tensor, lse: Tensor, delta: Tensor, words: Tensor | None, offset: Tensor | None,
+    ratio: int, first: int, window: int, scale: float,
 ) -> Tensor:  # fmt: skip
-    """Gradients of `rows` [B, N, K], in their dtype: entries for a ratio, the window's rows for ratio 0."""
+    """Gradients of `rows` [B, N, K], in their dtype: entries for a ratio (marked by `words`, if given), the window's
+    rows for ratio 0."""
     B, S, H, K = q.shape
     N = rows.shape[1]
     _, block_m, block_n, warps, stages = _row_of(_ROWS, q)
     tiles = triton.cdiv(N, block_n) * B
     splits = max(1, min(_PROGRAMS // tiles, triton.cdiv(S * H, block_m))) if ratio else 1
     grad = q.new_empty((splits, B, N, K), dtype=torch.float32)
-    constants = _keys(rows, None, None, 1, first, S).constants(q)
+    constants = _keys(rows, None, None, None, 1, first, S).constants(q)
+    selection = NONE if not ratio else CAUSAL if words is None else MARKED
     row_kernel[(triton.cdiv(N, block_n), B, splits)](
-        q, rows, g, lse, delta, lse if offset is None else offset, grad, S, N, first, first - (N - S), window, scale,
-        H=H, K=K, W=tile_width(K), DOT=constants["DOT"], SELECTION=CAUSAL if ratio else NONE,
-        OFFSET=offset is not None, RATIO=max(ratio, 1), SPLITS=splits, BLOCK_N=block_n, BLOCK_M=block_m,
-        num_warps=warps, num_stages=stages,
+        q, rows, g, lse, delta, lse if offset is None else offset, lse if words is None else words, grad, S, N, first,
+        first - (N - S), window, 0 if words is None else words.shape[-1], scale, H=H, K=K, W=tile_width(K),
+        DOT=constants["DOT"], SELECTION=selection, OFFSET=offset is not None, RATIO=max(ratio, 1), SPLITS=splits,
+        BLOCK_N=block_n, BLOCK_M=block_m, num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return (grad[0] if splits == 1 else grad.sum(0)).to(rows.dtype)
 
 
-def _keys(near: Tensor, far: Tensor | None, index: Tensor | None, ratio: int, first: int, S: int) -> Keys:
+def _keys(
+    near: Tensor, far: Tensor | None, index: Tensor | None, words: Tensor | None, ratio: int, first: int, S: int
+) -> Keys:
     """Plain tensors [B, N, K] and [B, C, K] as the forward kernels take keys."""
     N, K = near.shape[1:]
     form = "bf16" if near.dtype == torch.bfloat16 else "fp32"
-    kind = NONE if far is None else CAUSAL if index is None else PICKED
+    kind = PICKED if index is not None else MARKED if words is not None else CAUSAL
     entries = None if far is None else far.view(-1, K).view(torch.uint8)
-    return Keys(near.view(-1, K).view(torch.uint8), entries, None, form, 0, kind, ratio, 0, N,
+    return Keys(near.view(-1, K).view(torch.uint8), entries, None, form, 0, NONE if far is None else kind, ratio, 0, N,
                 0 if far is None else far.shape[1], dense=True, shift=first - (N - S))  # fmt: skip
+
+
+def _listed(index: Tensor | None, words: Tensor | None) -> Tensor | None:
+    """What says which entries a query sees: numbers or marks, [B * S, n]."""
+    return index if words is None else words.view(-1, words.shape[-1])
 
 
 def _places(q: Tensor, first: int) -> Places:
@@ -195,9 +213,16 @@ def _check(
         return
     if rows.dim() != 3 or rows.shape[::2] != (B, K):
         raise ValueError(f"rows is {tuple(rows.shape)}; it must be [{B}, C, {K}]")
-    if not isinstance(selection, Causal | Picked):
-        raise ValueError(f"selection is {type(selection).__name__}; rows need Causal or Picked")
+    if not isinstance(selection, Causal | Picked | Marked):
+        raise ValueError(f"selection is {type(selection).__name__}; rows need Causal, Picked or Marked")
     if isinstance(selection, Picked) and selection.index.shape[:2] != (B, S):
         raise ValueError(f"selection.index is {tuple(selection.index.shape)}; it must be [{B}, {S}, k]")
+    if isinstance(selection, Marked) and (
+        selection.count != rows.shape[1] or selection.words.shape != (B, S, -(-selection.count // WORD))
+    ):
+        raise ValueError(
+            f"selection marks {selection.count} entries in {tuple(selection.words.shape)} words; "
+            f"there are {rows.shape[1]} of {B} x {S} queries"
+        )
     if isinstance(selection, Causal) and selection.offset is not None and selection.offset.requires_grad:
         raise ValueError("selection.offset requires a gradient; it has none here")
