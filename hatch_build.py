@@ -1,9 +1,9 @@
-"""Compiles the index scan and the loops of a decoding step when the package is built, where there is a C++ compiler,
-and attention for Hopper GPUs where there is CUDA's.
+"""Compiles the index scan, the loops of a decoding step, those of a chunk and attention of many queries when the
+package is built, where there is a C++ compiler, and attention for Hopper GPUs where there is CUDA's.
 
 Without one, or where compiling fails, the package is built without them and says so: its own numba loops and Triton
 kernels serve then. The libraries have no Python in them. The scan chooses among instruction sets when it is loaded; the
-step is compiled once for each, and Python loads the one that the processor has.
+others in C++ are compiled once for each, and Python loads the one that the processor has.
 """
 
 from __future__ import annotations
@@ -52,13 +52,17 @@ CUDA = Compiler(
     "Triton's kernels will serve",
 )  # fmt: skip
 SCAN, STEP = Path("octavo/kernels/index_topk/scan.cpp"), Path("octavo/kernels/step/step.cpp")
-ATTEND = Path("octavo/kernels/sparse_attention/attend_sm90.cu")
+CHUNK = Path("octavo/kernels/chunk/chunk.cpp")
+MANY, ATTEND = (Path("octavo/kernels/sparse_attention") / name for name in ("many.cpp", "attend_sm90.cu"))
+LEVELS = {
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+}
 LIBRARIES = (
     Library(SCAN.with_name("_scan.so"), SCAN, CPP),
-    Library(STEP.with_name("_step_avx2.so"), STEP, CPP, ("-mavx2", "-mfma")),
-    Library(
-        STEP.with_name("_step_avx512.so"), STEP, CPP,
-        ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+    *(
+        Library(source.with_name(f"_{source.stem}_{level}.so"), source, CPP, flags)
+        for source in (STEP, CHUNK, MANY) for level, flags in LEVELS.items()
     ),
     Library(ATTEND.with_name("_attend_sm90.so"), ATTEND, CUDA),
 )  # fmt: skip

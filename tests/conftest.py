@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 
@@ -13,9 +14,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.support.interpreter import search_once
+
 # Read when Triton is imported: without a GPU its kernels run in the interpreter.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    if importlib.util.find_spec("triton"):
+        search_once()
 
 torch.set_num_threads(1)
 

@@ -29,7 +29,7 @@ def _module() -> ModuleType:
 def _built(root: Path) -> tuple[ModuleType, dict[str, Any]]:
     module = _module()
     for source in {library.source for library in module.LIBRARIES}:
-        (root / source).parent.mkdir(parents=True)
+        (root / source).parent.mkdir(parents=True, exist_ok=True)
         for file in [path for kind in ("*.cpp", "*.h", "*.cu", "*.cuh") for path in (ROOT / source).parent.glob(kind)]:
             shutil.copy(file, root / source.parent / file.name)
     data: dict[str, Any] = {"artifacts": [], "pure_python": True}
@@ -47,9 +47,12 @@ def test_the_libraries_load_and_the_wheel_is_for_this_machine(tmp_path: Path, mo
     assert data["artifacts"] == [library.path.as_posix() for library in made]
     assert not data["pure_python"]
     assert data["tag"].startswith("py3-none-linux_")
-    scan, *steps = [ctypes.CDLL(str(tmp_path / library.path)) for library in made]
-    assert scan.octavo_scan_level() in (0, 1, 2)
-    assert all(hasattr(step, "octavo_step_enter") for step in steps)
+    loaded = {library.path.name: ctypes.CDLL(str(tmp_path / library.path)) for library in made}
+    assert loaded.pop("_scan.so").octavo_scan_level() in (0, 1, 2)
+    functions = {"_step": "octavo_step_enter", "_many": "octavo_many_attend", "_chunk": "octavo_chunk_enter"}
+    for name, function in functions.items():
+        assert all(hasattr(loaded.pop(f"{name}_{level}.so"), function) for level in module.LEVELS)
+    assert loaded == {}
 
 
 @pytest.mark.parametrize("compiler", ["/nowhere/c++", "false"])

@@ -40,9 +40,16 @@ class Places:
         self._runs: list[Run] | None = None
         self._stores: dict[StoreKey, StoreAt | None] = {}
         self._coarse: dict[StoreKey, tuple[StoreAt, list[int]]] = {}
+        self._changes = 0
         layout = state.layout
         formats = {layout.main, layout.index, layout.window}
         self.plain = formats == {RowFormat.FP32} and state.pool.device.type == "cpu"
+
+    @property
+    def changes(self) -> int:
+        """Goes up when pages are others: addresses that were found before hold no longer then."""
+        self._look()
+        return self._changes
 
     def store(self, key: StoreKey) -> StoreAt | None:
         """The entries of one store; None where they do not lie in memory as they are."""
@@ -78,6 +85,7 @@ class Places:
             self._runs = state.runs
             self._stores.clear()
             self._coarse.clear()
+            self._changes += 1
         return state
 
 

@@ -1,7 +1,8 @@
-"""The compiled loops of a decoding step (`octavo/kernels/step`): found, loaded, described.
+"""Libraries that the package's build compiled once for each set of instructions: found, loaded, described.
 
-Covers: which of the libraries that the package's build made runs on this processor, the signatures of their functions,
-whether they serve a call, what runs in words. Does not cover: what the functions do (the operations say it), the index
+Covers: the loops of a decoding step (`octavo/kernels/step`) and attention of many queries
+(`octavo/kernels/sparse_attention`): which of a library's files runs on this processor, the signatures of its functions,
+whether it serves a call, what runs in words. Does not cover: what the functions do (the operations say it), the index
 scan (`octavo.kernels.index_topk.scan`), machines without library or processor (numba's loops serve there).
 """
 
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from octavo.kernels import dispatch
 
-FOLDER = Path(__file__).with_name("step")
+FOLDER = Path(__file__).parent
+STEP, MANY, CHUNK = "step/_step", "sparse_attention/_many", "chunk/_chunk"  # libraries, by the beginning of their files
 LEVELS = {"AVX512": "C++, AVX-512", "AVX2": "C++, AVX2"}  # by the beginning of what torch says of the processor
-_FILES = {"C++, AVX-512": "_step_avx512.so", "C++, AVX2": "_step_avx2.so"}
+_ENDS = {"C++, AVX-512": "_avx512.so", "C++, AVX2": "_avx2.so"}
 _INT, _LONG, _FLOAT, _AT = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-_SIGNATURES = {
+_OF_STEP = {
     "octavo_step_enter": [_INT, _AT, _INT, _LONG, *[_AT] * 10],
     "octavo_step_cross": [_INT, _AT, _INT, *[_AT] * 8],
     "octavo_step_mix": [_INT, _AT, _INT, *[_AT] * 5],
@@ -33,10 +35,22 @@ _SIGNATURES = {
     "octavo_step_expert_fp4": [*[_INT] * 3, _FLOAT, _FLOAT, *[_AT] * 10],
     "octavo_step_attend": [_INT, *[_AT] * 4],
     "octavo_step_recall": [*[_INT] * 3, _FLOAT, *[_AT] * 5],
-    "octavo_step_first_half": [_AT],
-    "octavo_step_second_half": [_AT],
+    "octavo_step_halves": [_AT, _INT, _INT],
     "octavo_step_entry": [*[_INT] * 7, _LONG, _FLOAT, *[_AT] * 4],
 }
+_OF_CHUNK = {
+    "octavo_chunk_enter": [_INT, _AT, _AT, _INT, _LONG, *[_AT] * 10],
+    "octavo_chunk_cross": [_INT, _AT, _AT, _INT, *[_AT] * 8],
+    "octavo_chunk_mix": [_INT, _AT, _AT, _INT, *[_AT] * 4],
+    "octavo_chunk_write": [_INT, _AT, *[_INT] * 3, *[_AT] * 3],
+    "octavo_chunk_hidden": [_INT, _AT, *[_INT] * 3, _FLOAT, *[_AT] * 6],
+    "octavo_chunk_linear": [_INT, _AT, *[_INT] * 3, *[_AT] * 3],
+    "octavo_chunk_sums": [_INT, _AT, *[_INT] * 3, *[_AT] * 3],
+    "octavo_chunk_recall": [_INT, _AT, *[_INT] * 4, _FLOAT, *[_AT] * 6],
+}
+_SIGNATURES = {
+    STEP: _OF_STEP, MANY: {"octavo_many_attend": [_AT, _INT, _INT, _AT, _AT]}, CHUNK: _OF_CHUNK,
+}  # fmt: skip
 
 
 def level() -> str | None:
@@ -45,29 +59,29 @@ def level() -> str | None:
     return next((name for key, name in LEVELS.items() if capability.startswith(key)), None)
 
 
-@lru_cache(maxsize=2)
-def load(name: str) -> ctypes.CDLL | None:
-    """The library of a level of `LEVELS`, None where the build did not make it. The processor must have that level."""
-    path = FOLDER / _FILES[name]
+@lru_cache(maxsize=6)
+def load(name: str, which: str = STEP) -> ctypes.CDLL | None:
+    """A library for a level of `LEVELS`, None where the build did not make it. The processor must have that level."""
+    path = FOLDER / (which + _ENDS[name])
     if not path.is_file():
         return None
     loaded = ctypes.CDLL(str(path))
-    for function, arguments in _SIGNATURES.items():
+    for function, arguments in _SIGNATURES[which].items():
         called = getattr(loaded, function)
         called.argtypes, called.restype = arguments, None
     return loaded
 
 
-@lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
+@lru_cache(maxsize=3)
+def library(which: str = STEP) -> ctypes.CDLL | None:
     """What runs on this machine; None: numba's loops."""
     name = level()
-    return None if name is None else load(name)
+    return None if name is None else load(name, which)
 
 
-def called() -> ctypes.CDLL:
-    """`library` where it must be there: `serves` comes first."""
-    found = library()
+def called(which: str = STEP) -> ctypes.CDLL:
+    """`library` where it must be there: that it serves is asked first."""
+    found = library(which)
     assert found is not None, "there is no compiled code"
     return found
 
@@ -85,10 +99,14 @@ def serves(x: Tensor, tokens: int) -> bool:
 
 
 def running() -> str:
-    """One sentence: which loops decode on this machine, and why where they are not the compiled ones."""
+    """What decodes and what attends while reading on this machine, and why where it is not the compiled code."""
+    return ", ".join(f"{work}: {_body(which)}" for work, which in (("decoding", STEP), ("attention in reading", MANY)))
+
+
+def _body(which: str) -> str:
     name = level()
-    if library() is not None:
-        return f"decoding: compiled ({name})"
+    if library(which) is not None:
+        return f"compiled ({name})"
     if name is None:
-        return "decoding: numba's loops (this processor has no AVX2)"
-    return "decoding: numba's loops (this installation was built without a C++ compiler)"
+        return "numba's loops (this processor has no AVX2)"
+    return "numba's loops (this installation was built without a C++ compiler)"

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from octavo.cache.view import Group, View
 from octavo.config.model import ModelConfig
-from octavo.kernels import step
+from octavo.kernels import chunk, step
+from octavo.kernels.dispatch import fusable
 from octavo.kernels.engram_lookup import gate, gather, plan_hash, row_ids
+from octavo.kernels.int8_linear import Int8Weight
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.model.embed import Embedding
 from octavo.model.linear import Linear
@@ -83,19 +85,20 @@ class Engram(nn.Module):
     def forward(self, streams: Tensor, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
         """[T, M, D] -> [T, M, D]."""
         T, M, D = streams.shape
-        both = view.made(self._key)
+        both, gains = view.made(self._key), (self.q_norm.weight, self.k_norm.weight)
         if both is None:
-            both = self.wkv(self.recalled(tokens, view, compressed).to(streams.dtype))
-        gains = self.q_norm.weight, self.k_norm.weight
-        plain = all(weight.dtype == streams.dtype and weight.is_contiguous() for weight in (both, *gains))
-        if plain and not self.has_conv and step.serves(streams):
+            memory = self.recalled(tokens, view, compressed).to(streams.dtype)
+            if not self.has_conv and chunk.serves(streams) and _plain(streams.dtype, self.wkv.weight, *gains):
+                return chunk.recall(streams, memory, self.wkv.weight, *gains, self.eps)
+            both = self.wkv(memory)
+        if not self.has_conv and step.serves(streams) and _plain(streams.dtype, both, *gains):
             return step.recall(streams, both, *gains, self.eps)
         keys, value = both.split((M * D, D), dim=-1)
         g = gate(streams, keys.view(T, M, D), self.q_norm.weight, self.k_norm.weight, self.eps)
-        update = (g.unsqueeze(-1) * value.unsqueeze(1).to(g.dtype)).to(streams.dtype)
-        if self.has_conv:
-            update = update + self._convolve(update, view)
-        return streams + update
+        if not self.has_conv:
+            return _recalled(streams, g, value)
+        update = _gated(g, value, streams.dtype)
+        return streams + update + self._convolve(update, view)
 
     def _convolve(self, update: Tensor, view: View) -> Tensor:
         """SiLU of the causal dilated depthwise convolution over normalised updates."""
@@ -112,3 +115,18 @@ class Engram(nn.Module):
         weight = self.conv.weight.to(rows.dtype).unsqueeze(1)
         out = F.conv1d(both.transpose(1, 2), weight, groups=weight.shape[0], dilation=self.dilation)
         return out.transpose(1, 2).flatten(0, 1)
+
+
+@fusable
+def _recalled(streams: Tensor, g: Tensor, value: Tensor) -> Tensor:
+    """Streams [T, M, D] with the value [T, D] added to each by its gate [T, M]."""
+    return streams + _gated(g, value, streams.dtype)
+
+
+def _gated(g: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
+    return (g.unsqueeze(-1) * value.unsqueeze(1).to(g.dtype)).to(dtype)
+
+
+def _plain(dtype: torch.dtype, *weights: Tensor | Int8Weight) -> bool:
+    """Whether all are matrices of this dtype, their rows one behind the other."""
+    return all(isinstance(w, Tensor) and w.dtype == dtype and w.is_contiguous() for w in weights)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.config.model import ModelConfig
+from octavo.kernels.dispatch import fusable
 from octavo.kernels.experts import experts, mlp
 from octavo.kernels.experts.ref import keep
 from octavo.kernels.mixture import mixture
@@ -140,7 +141,12 @@ class MoE(nn.Module):
             limit=self.limit,
             round_hidden=_round_hidden if self.simulate else keep,
         )
-        return (routed + self.shared_experts(x).to(routed.dtype)).to(x.dtype)
+        return _sum(routed, self.shared_experts(x), x.dtype)
+
+
+@fusable
+def _sum(routed: Tensor, shared: Tensor, dtype: torch.dtype) -> Tensor:
+    return (routed + shared.to(routed.dtype)).to(dtype)
 
 
 def _round_hidden(hidden: Tensor) -> Tensor:

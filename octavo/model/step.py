@@ -1,31 +1,34 @@
-"""A block's step of a handful of tokens through compiled parts, where these serve it.
+"""A block's step through compiled parts, where these serve it: of a handful of tokens, or of a chunk of many.
 
 Covers: which weights and sizes of a block they read, when they run, and in which order. Does not cover: what they
-compute (`octavo.kernels.step`), attention between them (`octavo.model.attention`), the step otherwise
-(`octavo.model.block`, whose results these agree with but for rounding).
+compute (`octavo.kernels.step`, `octavo.kernels.chunk`), attention between them (`octavo.model.attention`), the step
+otherwise (`octavo.model.block`, whose results these agree with but for rounding).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from octavo.cache.places import StoreAt
-from octavo.cache.view import Picks, StateRows, View
+from octavo.cache.view import Grown, Picks, StateRows, View
 from octavo.config.model import CSA_RATIO, LayerKind, ModelConfig
-from octavo.kernels import native, step
-from octavo.kernels.index_topk import scan
+from octavo.kernels import chunk, native, step
+from octavo.kernels.index_topk import Levels, scan
 from octavo.kernels.pack import Place
 from octavo.kernels.step import Layer, Sizes
-from octavo.kernels.step.whole import Sight, Step, Store
+from octavo.kernels.step.whole import Layers, Sight, Step, Store
 from octavo.model.attention import AttentionOutput, Mass
-from octavo.model.rotary import Rotary
+from octavo.model.rotary import Rotary, Table
 
 if TYPE_CHECKING:
     from octavo.model.block import Block
+    from octavo.model.moe import Gate
 
 
 _KINDS = ("main", "index")
@@ -41,9 +44,14 @@ class BlockStep:
 
     def layer(self, block: Block, streams: Tensor, view: View) -> Layer | None:
         """The weights that a step of these streams [T, M, D] reads; None where the compiled parts do not serve it: many
-        tokens, several sequences, other devices and dtypes, rounding on the way, a report on experts."""
+        tokens, and what `held` says."""
+        return self.held(block, view) if step.serves(streams) else None
+
+    def held(self, block: Block, view: View) -> Layer | None:
+        """The weights that compiled parts read; None for several sequences, other devices and dtypes, rounding on the
+        way, a report on experts."""
         groups = view.groups
-        if len(groups) != 1 or groups[0].rows != 1 or view.controls.load or not step.serves(streams):
+        if len(groups) != 1 or groups[0].rows != 1 or view.controls.load:
             return None
         attn, ffn = block.attn, block.ffn
         if not attn.plain:
@@ -52,6 +60,13 @@ class BlockStep:
             self._of, self._layer = (attn, ffn), Layer(_sizes(self._config, block), _places(block))
         assert self._layer is not None
         return self._layer if self._layer.ready() else None
+
+    def still(self, block: Block, layer: Layer) -> bool:
+        """Whether these are the block's weights yet, where they lie now."""
+        of, modules = self._of, block._modules
+        if layer is not self._layer or of is None or of[0] is not modules["attn"] or of[1] is not modules["ffn"]:
+            return False
+        return layer.ready()
 
     def prepare(self, block: Block, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary) -> None:
         """Have ready what a step needs beside its streams. For all blocks at once this is done while the code for it is
@@ -68,11 +83,16 @@ class BlockStep:
     ) -> tuple[Tensor, AttentionOutput] | None:
         """Streams [T, M, D] behind the block, and what its attention says: as a whole where the sequence's rows lie in
         the cache as they are, else in parts. None where the compiled parts do not serve."""
-        prepared: Prepared | None = view.made(self._key)
+        prepared = self.prepared(view)
         if prepared is not None:
-            return prepared.run(block, streams)
-        layer = self.layer(block, streams, view)
-        return None if layer is None else _parts(layer, block, streams, tokens, view, rotary)
+            return prepared.run(streams)
+        parts = step if step.serves(streams) else chunk if chunk.serves(streams) else None
+        layer = None if parts is None else self.held(block, view)
+        return None if parts is None or layer is None else _parts(parts, layer, block, streams, tokens, view, rotary)
+
+    def prepared(self, view: View) -> Prepared | None:
+        """What `prepare` made, None where the step runs in parts or not in compiled code."""
+        return view.made(self._key)
 
     @property
     def _key(self) -> tuple[str, int]:
@@ -86,22 +106,23 @@ class BlockStep:
 
 
 def _parts(
-    layer: Layer, block: Block, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary
+    parts: ModuleType, layer: Layer, block: Block, streams: Tensor, tokens: Tensor, view: View, rotary: Rotary
 ) -> tuple[Tensor, AttentionOutput]:
+    """`parts`: `step`, or `chunk` for many tokens."""
     table = block.table(view, rotary, streams.dtype)
-    made, links = step.enter(layer, streams, *table, first=view.groups[0].first)
+    made, links = parts.enter(layer, streams, *table, first=view.groups[0].first)
     attended = block.attn.attend(made, view, rotary, streams.dtype, placed=True)
-    streams, x, links = step.cross(layer, streams, attended.out, links, *table)
+    streams, x, links = parts.cross(layer, streams, attended.out, links, *table)
     if block.ffn.plain:
-        return step.mix(layer, streams, x, links, block.ffn.gate.given(tokens)[0]), attended
+        return parts.mix(layer, streams, x, links, block.ffn.gate.given(tokens)[0]), attended
     out, _ = block.ffn(x, tokens, load=False)
-    return step.write(streams, out, links), attended
+    return parts.write(streams, out, links), attended
 
 
 def _prepared(
     layer: Layer, block: Block, shape: torch.Size, tokens: Tensor, view: View, rotary: Rotary
 ) -> Prepared | None:
-    """A step of streams [T, M, D] of this shape in two calls; None where something must be converted, joined or
+    """A step of streams [T, M, D] of this shape in whole layers; None where something must be converted, joined or
     reported that these do not."""
     group, controls, attn = view.groups[0], view.controls, block.attn
     past, first, T, ratio = group.past, group.first, group.length, block.ratio
@@ -115,65 +136,121 @@ def _prepared(
     grown = None if None in stores else past.grow(attn.layer)
     if grown is None:
         return None
-    given, (cos, sin) = block.ffn.gate.given(tokens)[0], block.table(view, rotary, torch.float32)
     needed = T * layer.sizes.room
     room = view.once(("room", needed), lambda: torch.empty(needed))
     call = Step(
-        layer=layer.address, cosine=cos.data_ptr(), sine=sin.data_ptr(), room=room.data_ptr(),
-        window_rows=grown.window, table_rows=None if given is None else given.data_ptr(),
-        select=scan.select_address(), run=native.run_address(native.called()), first=first, tokens=T,
-        threads=torch.get_num_threads(), past=grown.past, window=attn.window, sight=sight, level=scan.level(), picks=k,
-        scale=attn.width**-0.5,
+        layer=layer.address, room=room.data_ptr(), select=scan.select_address(),
+        run=native.run_address(native.called()), tokens=T, threads=torch.get_num_threads(), window=attn.window,
+        sight=sight, level=scan.level(), picks=k, scale=attn.width**-0.5,
     )  # fmt: skip
     if ratio:
-        call.frequencies = rotary.frequencies(ratio, cos.device).data_ptr()
-        call.raw, call.main = grown.raw["main"], _store(stores[0])
+        call.frequencies, call.main = rotary.frequencies(ratio, room.device).data_ptr(), _store(stores[0])
     if len(stores) > 1:
-        call.index_raw, call.index = grown.raw["index"], _store(stores[1])
+        call.index = _store(stores[1])
     if sight is Sight.EVERY and controls.hca_offset is not None and attn.kind is LayerKind.HCA:
         call.offset = controls.hca_offset.item()
-    start, stop = (first // ratio, (first + T) // ratio) if ratio else (0, 0)
-    mass = _asked_mass(call, T, stop, k) if controls.mass and sight is not Sight.WINDOW and stop else None
-    made = Prepared(call, past, start, stop, mass, shape, (room, cos, sin, given))
-    if start == stop:
-        made.give_coarse(block)
+    stop = (first + T) // ratio if ratio else 0
+    made = Prepared(
+        block=block, number=attn.layer, layer=layer, call=call, kinds=kinds, room=room, shape=shape,
+        gate=block.ffn.gate if block.ffn.gate.hashed else None,
+        until=CSA_RATIO * (k + 1) if attn.kind is LayerKind.CSA and sight is Sight.EVERY else _NO_END,
+        levels=attn.indexer.levels if sight is Sight.BEST else None,
+        mass=_asked_mass(call, T, stop, k) if controls.mass and sight is not Sight.WINDOW and stop else None,
+    )  # fmt: skip
+    made.place(past, grown, first, tokens, block.table(view, rotary, torch.float32))
     return made
 
 
-@dataclass(frozen=True, slots=True)
+_NO_END = 1 << 62
+
+
+@dataclass(slots=True, kw_only=True)
 class Prepared:
-    """A block's step but for its streams: the call, entries start .. stop - 1 that it completes, mass and picks if they
-    are asked for, and what must be held in memory."""
+    """A block's step but for its streams.
 
+    `kinds`: of the entries it makes; `gate`: one that looks experts up by token; `until`: tokens from which its queries
+    see entries in another way; `levels`: of an index with two, which is asked; `mass`: that and picks, if asked for.
+    With `place` another step of as many tokens may follow, as long as weights and pages are where they were.
+    """
+
+    block: Block
+    number: int
+    layer: Layer
     call: Step
-    past: StateRows
-    start: int
-    stop: int
-    mass: tuple[Tensor, Tensor | None] | None
+    kinds: tuple[str, ...]
+    gate: Gate | None
+    room: Tensor
     shape: torch.Size
-    held: tuple[Tensor | None, ...]
+    until: int
+    levels: Levels | None
+    mass: tuple[Tensor, Tensor | None] | None
+    past: StateRows | None = None
+    start: int = 0  # entries start .. stop - 1 are completed
+    stop: int = 0
+    late: bool = False  # whether the coarse keys are others between the halves
+    coarse: StoreAt | None = None
+    held: tuple[Tensor | None, ...] = ()
 
-    def run(self, block: Block, streams: Tensor) -> tuple[Tensor, AttentionOutput]:
+    def place(self, past: StateRows, grown: Grown, first: int, tokens: Tensor, table: Table) -> None:
+        """Read and write the rows of the tokens first, first + 1, ..; `table` is that of their positions."""
+        call, block, (cos, sin), end = self.call, self.block, table, first + self.shape[0]
+        given = None if self.gate is None else self.gate.given(tokens)[0]
+        self.past, self.held, self.late = past, (cos, sin, given), False
+        call.first, call.past, call.window_rows = first, grown.past, grown.window
+        call.cosine, call.sine = cos.data_ptr(), sin.data_ptr()
+        call.table_rows = None if given is None else given.data_ptr()
+        if self.kinds:
+            self.start, self.stop = first // block.ratio, end // block.ratio
+            call.raw, call.index_raw = grown.raw["main"], grown.raw.get("index")
+        if self.levels is not None and self.levels.choose(end):
+            self.late = end // self.levels.block > first // self.levels.block
+            if self.coarse is None and not self.late:
+                self.give_coarse()
+
+    def release(self) -> None:
+        """Hold nothing of the sequence."""
+        self.past, self.held = None, ()
+
+    def run(self, streams: Tensor) -> tuple[Tensor, AttentionOutput]:
         """Streams behind the block, and what its attention says."""
         call, streams, out = self.call, streams.contiguous(), torch.empty(self.shape)
         call.streams, call.out = streams.data_ptr(), out.data_ptr()
-        call.first_half()
-        if self.stop > self.start:
-            for kind in _KINDS[: 2 if block.ratio == CSA_RATIO else 1]:
-                self.past.complete(block.attn.layer, kind, self.start, self.stop - self.start)
-            self.give_coarse(block)
-        call.second_half()
-        return out, AttentionOutput(out, None, () if self.mass is None else (Mass(block.ratio, *self.mass),))
+        run_layers(Layers(call), (self,))
+        return out, AttentionOutput(out, None, self.masses)
 
-    def give_coarse(self, block: Block) -> None:
-        """The coarse keys, where the index has two levels and not every block would be chosen."""
-        call, end = self.call, self.call.first + self.call.tokens
-        levels = block.attn.indexer.levels if call.sight == Sight.BEST else None
-        if levels is None or not levels.choose(end):
-            return
-        size = levels.block // block.ratio
-        found = self.past.places.coarse((block.attn.layer, "index"), size, end // block.ratio)
-        call.coarse, call.block, call.best = _store(found), levels.block, levels.best
+    @property
+    def masses(self) -> tuple[Mass, ...]:
+        """The attention mass of a step that ran, where it is asked for."""
+        return () if self.mass is None else (Mass(self.block.ratio, *self.mass),)
+
+    def complete(self) -> None:
+        """What is known of the entries that were written no longer holds."""
+        assert self.past is not None
+        for kind in self.kinds:
+            self.past.complete(self.number, kind, self.start, self.stop - self.start)
+
+    def give_coarse(self) -> None:
+        """Coarse keys of all blocks that are complete at the end of the step."""
+        assert self.past is not None
+        assert self.levels is not None
+        call, key = self.call, (self.number, "index")
+        end = (call.first + call.tokens) // self.block.ratio
+        self.coarse = self.past.places.coarse(key, self.levels.block // self.block.ratio, end)
+        call.coarse, call.block, call.best = _store(self.coarse), self.levels.block, self.levels.best
+
+
+def run_layers(layers: Layers, prepared: Sequence[Prepared]) -> None:
+    """Run layers that follow one another, in one call but for those whose coarse keys change meanwhile."""
+    done = 0
+    for number, one in enumerate(prepared):
+        if one.late:
+            layers.halves(done, done := 2 * number + 1)
+            one.complete()
+            one.give_coarse()
+    layers.halves(done, 2 * len(prepared))
+    for one in prepared:
+        if one.stop > one.start and not one.late:
+            one.complete()
 
 
 def _sight(block: Block, view: View, end: int) -> tuple[Sight | None, int]:

@@ -18,6 +18,7 @@ from octavo.model.linear import Linear
 from octavo.model.mtp import MTP
 from octavo.model.norm import RMSNorm
 from octavo.model.rotary import Rotary
+from octavo.model.stack import StackStep
 
 
 class Output(NamedTuple):
@@ -57,7 +58,7 @@ class Transformer(nn.Module):
             self.mtp = nn.ModuleList(MTP(config, stage=i) for i in range(len(config.draft_ratios)))
         if config.engram is not None:
             self.register_buffer("engram_map", torch.arange(config.vocab_size))
-        self.rotary = Rotary(config)
+        self.rotary, self._stack = Rotary(config), StackStep()
 
     def forward(self, tokens: Tensor, view: View) -> Output:
         """tokens [T] int64 packed over all sequences of `view`."""
@@ -65,11 +66,15 @@ class Transformer(nn.Module):
         x = x if self.compute_dtype is None else x.to(self.compute_dtype)
         streams = x.unsqueeze(1).expand(-1, self.config.hc_mult, -1)
         compressed = self.get_buffer("engram_map") if self.config.engram is not None else None
+        blocks = cast(tuple[Block, ...], tuple(self.layers))
+        stepped = self._stack.run(blocks, streams, tokens, view, self.rotary, compressed)
+        if stepped is not None:
+            return Output(*stepped)
         reports = []
         if step.serves(streams) and len(view.groups) == 1:
-            for layer in self.layers:
-                cast(Block, layer).prepare(streams, tokens, view, self.rotary, compressed)
-        for layer in self.layers:
+            for layer in blocks:
+                layer.prepare(streams, tokens, view, self.rotary, compressed)
+        for layer in blocks:
             streams, report = layer(streams, tokens, view, self.rotary, compressed)
             reports.append(report)
         return Output(streams, tuple(reports))

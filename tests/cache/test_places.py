@@ -64,6 +64,24 @@ def test_pages_that_did_not_change_keep_their_runs() -> None:
     assert state.runs is before
 
 
+def test_changes_tell_of_other_pages_alone() -> None:
+    state = world()
+    filled(state, 0, 256)
+    before = state.places.changes
+    state.places.store(KEY)
+    state.places.coarse(KEY, 4, 256)
+    state.reserve(0)
+    assert state.places.changes == before
+    state.reserve(1)
+    grown = state.places.changes
+    assert grown > before
+    twin = state.fork()
+    twin.reserve(1)
+    assert state.places.changes == grown
+    state._drop_pages(len(state.pages))
+    assert state.places.changes > grown
+
+
 @pytest.mark.parametrize("kept", ["bf16", "fp8"])
 def test_rows_that_must_be_converted(kept: str) -> None:
     layout = CacheLayout(tiny_config(head_dim=80), main=RowFormat(kept), index=RowFormat(kept))

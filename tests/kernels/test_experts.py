@@ -12,6 +12,8 @@ from torch import Tensor
 
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.experts import experts, fast, ref, swiglu
+from tests.support.bodies import BODIES as OF_FEW
+from tests.support.bodies import take
 
 BODIES: dict[str, Callable[..., Tensor]] = {"grouped": fast.grouped, "gathered": fast.gathered, "dense": fast.dense}
 
@@ -82,10 +84,16 @@ def test_rounding_is_applied_to_the_weighted_hidden_vector(body: str) -> None:
     torch.testing.assert_close(BODIES[body](x, w1, w3, w2, **options), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("of_few", OF_FEW)
+@pytest.mark.parametrize("limit", [None, 1.0])
 @pytest.mark.parametrize("T", [0, 1, 4, 5, 40])
-def test_dispatch_by_number_of_tokens(T: int) -> None:
+@torch.no_grad()
+def test_dispatch_by_number_of_tokens(
+    T: int, limit: float | None, of_few: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(of_few, monkeypatch)
     x, (w1, w3, w2) = torch.randn(T, 4), weights_of(6, 5, 4, torch.float32)
-    options = {"chosen": torch.randint(0, 6, (T, 2)), "weights": torch.rand(T, 2), "limit": 1.0}
+    options = {"chosen": torch.randint(0, 6, (T, 2)), "weights": torch.rand(T, 2), "limit": limit}
     quick = experts(x, w1, w3, w2, **options)
     with use(Body.REFERENCE):
         plain = experts(x, w1, w3, w2, **options)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from octavo.kernels.index_topk import Levels, index_scores, index_topk, scan, select_topk, two_level_topk
+from octavo.kernels.index_topk.packed import Part, PartRows
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Picked
 from tests.kernels.test_index_topk import as_sets, draw
 
 
-@pytest.fixture(params=["scan", "gather"])
+@pytest.fixture(params=["gather", *scan.LEVELS[1:]])
 def _body(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "gather":
-        monkeypatch.setattr(scan, "level", lambda: 0)
-    elif scan.level() == 0:
+    level = 0 if request.param == "gather" else scan.LEVELS.index(request.param)
+    if level > scan.level():
         pytest.skip("the package was built without a compiler, or for another processor")
+    monkeypatch.setattr(scan, "level", lambda: level)
+    monkeypatch.setattr(scan, "_ENTRIES", (0, 0, 0))
 
 
 def expected(q: Tensor, w: Tensor, keys: Tensor, *, first: int, k: int, levels: Levels) -> list[list[set[int]]]:
@@ -47,6 +51,25 @@ def test_picks_by_definition(levels: Levels, first: int, S: int, k: int) -> None
     with torch.no_grad():
         found = two_level_topk(q, w, DenseRows(keys), first=first, ratio=4, k=k, levels=levels)
     assert as_sets(found) == expected(q, w, keys, first=first, k=k, levels=levels)
+
+
+@pytest.mark.usefixtures("_body")
+@pytest.mark.parametrize(("heads", "width"), [(1, 16), (8, 64), (9, 24)])
+def test_keys_in_pages(heads: int, width: int) -> None:
+    """The same picks, of reals, whether keys lie together, in parts that cut blocks, or are no FP32."""
+    generator = torch.Generator().manual_seed(heads)
+    q, w = torch.randn(1, 41, heads, width, generator=generator), torch.randn(1, 41, heads, generator=generator)
+    keys = torch.randn(1, 1_603, width, generator=generator).bfloat16().float()
+    call = {"first": 6_371, "ratio": 4, "k": 30, "levels": Levels(16, 20)}
+    with torch.no_grad():
+        together = two_level_topk(q, w, DenseRows(keys), **call)
+        for cuts in ((400,), (18, 803)):
+            parts = itertools.pairwise([0, *cuts, keys.shape[1]])
+            rows = PartRows([Part(keys[0, a:b], None, 0) for a, b in parts], width, torch.float32, keys.device)
+            assert as_sets(two_level_topk(q, w, rows, **call)) == as_sets(together)
+        halves = two_level_topk(q, w, DenseRows(keys.bfloat16()), **call)
+    assert as_sets(halves) == as_sets(together)
+    assert as_sets(together) == expected(q, w, keys, first=6_371, k=30, levels=call["levels"])
 
 
 def test_several_sequences() -> None:

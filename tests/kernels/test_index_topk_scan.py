@@ -7,8 +7,9 @@ import torch
 
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.index_topk import index_scores, index_topk, scan
-from octavo.kernels.rows import DenseRows
+from octavo.kernels.rows import DenseRows, Rows
 from tests.kernels.test_index_topk import as_sets, draw, expected_picks
+from tests.kernels.test_index_topk_few import in_parts
 
 if scan.level() == 0:
     pytest.skip("the package was built without a compiler, or for another processor", allow_module_level=True)
@@ -23,9 +24,10 @@ def at_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @torch.no_grad()
-def picked(q: torch.Tensor, w: torch.Tensor, keys: torch.Tensor, *, first: int, k: int) -> torch.Tensor:
-    assert scan.fits(q, DenseRows(keys))
-    return index_topk(q, w, DenseRows(keys), first=first, ratio=4, k=k)
+def picked(q: torch.Tensor, w: torch.Tensor, keys: torch.Tensor | Rows, *, first: int, k: int) -> torch.Tensor:
+    rows = DenseRows(keys) if isinstance(keys, torch.Tensor) else keys
+    assert scan.fits(q, rows)
+    return index_topk(q, w, rows, first=first, ratio=4, k=k)
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 40])
@@ -35,6 +37,81 @@ def test_ties_and_borders(first: int, S: int, k: int, I: int) -> None:
     q, w, keys = draw(1, S, (first + S) // 4, I=I, J=8, seed=k)
     found = picked(q, w, keys, first=first, k=k)
     assert as_sets(found) == expected_picks(q, w, keys, first=first, ratio=4, k=k)
+
+
+@pytest.mark.parametrize("heads", [*range(1, 10), 12, 64])
+@pytest.mark.parametrize("width", [8, 24, 64, 128])
+def test_edges_of_tiles(heads: int, width: int) -> None:
+    """Keys around a group of 16, a chunk of 64 and a tile; any number of heads; an odd number of queries; many ties."""
+    for C in (1, 15, 16, 17, 63, 64, 65, 130, 511, 513, 1_537):
+        q, w, keys = draw(1, 17, C, I=heads, J=width, seed=C)
+        for k in (1, 12):
+            call = {"first": 4 * C - 17 if C > 4 else 0, "k": k}
+            found = picked(q, w, keys, **call)
+            with use(Body.REFERENCE):
+                assert as_sets(found) == as_sets(index_topk(q, w, DenseRows(keys), ratio=4, **call)), C
+
+
+@pytest.mark.parametrize("heads", [1, 4, 7, 8, 64])
+def test_picks_ascend_and_are_those_of_a_handful(heads: int) -> None:
+    """Both score in FP32 in one order, so that reading and writing choose alike to the last bit."""
+    generator = torch.Generator().manual_seed(heads)
+    q, w = torch.randn(1, 19, heads, 64, generator=generator), torch.randn(1, 19, heads, generator=generator)
+    keys = torch.randn(1, 6_001, 64, generator=generator)
+    found = picked(q, w, keys, first=23_990, k=33)
+    for s in range(19):
+        call = {"first": 23_990 + s, "ratio": 4, "k": 33}
+        for rows in (DenseRows(keys), in_parts(keys)):
+            assert torch.equal(scan.few_topk(q[:, s : s + 1], w[:, s : s + 1], rows, **call), found[:, s : s + 1])
+
+
+def test_keys_in_parts() -> None:
+    """Places with bytes and without, and such as begin within a group; and keys that are no FP32."""
+    generator = torch.Generator().manual_seed(3)
+    q, w = torch.randn(1, 21, 8, 64, generator=generator), torch.randn(1, 21, 8, generator=generator)
+    keys = torch.randn(1, 2_900, 64, generator=generator)
+    call = {"first": 11_590, "k": 40}
+    plain = picked(q, w, keys, **call)
+    for cuts in ((), (1_000,), (7, 700, 710, 2_890)):
+        for rows in (in_parts(keys, cuts), in_parts(keys, cuts, first=5), in_parts(keys, cuts, as_bytes=False)):
+            assert torch.equal(picked(q, w, rows, **call), plain)
+    half = keys.bfloat16()
+    assert torch.equal(picked(q, w, half, **call), picked(q, w, half.float(), **call))
+
+
+@pytest.mark.parametrize(("q_power", "key_power"), [(-40, 0), (0, -40), (-55, -60), (40, 40), (60, -60), (-60, 60)])
+def test_powers_of_two_change_nothing(q_power: int, key_power: int) -> None:
+    """Bounds hold where squares of queries or keys leave FP32: scores are scaled to the bit."""
+    generator = torch.Generator().manual_seed(9)
+    q, w = torch.randn(1, 16, 8, 64, generator=generator), torch.randn(1, 16, 8, generator=generator)
+    keys = torch.randn(1, 3_000, 64, generator=generator)
+    call = {"first": 11_980, "k": 30}
+    assert torch.equal(picked(q * 2.0**q_power, w, keys * 2.0**key_power, **call), picked(q, w, keys, **call))
+
+
+@pytest.mark.parametrize("heads", [3, 4, 8])
+def test_rows_that_are_no_numbers(heads: int) -> None:
+    """An infinite key has the best score, NaN count as products of nothing; neither disturbs what else is chosen."""
+    generator = torch.Generator().manual_seed(heads)
+    q = torch.rand(1, 16, heads, 16, generator=generator) + 0.1
+    w, keys = torch.rand(1, 16, heads, generator=generator), torch.randn(1, 2_700, 16, generator=generator)
+    finite = keys.clone()
+    keys[0, [3, 600, 2_600]], finite[0, [3, 600, 2_600]] = torch.nan, 0.0
+    keys[0, [70, 2_100]], finite[0, [70, 2_100]] = torch.inf, 1e20
+    call = {"first": 10_790, "k": 25}
+    found = picked(q, w, keys, **call)
+    assert torch.equal(found, picked(q, w, finite, **call))
+    assert all({70, 2_100} <= row for row in as_sets(found)[0])
+
+
+def test_one_number_that_is_none_leaves_the_other_queries_alone() -> None:
+    generator = torch.Generator().manual_seed(5)
+    q, w = torch.randn(1, 17, 4, 16, generator=generator), torch.randn(1, 17, 4, generator=generator)
+    keys, call = torch.randn(1, 1_000, 16, generator=generator), {"first": 3_980, "k": 8}
+    plain = picked(q, w, keys, **call)
+    q[0, 4, 1, 2], w[0, 9, 0] = torch.nan, torch.inf
+    found, rest = picked(q, w, keys, **call), [s for s in range(17) if s not in (4, 9)]
+    assert torch.equal(found[:, rest], plain[:, rest])
 
 
 @pytest.mark.parametrize(("heads", "width"), [(4, 64), (8, 64), (13, 24), (5, 128)])

@@ -9,6 +9,7 @@ from octavo.kernels.dispatch import Body, use
 from octavo.kernels.int8_linear import int8_grouped, int8_linear, round_weight
 from octavo.kernels.linear import grouped_linear, linear, loops
 from octavo.kernels.wide_linear import wide_linear
+from tests.support.bodies import BODIES, take
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -19,8 +20,10 @@ def test_the_weight_is_cast_to_the_input(dtype: torch.dtype) -> None:
     assert linear(x[:, :0], weight).shape == (2, 0, 3)
 
 
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("T", [0, 1, 3, 70])
-def test_groups_read_their_rows(T: int) -> None:
+def test_groups_read_their_rows(T: int, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(body, monkeypatch)
     x, weight = torch.randn(T, 3, 8), torch.randn(6, 8)
     expected = torch.cat([x[:, g] @ weight[2 * g : 2 * g + 2].T for g in range(3)], dim=1)
     with torch.no_grad():
@@ -28,8 +31,10 @@ def test_groups_read_their_rows(T: int) -> None:
     torch.testing.assert_close(grouped_linear(x.requires_grad_(), weight), expected)
 
 
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("shape", [(1, 33), (3, 33), (2, 2, 33)])
-def test_loops_equal_torch(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_equal_torch(shape: tuple[int, ...], body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(body, monkeypatch)
     x, weights = torch.randn(shape), [torch.randn(n, 33) for n in (40, 1, 7)]
     with torch.no_grad():
         assert loops.fits(x, *weights)

@@ -20,12 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def test_what_runs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "level", lambda: "C++, AVX2")
-    monkeypatch.setattr(native, "library", lambda: object())
-    assert native.running() == "decoding: compiled (C++, AVX2)"
-    monkeypatch.setattr(native, "library", lambda: None)
-    assert "without a C++ compiler" in native.running()
+    monkeypatch.setattr(native, "library", lambda which: object())
+    assert native.running() == "decoding: compiled (C++, AVX2), attention in reading: compiled (C++, AVX2)"
+    monkeypatch.setattr(native, "library", lambda which: object() if which == native.STEP else None)
+    said = native.running()
+    assert said.startswith("decoding: compiled (C++, AVX2), attention in reading: numba's loops (")
+    assert "without a C++ compiler" in said
+    monkeypatch.setattr(native, "library", lambda which: None)
     monkeypatch.setattr(native, "level", lambda: None)
-    assert "no AVX2" in native.running()
+    assert native.running().count("no AVX2") == 2
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ def test_the_level_is_the_processor_s(capability: str, level: str | None, monkey
 def test_a_package_built_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "FOLDER", tmp_path)
     native.load.cache_clear()
-    assert native.load("C++, AVX2") is None
+    assert native.load("C++, AVX2") is native.load("C++, AVX2", native.MANY) is None
     native.load.cache_clear()
 
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from octavo.kernels.dispatch import Body, use
 from octavo.kernels.route import route
+from tests.support.bodies import BODIES, take
 
 
 def gate_for(scores: list[float]) -> Tensor:
@@ -76,6 +78,23 @@ def test_narrow_input_is_scored_in_single_precision() -> None:
     narrow, wide = (route(v, gate, top=2, scale=1.0, normalise=True) for v in (x, x.float()))
     assert narrow.scores.dtype == torch.float32
     assert torch.equal(narrow.scores, wide.scores)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("normalise", [False, True])
+@torch.no_grad()
+def test_a_handful_of_tokens(normalise: bool, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(body, monkeypatch)
+    x, gate = torch.randn(6, 8), torch.randn(7, 8)
+    gate[5] = gate[2]  # a tie
+    for bias, rows in ((None, None), (torch.randn(7), None), (None, torch.randint(0, 7, (6, 3)))):
+        rules = {"top": 3, "scale": 1.5, "normalise": normalise, "bias": bias, "table_rows": rows}
+        found = route(x, gate, **rules)
+        with use(Body.REFERENCE):
+            wanted = route(x, gate, **rules)
+        assert torch.equal(found.experts, wanted.experts)
+        torch.testing.assert_close(found.weights, wanted.weights, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-5, atol=1e-6)
 
 
 def test_no_tokens() -> None:

@@ -1,4 +1,4 @@
-"""Many queries over all of many entries, span by span: the reference's result at every border."""
+"""Many queries over all of many entries where there is no compiled code: the reference's result at every border."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from octavo.kernels.dispatch import Body, use
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Causal
 from octavo.kernels.sparse_attention import chunk, spans, sparse_attention
+from tests.support.bodies import take
 
 RATIO, WINDOW = 4, 9
 
 
 @pytest.fixture(autouse=True)
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    take("numba", monkeypatch)
     monkeypatch.setattr(spans, "SPAN", 8)
     monkeypatch.setattr(chunk, "_ELEMENTS", 1 << 14)  # runs of 32 and 64 queries
 

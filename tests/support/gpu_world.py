@@ -46,14 +46,20 @@ def after(runner: Runner, state: SequenceState, ids: np.ndarray) -> StepOutput:
 
 
 def small_model(**fields: Any) -> Transformer:
-    """Window, CSA and HCA layers, Engram, two heads; fields replaceable."""
-    usual: dict[str, Any] = {"num_hidden_layers": 3, "engram": tiny_engram("v41", (1,))}
+    """A CSA and an HCA layer, Engram, two heads, two streams; fields replaceable: steps of a second in the interpreter.
+
+    Window layers and four streams are those of tests/model/gpu/test_forward.py.
+    """
+    usual: dict[str, Any] = {
+        "num_hidden_layers": 2, "compress_ratios": (4, 128), "engram": tiny_engram("v41", (1,)), "hc_mult": 2,
+        "hc_sinkhorn_iters": 3, "n_routed_experts": 4,
+    }  # fmt: skip
     config = tiny_config(**(FIELDS | usual | fields))
     return build_model(config, random_tensors(config, 3)).to(DEVICE).eval().requires_grad_(False)
 
 
 def smaller_model(**fields: Any) -> Transformer:
-    """A CSA layer with Engram: steps of a second in the interpreter."""
+    """A CSA layer with Engram."""
     usual: dict[str, Any] = {"num_hidden_layers": 1, "compress_ratios": (4,), "engram": tiny_engram("v41", (0,))}
     return small_model(**(usual | fields))
 

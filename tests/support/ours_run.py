@@ -19,9 +19,9 @@ from octavo.cache.tails import empty_tails
 from octavo.cache.view import View
 from octavo.config.model import CSA_RATIO
 from octavo.kernels.selection import Picked
-from octavo.kernels.step.whole import Sight, Step
+from octavo.kernels.step.whole import Layers, Sight
 from octavo.model.indexer import Indexer
-from octavo.model.step import Prepared
+from octavo.model.step import Prepared, run_layers
 from octavo.model.transformer import Transformer
 
 Picks = dict[int, Tensor]
@@ -86,26 +86,23 @@ def recorded_picks() -> Iterator[Picks]:
         parts.setdefault(self.compressor.layer, []).append(chosen)
         return selection
 
-    whole, second_half = Prepared.run, Step.second_half
-    blocks: list[Any] = []
-
-    def spy_whole(self: Prepared, block: Any, streams: Tensor) -> Any:
-        blocks.append(block)
-        return whole(self, block, streams)
-
-    def spy_half(self: Step) -> None:
-        chosen = torch.empty(self.tokens, self.picks, dtype=torch.int64)
-        if self.sight == Sight.BEST:
-            self.picked = chosen.data_ptr()
-        second_half(self)
-        if blocks[-1].ratio == CSA_RATIO:
-            found = chosen if self.sight == Sight.BEST else _all_of(self.first, self.tokens)
-            parts.setdefault(blocks[-1].attn.layer, []).append(found)
+    def spy_layers(layers: Layers, prepared: Sequence[Prepared]) -> None:
+        asked = [one for one in prepared if one.block.ratio == CSA_RATIO]
+        chosen = [torch.empty(one.call.tokens, one.call.picks, dtype=torch.int64) for one in asked]
+        before = [one.call.picked for one in asked]
+        for one, found in zip(asked, chosen, strict=True):
+            if one.call.sight == Sight.BEST:
+                one.call.picked = found.data_ptr()
+        run_layers(layers, prepared)
+        for one, found, held in zip(asked, chosen, before, strict=True):
+            listed = found if one.call.sight == Sight.BEST else _all_of(one.call.first, one.call.tokens)
+            parts.setdefault(one.block.attn.layer, []).append(listed)
+            one.call.picked = held
 
     with (
         mock.patch.object(Indexer, "select", spy),
-        mock.patch.object(Prepared, "run", spy_whole),
-        mock.patch.object(Step, "second_half", spy_half),
+        mock.patch("octavo.model.step.run_layers", spy_layers),
+        mock.patch("octavo.model.stack.run_layers", spy_layers),
     ):
         yield picks
     for layer, found in parts.items():

@@ -1,8 +1,8 @@
 """Experts of many tokens on the CPU: FP32, no gradient.
 
-Covers: routed experts as products over each expert's tokens, and one expert over all of them (`mlp`). Products write
-into one buffer; activation, clamps and weight are one pass, and so is the sum over a token's experts. Does not cover:
-a handful of tokens (`loops`), rounding on the way.
+Covers: routed experts as products over each expert's tokens, and one expert over all of them (`mlp`): in compiled code
+(`octavo.kernels.chunk`), else by torch. Torch's products write into one buffer; activation, clamps and weight are one
+pass then, and so is the sum over a token's experts. Does not cover: a handful of tokens (`loops`), rounding on the way.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels.chunk import products
 from octavo.kernels.compiled import in_halves, loop
 from octavo.kernels.floats import logistic
 
@@ -26,9 +27,11 @@ def experts(
     ends, place = np.zeros(X + 1, dtype=np.int64), np.empty((T, A), dtype=np.int64)
     rows, share = np.empty(T * A, dtype=np.int64), np.empty(T * A, dtype=np.float32)
     sort_by_expert(chosen.numpy(), weights.contiguous().numpy(), ends, place, rows, share)
+    spans = [(e, slice(ends[e], ends[e + 1])) for e in range(X) if ends[e + 1] > ends[e]]
+    if products.serves(x):
+        return _compiled(x, (w1, w3, w2), spans, rows, share, place, limit)
     given = x.index_select(0, torch.from_numpy(rows))
     both, out = torch.empty(2, T * A, F), torch.empty(T * A, D)
-    spans = [(e, slice(ends[e], ends[e + 1])) for e in range(X) if ends[e + 1] > ends[e]]
     for e, span in spans:
         torch.mm(given[span], w1[e].T, out=both[0, span])
         torch.mm(given[span], w3[e].T, out=both[1, span])
@@ -40,8 +43,28 @@ def experts(
     return torch.from_numpy(made)
 
 
+def _compiled(
+    x: Tensor, weights: tuple[Tensor, Tensor, Tensor], spans: list[tuple[int, slice]], rows: np.ndarray,
+    share: np.ndarray, place: np.ndarray, limit: float | None,
+) -> Tensor:  # fmt: skip
+    """`experts` in compiled code; all first maps come before all second ones, the order that weights on disk expect."""
+    w1, w3, w2 = weights
+    x, tokens, shares = x.contiguous(), torch.from_numpy(rows), torch.from_numpy(share)
+    hidden, out = torch.empty(len(rows), w1.shape[1]), torch.empty(len(rows), x.shape[1])
+    for e, span in spans:
+        first = w1[e].contiguous(), w3[e].contiguous()
+        products.hidden(x, *first, limit=limit, tokens=tokens[span], shares=shares[span], out=hidden[span])
+    for e, span in spans:
+        products.linear(hidden[span], w2[e].contiguous(), out=out[span])
+    return products.sums(out, torch.from_numpy(place))
+
+
 def mlp(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, limit: float | None) -> Tensor:
     """See the package docstring for the contract; nothing is rounded on the way."""
+    if products.serves(x, w1, w3, w2):
+        hidden = torch.empty(len(x), len(w1))
+        products.hidden(x.contiguous(), w1, w3, limit=limit, out=hidden)
+        return products.linear(hidden, w2)
     both = torch.empty(2, x.shape[0], w1.shape[0])
     torch.mm(x, w1.T, out=both[0])
     torch.mm(x, w3.T, out=both[1])

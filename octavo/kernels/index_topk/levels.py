@@ -20,7 +20,7 @@ from octavo.kernels.index_topk import scan
 from octavo.kernels.index_topk.exact import index_topk
 from octavo.kernels.index_topk.ref import gathered_scores
 from octavo.kernels.index_topk.streaming import stable_topk
-from octavo.kernels.rows import Rows
+from octavo.kernels.rows import DenseRows, Rows
 
 _NEWEST = 2  # blocks that every query sees: the last complete one and the open one
 _GATHERED = 1 << 22  # numbers of gathered keys held at once
@@ -71,10 +71,11 @@ def _with_newest(coarse: Tensor, first: int, block: int) -> Tensor:
 
 def _listed_by_scan(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor, size: int, k: int) -> Tensor:
     picks = np.full((1, q.shape[1], k), -1, dtype=np.int64)
-    entries = keys.tile(0, int(seen[-1]))[0].float().contiguous().numpy()
-    given = q[0].contiguous().numpy(), w[0].float().contiguous().numpy(), entries
+    places, copied = scan.located(keys, int(seen[-1]))
+    given = q[0].contiguous().numpy(), w[0].float().contiguous().numpy(), places
     some = partial(scan.listed, *given, listed[0].contiguous().numpy(), seen.numpy(), size, picks[0])
     in_halves(some, q.shape[1])
+    del copied
     return torch.from_numpy(picks)
 
 
@@ -87,13 +88,14 @@ def _listed_apart(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor
     for s in range(S):
         own, end = blocks[s], int(seen[s])
         index = np.minimum(np.maximum(own, 0)[:, None] * size + inner, end - 1)
-        some = keys.gather(torch.from_numpy(index.reshape(1, 1, -1)))[0, 0].float().contiguous().numpy()
+        some = DenseRows(keys.gather(torch.from_numpy(index.reshape(1, 1, -1)))[0].float().contiguous())
         newest = max(end - int(own[-1]) * size, 0)  # of the open block, the last of the list
         visible = np.array([min((n - 1) * size + newest, n * size)])
         found = picks[0, s : s + 1]
         one = slice(s, s + 1)
         there = np.where(own < 0, -1, place)[None]
-        scan.listed(asked[one], shares[one], some, there, visible, size, found, 0, 1)
+        places, _ = scan.located(some, n * size)
+        scan.listed(asked[one], shares[one], places, there, visible, size, found, 0, 1)
         at = found >= 0
         found[at] = own[found[at] // size] * size + found[at] % size
     return torch.from_numpy(picks)

@@ -1,4 +1,4 @@
-"""Keys kept as bytes beside their FP32 values, for scans by a few queries at a time.
+"""Keys as bytes beside their FP32 values, for scans.
 
 Covers: `PackedKeys`, which `scan.pack` fills, and `PartRows`, rows that lie in
 several places. A decoding step reads every coarse key; bytes are a quarter of what it would read. They only rule keys
@@ -18,6 +18,7 @@ from torch import Tensor
 from octavo.kernels.rows import DenseRows, Stretches
 
 LANES = 16  # keys that share a group
+_LINE = 64  # bytes of a line of the cache: loads that meet two of them take twice the time
 
 
 class PackedKeys:
@@ -25,7 +26,10 @@ class PackedKeys:
 
     def __init__(self, count: int, width: int) -> None:
         room = -(-count // LANES) * LANES
-        self.bytes, self.numbers = np.zeros((room, width), dtype=np.uint8), np.zeros((3, room), dtype=np.float32)
+        whole = np.zeros(room * width + _LINE, dtype=np.uint8)
+        first = -whole.ctypes.data % _LINE
+        self.bytes = whole[first : first + room * width].reshape(room, width)
+        self.numbers = np.zeros((3, room), dtype=np.float32)
         self._at = (self.bytes.ctypes.data, *[row.ctypes.data for row in self.numbers])
         self._width = width
 

@@ -1,12 +1,17 @@
 // Exact top-k of index scores on x86 processors, a tile of keys at a time.
 //
-// Scores are sum_i w_i relu(q_i . key). The keys of a tile become bytes once, for all queries. Products of bytes give
-// scores with a bound on their error, so that only keys that may be among a query's k best are scored in FP32. The
-// result is that of scoring every key in FP32: a key is passed over only where its score is surely too low.
+// Scores are sum_i w_i relu(q_i . key). Keys become bytes once, for all queries. Products of bytes give scores with a
+// bound on their error, so that only keys that may be among a query's k best are scored in FP32. The result is that of
+// scoring every key in FP32: a key is passed over only where k others surely have higher scores.
 //
 // With rounded q', k' a score is off by at most sum_i |w_i| (|(q_i - q'_i) . k| + |q'_i . (k - k')|), and by the
-// inequality of Cauchy and Schwarz (sum_i |w_i| |a_i . u|)^2 <= sum_i |w_i| * u^T (sum_i |w_i| a_i a_i^T) u. So the bound
-// is slack_norm |k| + slack_error |k - k'|, each factor from the largest eigenvalue of such a matrix.
+// inequality of Cauchy and Schwarz (sum_i |w_i| |a_i . u|)^2 <= sum_i |w_i| * u^T (sum_i |w_i| a_i a_i^T) u. So the
+// bound is slack_norm |k| + slack_error |k - k'|, each factor from the largest eigenvalue of such a matrix. Sums in FP32, of
+// these scores and of those that decide, round: slack_norm has (J + I + 32) 2^-23 sum_i |w_i| |q_i| more for them.
+//
+// A query keeps of each key the least and the most that its score can be. k keys whose least is above a level rule out
+// those whose most is below it. At the end the keys that are probably the best are scored in FP32; the k-th of these
+// scores rules out most of what is left.
 //
 // Covers: queries of one sequence with ascending numbers of visible keys. Ties go to the lower key. Built as a plain
 // shared library without any other; Python calls it through ctypes, which lets other threads run.
@@ -17,169 +22,147 @@ namespace {
 
 #ifdef OCTAVO_X86
 
-// Every key lo .. hi - 1 scored in FP32.
-void score_all(const Call& call, int64_t lo, int64_t hi, std::vector<Query>& states) {
-  states.resize(call.S);
-  for (int s = 0; s < call.S; ++s) {
-    const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
-    Query& state = states[s];
-    for (int64_t e = lo; e < std::min<int64_t>(hi, call.seen[s]); ++e) {
-      const float score = score_of(q, w, call.keys + e * call.J, call.I, call.J);
-      if (score > state.level) {
-        state.held.push_back({score, int32_t(e)});
-        if (int(state.held.size()) >= kHeld * call.k) keep_best(state, call.k);
-      }
-    }
-    if (int(state.held.size()) > call.k) keep_best(state, call.k);
-  }
-}
-
 // A loop's items on several threads (`octavo_step_run` in octavo/kernels/step), null: one after the other.
 using Run = void (*)(int threads, int items, void (*item)(void*, int), void* context);
 
 template <class Work>
 void share(Run run, int threads, int items, const Work& work) {
-  if (run) return run(threads, items, [](void* to, int i) { (*static_cast<const Work*>(to))(i); }, const_cast<Work*>(&work));
+  const auto item = [](void* to, int i) { (*static_cast<const Work*>(to))(i); };
+  if (run) return run(threads, items, item, const_cast<Work*>(&work));
   for (int i = 0; i < items; ++i) work(i);
 }
 
 constexpr int64_t kPart = 2048;  // keys of an item in FP32; as bytes they are kTile
-constexpr int kBlocks = 16;                        // blocks of an item
+constexpr int kBlocks = 16;      // blocks of an item
 
-// Keys of one place that an item of a loop takes.
+// Entries of one place that an item of a loop takes.
 struct Part {
   const Place* place;
   int64_t lo, hi;
 };
 
-// The same by bytes: rough scores of all keys first, since what k keys of all surely beat rules out more than what k keys
-// of a part do. `states[i]` get what query s holds of part i.
+// By bytes for few queries: rough scores of all keys first, since what k keys of all surely beat rules out more than
+// what k keys of a part do. `bests[i]` get what queries hold of part i.
 template <class Form>
-void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Part>& parts,
-                   std::vector<std::vector<Query>>& states) {
-  constexpr int L = Form::lanes;
+void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Part>& parts, std::vector<Bests>& bests) {
   const int S = call.S, n = int(parts.size());
   const size_t room = size_t(n) * kTile;
   std::vector<Rounded> rounded(S);
-  std::vector<Query> queries(S);
-  for (int s = 0; s < S; ++s)
-    round_query<Form>(call.q + size_t(s) * call.I * call.J, call.w + size_t(s) * call.I, call.I, call.J, rounded[s],
-                      queries[s]);
+  for (int s = 0; s < S; ++s) round_query<Form>(call.query(s), call.weights(s), call.I, call.J, rounded[s]);
   static thread_local std::vector<float> held_scores, held_tops;  // not made anew for every step
   held_scores.resize(std::max(held_scores.size(), S * room));
   held_tops.resize(std::max(held_tops.size(), S * room / kRows));
   float *scores = held_scores.data(), *tops = held_tops.data();
   std::vector<Tile> tiles(n);
   share(run, threads, n, [&](int i) {
-    const Place& place = *parts[i].place;
-    const int count = int(parts[i].hi - parts[i].lo);
-    tiles[i] = tile_of({place.bytes, place.scale, place.norm, place.error}, parts[i].lo, count, call.J);
-    for (int s = 0; s < S; ++s) {
-      float *own = scores + s * room + size_t(i) * kTile, *top = tops + (s * room + size_t(i) * kTile) / kRows;
-      std::fill(top, top + kTile / kRows, kNone);
-      for (int g = 0; g < (count + L - 1) / L; ++g)
-        rough(Form{}, rounded[s], tiles[i], g, call.I, call.J, own + size_t(g) * L, top + size_t(g / kRows) * L);
+    const Tile& tile = tiles[i] = parts[i].place->tile(parts[i].lo, int(parts[i].hi - parts[i].lo), call.J);
+    for (int at = 0; at < tile.count; at += kChunk) {
+      const Chunk chunk(tile, at, call.J);
+      for (int b = 0; b < kChunk * call.J; b += 64) __builtin_prefetch(chunk.keys[0] + kFetch + b);
+      for (int s = 0; s < S; ++s) {
+        float* own = scores + s * room + size_t(i) * kTile;
+        rough(Form{}, rounded[s], chunk.keys, chunk.scale, call.J, own + at);
+        add_to_tops(own + at, at, tops + (s * room + size_t(i) * kTile) / kRows);
+      }
     }
   });
   const auto visible = [&](int i, int s) {
-    return int(std::max<int64_t>(0, std::min(parts[i].hi, call.seen[s] - parts[i].place->base) - parts[i].lo));
+    return int(std::max<int64_t>(0, std::min(parts[i].hi, call.seen[s]) - parts[i].lo));
   };
-  std::vector<float> whole;
+  std::vector<float> whole, levels(S);
   for (int s = 0; s < S; ++s) {
     whole.clear();
     float slack = 0.f;
     for (int i = 0; i < n; ++i) {
       const float* top = tops + (s * room + size_t(i) * kTile) / kRows;
-      whole.insert(whole.end(), top, top + visible(i, s) / (L * kRows) * L);  // maxima over visible keys alone
-      slack = std::max(slack, queries[s].slack_norm * tiles[i].norm + queries[s].slack_error * tiles[i].error);
+      whole.insert(whole.end(), top, top + visible(i, s) / (kLanes * kRows) * kLanes);  // over visible keys alone
+      slack = std::max(slack, rounded[s].slack(tiles[i].norm, tiles[i].error));
     }
-    const float beaten = below_the_best(whole.data(), int(whole.size()), call.k);
-    queries[s].level = std::isfinite(slack) ? beaten - slack : kNone;
+    levels[s] = std::isfinite(slack) ? below_the_best(whole.data(), int(whole.size()), call.k) - slack : kNone;
   }
   share(run, threads, n, [&](int i) {
     static thread_local std::vector<int32_t> found;
-    found.resize(kTile);
-    states[i].resize(S);
-    const Place& place = *parts[i].place;
+    static thread_local std::vector<float> exact;
+    found.resize(kTile), exact.resize(kTile);
+    bests[i].assign(S, {});
     for (int s = 0; s < S; ++s) {
-      const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
-      const float slack = queries[s].slack_norm * tiles[i].norm + queries[s].slack_error * tiles[i].error;
-      const float bar = std::isfinite(slack) ? queries[s].level - slack : kNone;
+      const float slack = rounded[s].slack(tiles[i].norm, tiles[i].error);
+      const float bar = std::isfinite(slack) ? levels[s] - slack : kNone;
       const int some = list_above(scores + s * room + size_t(i) * kTile, visible(i, s), bar, found.data());
-      Query& state = states[i][s];
-      for (int f = 0; f < some; ++f) {
-        const int64_t key = parts[i].lo + found[f];
-        if (f + kAhead < some) fetch(place.keys + (parts[i].lo + found[f + kAhead]) * call.J, call.J);
-        state.held.push_back({score_of(q, w, place.keys + key * call.J, call.I, call.J), int32_t(key)});
-        if (int(state.held.size()) >= kHeld * call.k) keep_best(state, call.k);
-      }
+      for (int f = 0; f < some; ++f) found[f] += int32_t(parts[i].lo);
+      score_entries<Form>(call, s, found.data(), some, exact.data());
+      const int kept = choose(exact.data(), found.data(), some, call.k);
+      for (int f = 0; f < kept; ++f) bests[i][s].push_back({exact[f], found[f]});
     }
   });
 }
 
 // The best k of each query among the keys of all places, ascending: found[s].
-void best_of(Run run, int threads, int level, const Call& call, const Place* places, int count,
-             std::vector<std::vector<Scored>>& found) {
+template <class Form>
+void best_of(Run run, int threads, const Call& call, Bests& found) {
   std::vector<Part> parts;
   const int64_t end = call.S ? call.seen[call.S - 1] : 0;
   bool bytes = true;
-  for (int p = 0; p < count; ++p) bytes = bytes && places[p].bytes;
-  for (int p = 0; p < count; ++p) {
-    const int64_t keys = std::min(places[p].stop, end) - places[p].base, each = bytes ? kTile : kPart;
-    for (int64_t lo = 0; lo < keys; lo += each) parts.push_back({places + p, lo, std::min(lo + each, keys)});
+  for (int p = 0; p < call.count; ++p) bytes = bytes && call.places[p].bytes;
+  for (const Place* place = call.places; place < call.places + call.count; ++place) {
+    const int64_t stop = std::min(place->stop, end), each = bytes ? kTile : kPart;
+    for (int64_t lo = place->base; lo < stop; lo += each) parts.push_back({place, lo, std::min(lo + each, stop)});
   }
-  std::vector<std::vector<Query>> states(parts.size());
-  if (bytes && level == 2) {
-    best_by_bytes<Vnni>(run, threads, call, parts, states);
-  } else if (bytes && level == 1) {
-    best_by_bytes<Avx2>(run, threads, call, parts, states);
-  } else {
-    share(run, threads, int(parts.size()), [&](int i) {
-      const Place& place = *parts[i].place;
-      std::vector<int64_t> seen(call.seen, call.seen + call.S);
-      for (int64_t& n : seen) n -= place.base;
-      score_all({call.q, call.w, place.keys, seen.data(), call.S, call.I, call.J, call.k}, parts[i].lo, parts[i].hi,
-                states[i]);
-    });
-  }
+  std::vector<Bests> bests(parts.size());
+  if (bytes)
+    best_by_bytes<Form>(run, threads, call, parts, bests);
+  else
+    share(run, threads, int(parts.size()), [&](int i) { read_all<Form>(call, parts[i].lo, parts[i].hi, bests[i]); });
   found.assign(call.S, {});
   for (int s = 0; s < call.S; ++s) {
-    std::vector<Scored>& best = found[s];
-    for (size_t i = 0; i < parts.size(); ++i)
-      for (const Scored& one : states[i][s].held) best.push_back({one.score, int32_t(one.entry + parts[i].place->base)});
-    keep_and_sort(best, call.k);
+    for (const Bests& part : bests) found[s].insert(found[s].end(), part[s].begin(), part[s].end());
+    keep_best(found[s], call.k);
   }
 }
 
-// Keys by number through places.
-inline const float* key_of(const Place* places, int count, int64_t entry, int J) {
-  int p = 0;
-  while (p + 1 < count && places[p + 1].base <= entry) ++p;
-  return places[p].keys + size_t(entry - places[p].base) * J;
-}
-
-// The best k of query s among its blocks' entries.
-void best_of_blocks(Run run, int threads, const Call& call, int s, const Place* places, int count,
-                    const std::vector<int64_t>& blocks, int size, std::vector<Scored>& best) {
-  const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
-  std::vector<Scored> all(blocks.size() * size);
-  share(run, threads, int((blocks.size() + kBlocks - 1) / kBlocks), [&](int item) {
-    for (size_t b = size_t(item) * kBlocks; b < std::min<size_t>(blocks.size(), size_t(item + 1) * kBlocks); ++b) {
-      const int64_t next = b + 1 < blocks.size() ? blocks[b + 1] * size : call.seen[s];
-      for (int64_t e = next; e < std::min(next + size, call.seen[s]); ++e)
-        fetch(key_of(places, count, e, call.J), call.J);
-      for (int i = 0; i < size; ++i) {
-        const int64_t entry = blocks[b] * size + i;
-        const bool there = entry < call.seen[s];
-        all[b * size + i] = {there ? score_of(q, w, key_of(places, count, entry, call.J), call.I, call.J) : kNone,
-                             there ? int32_t(entry) : -1};
-      }
-    }
+// The best k of query s among its blocks' entries; blocks ascend.
+template <class Form>
+void best_of_blocks(Run run, int threads, const Call& call, int s, const std::vector<int64_t>& blocks, int size,
+                    std::vector<Scored>& best) {
+  std::vector<int32_t> entries;
+  for (const int64_t block : blocks)
+    for (int64_t e = block * size; e < std::min((block + 1) * size, call.seen[s]); ++e) entries.push_back(int32_t(e));
+  std::vector<float> scores(entries.size());
+  const int n = int(entries.size()), each = kBlocks * size;
+  share(run, threads, (n + each - 1) / each, [&](int i) {
+    score_entries<Form>(call, s, entries.data() + i * each, std::min(each, n - i * each), scores.data() + i * each);
   });
   best.clear();
-  for (const Scored& one : all)
-    if (one.entry >= 0) best.push_back(one);
-  keep_and_sort(best, call.k);
+  for (int i = 0; i < n; ++i) best.push_back({scores[i], entries[i]});
+  keep_best(best, call.k);
+}
+
+// `octavo_select`, see there.
+template <class Form>
+void select(Run run, int threads, const Call& call, int64_t first, int64_t block, int best, const Place* coarse,
+            int coarse_count, int64_t ratio, int64_t* picks) {
+  Bests found;
+  if (best) {
+    std::vector<int64_t> complete(call.S);
+    for (int s = 0; s < call.S; ++s) complete[s] = (first + s + 1) / block;
+    best_of<Form>(run, threads,
+                  Call{call.q, call.w, coarse, complete.data(), coarse_count, call.S, call.I, call.J, best}, found);
+    for (int s = 0; s < call.S; ++s) {
+      std::vector<int64_t> blocks;
+      for (const Scored& one : found[s])
+        if (one.entry != complete[s] - 1) blocks.push_back(one.entry);
+      if (complete[s]) blocks.push_back(complete[s] - 1);
+      blocks.push_back(complete[s]);
+      best_of_blocks<Form>(run, threads, call, s, blocks, int(block / ratio), found[s]);
+    }
+  } else {
+    best_of<Form>(run, threads, call, found);
+  }
+  for (int s = 0; s < call.S; ++s) {
+    int64_t* to = picks + size_t(s) * call.k;
+    std::fill(to, to + call.k, -1);
+    for (size_t e = 0; e < found[s].size(); ++e) to[e] = found[s][e].entry;
+  }
 }
 
 #endif
@@ -192,20 +175,22 @@ extern "C" {
 int octavo_scan_level() {
 #ifdef OCTAVO_X86
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     return 2;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
 #endif
   return 0;
 }
 
-// q [S, I, J], w [S, I], keys [C, J], seen [S] ascending, at most C; picks [S, k], filled with -1 by the caller.
-void octavo_scan(int level, const float* q, const float* w, const float* keys, const int64_t* seen, int S, int I, int J,
-                 int k, int64_t* picks) {
+// q [S, I, J], w [S, I], seen [S] ascending: query s sees the entries below seen[s] of the places, which have bytes of
+// this level. Picks [S, k] ascend and are filled with -1 by the caller.
+void octavo_scan(int level, const float* q, const float* w, const int64_t* seen, int S, int I, int J, int k,
+                 const void* places, int count, int64_t* picks) {
 #ifdef OCTAVO_X86
-  std::vector<Query> states;
-  scan(level, Call{q, w, keys, seen, S, I, J, k}, nullptr, 0, S ? seen[S - 1] : 0, states);
-  hand_over(states, 0, k, nullptr, picks);
+  const Call call{q, w, static_cast<const Place*>(places), seen, count, S, I, J, k};
+  if (level == 2) read<Vnni>(call, picks);
+  if (level == 1) read<Avx2>(call, picks);
 #endif
 }
 
@@ -219,28 +204,29 @@ void octavo_pack(int level, const float* keys, int64_t lo, int64_t hi, int J, ui
 #endif
 }
 
-// As octavo_scan, among the keys lo .. hi - 1 alone, which are entries base + lo and so on; scores [S, k] as well. What
-// octavo_pack made of the keys is read first (lo a multiple of 16); with null bytes every key is scored in FP32.
-void octavo_part(int level, const float* q, const float* w, const float* keys, uint8_t* bytes, float* scale, float* norm,
-                 float* error, const int64_t* seen, int64_t lo, int64_t hi, int64_t base, int S, int I, int J, int k,
-                 float* scores, int64_t* entries) {
+// As octavo_scan with every key of one place, which needs no bytes, scored in FP32; scores [S, k] as well.
+void octavo_part(int level, const float* q, const float* w, const int64_t* seen, int S, int I, int J, int k,
+                 const void* place, float* scores, int64_t* picks) {
 #ifdef OCTAVO_X86
-  const Call call{q, w, keys, seen, S, I, J, k};
-  const Packed packed{bytes, scale, norm, error};
-  std::vector<Query> states;
-  if (bytes)
-    scan(level, call, &packed, lo, hi, states);
-  else
-    score_all(call, lo, hi, states);
-  hand_over(states, base, k, scores, entries);
+  const Call call{q, w, static_cast<const Place*>(place), seen, 1, S, I, J, k};
+  Bests bests;
+  if (level == 2) read_all<Vnni>(call, call.places->base, call.places->stop, bests);
+  if (level == 1) read_all<Avx2>(call, call.places->base, call.places->stop, bests);
+  for (size_t s = 0; s < bests.size(); ++s)
+    for (size_t e = 0; e < bests[s].size(); ++e) {
+      scores[s * k + e] = bests[s][e].score;
+      picks[s * k + e] = bests[s][e].entry;
+    }
 #endif
 }
 
-// As octavo_scan, among the entries of blocks [S, count] alone: block b holds b * size .. b * size + size - 1, -1 none.
-void octavo_listed(const float* q, const float* w, const float* keys, const int64_t* blocks, const int64_t* seen, int S,
-                   int I, int J, int count, int size, int k, int64_t* picks) {
+// As octavo_scan, among the entries of blocks [S, most] alone: block b holds b * size .. b * size + size - 1, -1 none.
+void octavo_listed(int level, const float* q, const float* w, const int64_t* seen, int S, int I, int J, int k,
+                   const void* places, int count, const int64_t* blocks, int most, int size, int64_t* picks) {
 #ifdef OCTAVO_X86
-  listed(Call{q, w, keys, seen, S, I, J, k}, blocks, count, size, picks);
+  const Call call{q, w, static_cast<const Place*>(places), seen, count, S, I, J, k};
+  if (level == 2) listed<Vnni>(call, blocks, most, size, picks);
+  if (level == 1) listed<Avx2>(call, blocks, most, size, picks);
 #endif
 }
 
@@ -254,30 +240,11 @@ void octavo_select(void* run, int threads, int level, const float* q, const floa
 #ifdef OCTAVO_X86
   const Place *fine = static_cast<const Place*>(places), *coarse = static_cast<const Place*>(coarse_places);
   const Run on = reinterpret_cast<Run>(run);
-  std::vector<int64_t> seen(S), complete(S);
-  for (int s = 0; s < S; ++s) {
-    seen[s] = std::min((first + s + 1) / ratio, length);
-    complete[s] = block ? (first + s + 1) / block : 0;
-  }
-  const Call call{q, w, nullptr, seen.data(), S, I, J, k};
-  std::vector<std::vector<Scored>> found;
-  if (best) {
-    best_of(on, threads, level, Call{q, w, nullptr, complete.data(), S, I, J, best}, coarse, coarse_count, found);
-    for (int s = 0; s < S; ++s) {
-      std::vector<int64_t> blocks;
-      for (const Scored& one : found[s])
-        if (one.entry != complete[s] - 1) blocks.push_back(one.entry);
-      if (complete[s]) blocks.push_back(complete[s] - 1);
-      blocks.push_back(complete[s]);
-      best_of_blocks(on, threads, call, s, fine, count, blocks, int(block / ratio), found[s]);
-    }
-  } else {
-    best_of(on, threads, level, call, fine, count, found);
-  }
-  for (int s = 0; s < S; ++s) {
-    std::fill(picks + size_t(s) * k, picks + size_t(s + 1) * k, -1);
-    for (size_t e = 0; e < found[s].size(); ++e) picks[size_t(s) * k + e] = found[s][e].entry;
-  }
+  std::vector<int64_t> seen(S);
+  for (int s = 0; s < S; ++s) seen[s] = std::min((first + s + 1) / ratio, length);
+  const Call call{q, w, fine, seen.data(), count, S, I, J, k};
+  if (level == 2) select<Vnni>(on, threads, call, first, block, best, coarse, coarse_count, ratio, picks);
+  if (level == 1) select<Avx2>(on, threads, call, first, block, best, coarse, coarse_count, ratio, picks);
 #endif
 }
 

@@ -8,10 +8,8 @@ machines without library or processor (`loops` gives the same picks there).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ from octavo.kernels.rows import Rows
 LIBRARY = Path(__file__).with_name("_scan.so")
 LEVELS = ("numba", "C++, AVX2", "C++, AVX-512 VNNI")
 _LEAST = 16  # queries from which making bytes of all keys pays
-_ENTRIES = (0, 16_384, 4_096)  # entries from which it beats the loop, by level; of fewer too many are scored twice
+_ENTRIES = (0, 8_192, 1_024)  # entries from which it beats the loop, by level; of fewer too many are scored twice
 WIDTH = 8  # widths of keys are multiples of this
 _FEW = 8  # queries up to which bytes are not made for a call: what is kept as bytes is used, the rest scored in FP32
 _SHARE = 256  # keys of a step that threads share out
@@ -43,13 +41,12 @@ def _library() -> ctypes.CDLL | None:
     floats = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
     whole = np.ctypeslib.ndpointer(np.int64, flags="C_CONTIGUOUS")
     number = ctypes.c_int
-    library.octavo_scan.argtypes = [number, floats, floats, floats, whole, *[number] * 4, whole]
-    library.octavo_listed.argtypes = [*[floats] * 3, whole, whole, *[number] * 6, whole]
     place, some = ctypes.c_int64, ctypes.c_void_p
-    library.octavo_part.argtypes = [
-        number, floats, floats, floats, *[some] * 4, whole, *[place] * 3, *[number] * 4, floats, whole
-    ]  # fmt: skip
-    library.octavo_pack.argtypes = [number, floats, place, place, number, *[some] * 4]
+    call = [number, floats, floats, whole, *[number] * 4]
+    library.octavo_scan.argtypes = [*call, whole, number, whole]
+    library.octavo_listed.argtypes = [*call, whole, number, whole, number, number, whole]
+    library.octavo_part.argtypes = [*call, whole, floats, whole]
+    library.octavo_pack.argtypes = [number, some, place, place, number, *[some] * 4]
     library.octavo_select.argtypes = [
         some, *[number] * 2, some, some, *[number] * 3, *[place] * 3, number, some, number, place, number, some, number,
         some,
@@ -99,7 +96,7 @@ def few_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int
     given = q[0].float().contiguous().numpy(), w[0].float().contiguous().numpy()
     found: list[tuple[np.ndarray, np.ndarray]] = []
     end = int(seen[-1])
-    in_halves(partial(_some_keys, *given, _places(keys, end), seen, k, found), -(-end // _SHARE))
+    in_halves(partial(_some_keys, *given, keys, seen, k, found), -(-end // _SHARE))
     return torch.from_numpy(_merged(found, S, k)).unsqueeze(0)
 
 
@@ -154,60 +151,32 @@ def addresses(keys: Rows) -> np.ndarray | None:
     return np.array(rows, dtype=np.int64).reshape(-1, 7)
 
 
-class _Place(NamedTuple):
-    """Keys that lie together: entries base .. stop - 1, read by `values` when they are asked for, and the addresses of
-    their bytes, scales, lengths and errors, None where those are not kept."""
-
-    base: int
-    stop: int
-    values: Callable[[], np.ndarray]
-    packed: tuple[int | None, ...]
-
-
-_NOT_PACKED = (None,) * 4
-
-
-def _places(keys: Rows, end: int) -> list[_Place]:
-    """Where the keys 0 .. end - 1 lie. What must be copied or converted is so a little at a time, by the threads."""
-    if not isinstance(keys, packed.PartRows):
-        size = max(1, end if keys.together else _APART)
-        cuts = [(lo, min(lo + size, end)) for lo in range(0, end, size)]
-        return [_Place(lo, hi, partial(_read, keys, lo, hi), _NOT_PACKED) for lo, hi in cuts]
-    found = []
-    for part, base in zip(keys.parts, keys.starts, strict=False):
-        held, values = _NOT_PACKED, part.values.float().numpy()
-        if part.packed is not None and part.first % packed.LANES == 0:
-            rows = part.packed.bytes[part.first :], *part.packed.numbers[:, part.first :]
-            held = tuple(row.ctypes.data for row in rows)
-        found.append(_Place(base, base + len(values), partial(_same, values), held))
-    return found
-
-
-def _read(keys: Rows, lo: int, hi: int) -> np.ndarray:
-    return keys.tile(lo, hi)[0].float().contiguous().numpy()
-
-
-def _same(values: np.ndarray) -> np.ndarray:
-    return values
+def located(keys: Rows, end: int) -> tuple[np.ndarray, Tensor | None]:
+    """Rows as of `addresses`; where keys do not lie in memory as FP32, of a copy of the entries 0 .. end - 1, which is
+    to be held as long as the rows are used."""
+    found = addresses(keys)
+    if found is not None:
+        return found, None
+    values = keys.tile(0, end)[0].float().contiguous()
+    return np.array([(0, end, values.data_ptr(), *_NO_BYTES)], dtype=np.int64), values
 
 
 def _some_keys(
-    q: np.ndarray, w: np.ndarray, places: list[_Place], seen: np.ndarray, k: int,
-    found: list[tuple[np.ndarray, np.ndarray]], start: int, stop: int,
+    q: np.ndarray, w: np.ndarray, keys: Rows, seen: np.ndarray, k: int, found: list[tuple[np.ndarray, np.ndarray]],
+    start: int, stop: int,
 ) -> None:  # fmt: skip
-    """Append the best, scores and entries [S, k], of the keys of the steps start .. stop - 1."""
+    """Append the best, scores and entries [S, k], of the keys of the steps start .. stop - 1. What must be copied or
+    converted is so a little at a time."""
     library, (S, I, J) = _library(), q.shape
     assert library is not None
     start, stop = start * _SHARE, min(stop * _SHARE, int(seen[-1]))
-    for base, end, values, held in places:
-        lo, hi = max(start, base) - base, min(stop, end) - base
-        if lo >= hi:
-            continue
+    size = max(1, stop - start if keys.together else _APART)
+    for lo in range(start, stop, size):
+        hi = min(lo + size, stop)
+        values = keys.tile(lo, hi)[0].float().contiguous()
+        place = np.array([(lo, hi, values.data_ptr(), *_NO_BYTES)], dtype=np.int64)
         scores, entries = np.empty((S, k), dtype=np.float32), np.full((S, k), -1, dtype=np.int64)
-        at = held if lo % packed.LANES == 0 else _NOT_PACKED
-        library.octavo_part(
-            level(), q, w, values(), *at, seen - base, lo, hi, base, S, I, J, k, scores, entries
-        )  # fmt: skip
+        library.octavo_part(level(), q, w, seen, S, I, J, k, place, scores, entries)
         found.append((scores, entries))
 
 
@@ -220,8 +189,30 @@ def pack(keys: Tensor, start: int, stop: int, into: packed.PackedKeys) -> None:
     """Make `into` follow the keys start .. stop - 1 of `keys` [n, J] FP32."""
     library = _library()
     assert library is not None
-    at = [into.bytes.ctypes.data, *[row.ctypes.data for row in into.numbers]]
-    library.octavo_pack(level(), keys.numpy(), start, stop, keys.shape[1], *at)
+    assert keys.is_contiguous()
+    library.octavo_pack(level(), keys.data_ptr(), start, stop, keys.shape[1], *into.addresses(0))
+
+
+def _pack_groups(address: int, count: int, width: int, into: packed.PackedKeys, start: int, stop: int) -> None:
+    """Make `into` follow the groups start .. stop - 1 of `count` keys."""
+    library, lo, hi = _library(), start * packed.LANES, min(stop * packed.LANES, count)
+    assert library is not None
+    library.octavo_pack(level(), address, lo, hi, width, *into.addresses(0))
+
+
+def _add_bytes(places: np.ndarray, width: int, end: int) -> list[packed.PackedKeys]:
+    """Make bytes of the keys of entries below `end` that have none, by all threads; places [n, 7] take their addresses.
+    Hold what comes back as long as these are used."""
+    made = []
+    for row in places:
+        base, stop, address, kept = (int(number) for number in row[:4])
+        count = min(stop, end) - base
+        if kept == 0 and count > 0:
+            into = packed.PackedKeys(count, width)
+            in_halves(partial(_pack_groups, address, count, width, into), -(-count // packed.LANES))
+            row[3:] = into.addresses(0)
+            made.append(into)
+    return made
 
 
 def _merged(found: list[tuple[np.ndarray, np.ndarray]], S: int, k: int) -> np.ndarray:
@@ -243,33 +234,36 @@ def scan_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: in
     S = q.shape[1]
     seen = np.minimum(np.arange(first + 1, first + S + 1) // ratio, keys.length)
     picks = np.full((1, S, k), -1, dtype=np.int64)
-    entries = keys.tile(0, int(seen[-1]))[0].float().contiguous().numpy()
+    places, copied = located(keys, int(seen[-1]))
+    made = _add_bytes(places, q.shape[3], int(seen[-1]))
     given = q[0].float().contiguous().numpy(), w[0].float().contiguous().numpy()
-    in_halves(partial(_some, level(), *given, entries, seen, picks[0]), S)
+    in_halves(partial(_some, level(), *given, seen, places, picks[0]), S)
+    del copied, made
     return torch.from_numpy(picks)
 
 
 def _some(
-    level: int, q: np.ndarray, w: np.ndarray, keys: np.ndarray, seen: np.ndarray, picks: np.ndarray, start: int,
+    level: int, q: np.ndarray, w: np.ndarray, seen: np.ndarray, places: np.ndarray, picks: np.ndarray, start: int,
     stop: int,
 ) -> None:  # fmt: skip
     """Queries start .. stop - 1."""
     library, (_, I, J) = _library(), q.shape
     assert library is not None
     library.octavo_scan(
-        level, q[start:stop], w[start:stop], keys, seen[start:stop], stop - start, I, J, picks.shape[1],
+        level, q[start:stop], w[start:stop], seen[start:stop], stop - start, I, J, picks.shape[1], places, len(places),
         picks[start:stop],
     )  # fmt: skip
 
 
 def listed(
-    q: np.ndarray, w: np.ndarray, keys: np.ndarray, blocks: np.ndarray, seen: np.ndarray, size: int, picks: np.ndarray,
-    start: int, stop: int,
+    q: np.ndarray, w: np.ndarray, places: np.ndarray, blocks: np.ndarray, seen: np.ndarray, size: int,
+    picks: np.ndarray, start: int, stop: int,
 ) -> None:  # fmt: skip
-    """Fill picks [S, k] of the queries start .. stop - 1 with the best entries of their blocks [S, n]."""
+    """Fill picks [S, k] of the queries start .. stop - 1 with the best entries, ascending, of their blocks [S, n];
+    `places` are what `located` gives."""
     library, (_, I, J) = _library(), q.shape
     assert library is not None
     library.octavo_listed(
-        q[start:stop], w[start:stop], keys, blocks[start:stop], seen[start:stop], stop - start, I, J, blocks.shape[1],
-        size, picks.shape[1], picks[start:stop],
+        level(), q[start:stop], w[start:stop], seen[start:stop], stop - start, I, J, picks.shape[1], places,
+        len(places), blocks[start:stop], blocks.shape[1], size, picks[start:stop],
     )  # fmt: skip

@@ -1,29 +1,25 @@
-// Index keys and queries as bytes, and scores from them, for scan.cpp: a part of it, so everything is in its own namespace.
+// Index keys and queries as bytes, and scores from them, for scan.cpp: a part of it, so all is in its own namespace.
 
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <limits>
-#include <vector>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define OCTAVO_X86 1
-#endif
+#include "scan_scores.h"
 
 namespace {
 
-constexpr int kTile = 8192;  // keys made bytes together: 512 KB of 64-wide keys, in the second-level cache
-constexpr int kShared = 4;   // queries that pass over a group of keys while it is in the first-level cache
+constexpr int kLanes = 16;   // keys whose bytes lie together: a group
+constexpr int kGroups = 4;   // groups that are scored together
+constexpr int kChunk = kLanes * kGroups;
+constexpr int kTile = 8192;  // keys of a step's item as bytes: 512 KB of 64-wide keys, in the second-level cache
+constexpr int kShared = 16;  // queries that pass over a chunk of keys while it is in the first-level cache
+constexpr int kFirst = 512;  // keys after which a query first looks for a level
+constexpr int kPassed = 2048;  // keys between such looks
 constexpr int kRows = 8;     // groups whose lanes share a maximum
 constexpr int kHalvings = 14;
-constexpr int kAhead = 6;  // keys fetched before they are scored
+constexpr int kAhead = 8;     // keys fetched before they are scored
 constexpr int kFetch = 2048;  // bytes of keys fetched before they are scored
-constexpr int kHeld = 4;   // times k: scored keys held before all but the best go
-constexpr float kGuard = 1.0001f;  // rounding of the bound itself
+constexpr int kHeld = 4;      // times k: scored keys held before all but the best go
+constexpr float kGuard = 1.0001f;   // rounding of the bound itself
+constexpr float kLeast = 1e-15f;    // squares of smaller numbers lose their bits
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 struct Scored {
@@ -36,94 +32,53 @@ inline bool before(const Scored& a, const Scored& b) {
   return a.score > b.score || (a.score == b.score && a.entry < b.entry);
 }
 
-struct Query {
-  float level = kNone;                                     // what a key must beat
-  float slack_norm = 0.f, slack_error = 0.f;               // factors of the error's bound
-  std::vector<Scored> held;
-};
-
 #ifdef OCTAVO_X86
 
-// How keys and queries become bytes: keys unsigned with an offset, queries signed.
-struct Vnni {
-  static constexpr int lanes = 16, key_most = 127, offset = 128, query_most = 127;
-};
-struct Avx2 {
-  static constexpr int lanes = 16, key_most = 63, offset = 64, query_most = 63;  // four products stay below 2^15
-};
-
-__attribute__((target("avx2,fma"), always_inline)) inline float sum_of(__m256 v) {
-  __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
-}
-
-__attribute__((target("avx2,fma"), always_inline)) inline float dot(const float* a, const float* b, int n) {
-  __m256 sum = _mm256_setzero_ps(), other = _mm256_setzero_ps();
-  int j = 0;
-  for (; j + 16 <= n; j += 16) {
-    sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + j), _mm256_loadu_ps(b + j), sum);
-    other = _mm256_fmadd_ps(_mm256_loadu_ps(a + j + 8), _mm256_loadu_ps(b + j + 8), other);
-  }
-  for (; j < n; j += 8) sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + j), _mm256_loadu_ps(b + j), sum);
-  return sum_of(_mm256_add_ps(sum, other));
-}
-
-__attribute__((target("avx2,fma"))) float score_of(const float* q, const float* w, const float* key, int I, int J) {
-  float score = 0.f;
-  int i = 0;
-  for (; i + 4 <= I; i += 4) {  // four heads share the loads of the key and the sums at the end
-    const float *q0 = q + size_t(i) * J, *q1 = q0 + J, *q2 = q1 + J, *q3 = q2 + J;
-    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
-    for (int j = 0; j < J; j += 8) {
-      const __m256 value = _mm256_loadu_ps(key + j);
-      a = _mm256_fmadd_ps(_mm256_loadu_ps(q0 + j), value, a);
-      b = _mm256_fmadd_ps(_mm256_loadu_ps(q1 + j), value, b);
-      c = _mm256_fmadd_ps(_mm256_loadu_ps(q2 + j), value, c);
-      d = _mm256_fmadd_ps(_mm256_loadu_ps(q3 + j), value, d);
-    }
-    const __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
-    score += _mm_cvtss_f32(_mm_dp_ps(_mm_max_ps(four, _mm_setzero_ps()), _mm_loadu_ps(w + i), 0xf1));
-  }
-  for (; i < I; ++i) score += w[i] * std::max(dot(q + size_t(i) * J, key, J), 0.f);
-  return score;
-}
-
-// An upper bound of the largest eigenvalue of sum_i |w_i| a_i a_i^T: (trace G^4)^(1/4) of the Gram matrix G.
-__attribute__((target("avx2,fma"))) float largest(const float* a, const float* w, int I, int J) {
-  std::vector<float> gram(size_t(I) * I);
-  for (int i = 0; i < I; ++i)
+// An upper bound of the largest eigenvalue of sum_i w_i a_i a_i^T, w_i >= 0: (trace G^8)^(1/8) of the Gram matrix G.
+__attribute__((target("avx2,fma"))) inline float largest(const float* a, const float* w, int I, int J) {
+  std::vector<float> gram(size_t(I) * I), square(gram.size());
+  float trace = 0.f;
+  for (int i = 0; i < I; ++i) {
     for (int h = 0; h <= i; ++h)
       gram[size_t(i) * I + h] = gram[size_t(h) * I + i] =
-          dot(a + size_t(i) * J, a + size_t(h) * J, J) * std::sqrt(std::fabs(w[i] * w[h]));
-  double total = 0.;  // of the squares of G G
-  for (int i = 0; i < I; ++i)
-    for (int h = 0; h < I; ++h) {
-      float square = 0.f;
-      for (int j = 0; j < I; ++j) square += gram[size_t(i) * I + j] * gram[size_t(h) * I + j];
-      total += double(square) * square;
-    }
-  return float(std::sqrt(std::sqrt(total)));
+          dot(a + size_t(i) * J, a + size_t(h) * J, J) * std::sqrt(w[i] * w[h]);
+    trace += gram[size_t(i) * I + i];
+  }
+  if (!(trace > 0.f)) return trace;
+  for (float& each : gram) each /= trace;  // no eigenvalue is greater than 1: powers stay within FP32
+  for (int twice = 0; twice < 2; ++twice) {
+    std::fill(square.begin(), square.end(), 0.f);
+    for (int i = 0; i < I; ++i)
+      for (int j = 0; j < I; ++j) {
+        float* row = square.data() + size_t(i) * I;
+        const float share = gram[size_t(i) * I + j], *other = gram.data() + size_t(j) * I;
+        for (int h = 0; h < I; ++h) row[h] += share * other[h];
+      }
+    std::swap(gram, square);
+  }
+  float total = 0.f;
+  for (const float each : gram) total += each * each;
+  return trace * std::pow(total, 0.125f);
 }
 
-// Keys as bytes: group g of `lanes` keys holds J / 4 blocks of [lanes][4] bytes. Of each key its scale, |k|, |k - k'|.
+// Keys as bytes: group g of 16 keys holds J / 4 blocks of [16][4] bytes. Of each key its scale, |k|, |k - k'|. Keys
+// whose squares are beyond FP32, NaN among them, have the scale NaN and no length: they are always scored in FP32.
 struct Packed {
   uint8_t* bytes;
   float *scale, *norm, *error;
 };
 
-// The keys of a tile, and the largest |k| and |k - k'| among them.
+// Keys that are scored together, and the largest |k| and |k - k'| among them.
 struct Tile {
-  const uint8_t* bytes;
-  const float* scale;
+  Packed at;
+  int count;
   float norm, error;
 };
 
 // Makes keys lo .. hi - 1 of keys [n, J] bytes.
 template <class Form>
 __attribute__((target("avx2,fma"))) void pack(const float* keys, int64_t lo, int64_t hi, int J, const Packed& to) {
-  constexpr int L = Form::lanes;
+  constexpr int L = kLanes;
   const __m256 plus = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   for (int64_t e = lo; e < hi; ++e) {
     const float* key = keys + size_t(e) * J;
@@ -145,9 +100,11 @@ __attribute__((target("avx2,fma"))) void pack(const float* keys, int64_t lo, int
       out[size_t(j / 4) * L] = _mm256_extract_epi32(code, 0);
       out[size_t(j / 4 + 1) * L] = _mm256_extract_epi32(code, 4);
     }
-    to.scale[e] = scale;
-    to.norm[e] = std::sqrt(dot(key, key, J));
-    to.error[e] = std::sqrt(sum_of(error));
+    const float square = dot(key, key, J);
+    const bool bound = std::isfinite(square) && (most >= kLeast || square + most == 0.f);
+    to.scale[e] = bound ? scale : std::numeric_limits<float>::quiet_NaN();
+    to.norm[e] = bound ? std::sqrt(square) : 0.f;
+    to.error[e] = bound ? std::sqrt(sum_of(error)) : 0.f;
   }
 }
 
@@ -164,123 +121,187 @@ __attribute__((target("avx2,fma"))) float most_of(const float* values, int n) {
 
 // The `count` keys from number `lo` on (a multiple of the lanes).
 Tile tile_of(const Packed& all, int64_t lo, int count, int J) {
-  return {all.bytes + size_t(lo) * J, all.scale + lo, most_of(all.norm + lo, count), most_of(all.error + lo, count)};
+  const Packed at{all.bytes + size_t(lo) * J, all.scale + lo, all.norm + lo, all.error + lo};
+  return {at, count, most_of(at.norm, count), most_of(at.error, count)};
 }
 
+// A query as bytes. Heads are filled up to a multiple of four with zeros and come in blocks of 8 or 4.
 struct Rounded {
-  std::vector<int8_t> bytes;    // [I, J]
-  std::vector<int32_t> start;   // what cancels the keys' offset
-  std::vector<float> weight;    // w_i times the scale of q_i
+  std::vector<int32_t> fours;  // for each block [J / 4][heads of the block]: four bytes of a head
+  std::vector<int32_t> start;  // what cancels the keys' offset
+  std::vector<float> weight;   // w_i times the scale of q_i
+  float slack_norm, slack_error;  // factors of the error's bound
+
+  float slack(float norm, float error) const { return slack_norm * norm + slack_error * error; }
 };
 
 template <class Form>
-void round_query(const float* q, const float* w, int I, int J, Rounded& out, Query& state) {
-  out.bytes.resize(size_t(I) * J);
-  out.start.resize(I);
-  out.weight.resize(I);
-  std::vector<float> kept(size_t(I) * J), off(size_t(I) * J);
-  float shares = 0.f;
-  for (int i = 0; i < I; ++i) {
-    float most = 0.f;
-    for (int j = 0; j < J; ++j) most = std::max(most, std::fabs(q[i * J + j]));
-    const float scale = most / Form::query_most, inverse = most > 0.f ? Form::query_most / most : 0.f;
-    int32_t sum = 0;
-    for (int j = 0; j < J; ++j) {
-      const float whole = std::nearbyintf(q[i * J + j] * inverse);
-      kept[size_t(i) * J + j] = whole * scale;
-      off[size_t(i) * J + j] = q[i * J + j] - whole * scale;
-      sum += int32_t(whole);
-      out.bytes[size_t(i) * J + j] = int8_t(whole);
-    }
-    out.start[i] = -sum * Form::offset;
-    out.weight[i] = w[i] * scale;
-    shares += std::fabs(w[i]);
-  }
-  state.slack_norm = std::sqrt(shares * largest(off.data(), w, I, J)) * kGuard;
-  state.slack_error = std::sqrt(shares * largest(kept.data(), w, I, J)) * kGuard;
+constexpr int heads_at(int i, int heads) {
+  return i + Form::heads <= heads ? Form::heads : 4;
 }
 
-// Sums of the products of some heads, for the `lanes` keys of a group.
-template <int HEADS>
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"), always_inline)) inline __m512 heads_vnni(
-    const Rounded& q, const uint8_t* keys, int i, int J, __m512 total) {
-  __m512i sum[HEADS];
-  for (int h = 0; h < HEADS; ++h) sum[h] = _mm512_set1_epi32(q.start[i + h]);
-  const int8_t* bytes = q.bytes.data() + size_t(i) * J;
-#pragma GCC unroll 8
-  for (int j = 0; j < J; j += 4) {  // not unrolled, it moves every sum twice a turn
-    const __m512i key = _mm512_loadu_si512(keys + size_t(j) * 16);
-#pragma GCC unroll 8
-    for (int h = 0; h < HEADS; ++h) {
-      int32_t four;
-      std::memcpy(&four, bytes + size_t(h) * J + j, 4);
-      sum[h] = _mm512_dpbusd_epi32(sum[h], key, _mm512_set1_epi32(four));
-    }
-  }
-  for (int h = 0; h < HEADS; ++h) {
-    const __m512 product = _mm512_max_ps(_mm512_cvtepi32_ps(sum[h]), _mm512_setzero_ps());
-    total = _mm512_fmadd_ps(product, _mm512_set1_ps(q.weight[i + h]), total);
-  }
-  return total;
-}
-
-// Scores of group g from bytes, and the maximum of every lane with what `top` holds.
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) void rough(
-    Vnni, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
-  const uint8_t* keys = tile.bytes + size_t(g) * 16 * J;
-  __m512 total = _mm512_setzero_ps();
-  for (int b = 0; b < 16 * J; b += 64) __builtin_prefetch(keys + kFetch + b);
+// The largest |value|, NaN if one is NaN or infinite.
+__attribute__((target("avx2,fma"))) inline float size_of(const float* values, int n) {
+  const __m256 plus = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  __m256 most = _mm256_setzero_ps(), nothing = most;
+  float last = 0.f, none = 0.f;
   int i = 0;
-  for (; i + 8 <= I; i += 8) total = heads_vnni<8>(q, keys, i, J, total);
-  for (; i + 4 <= I; i += 4) total = heads_vnni<4>(q, keys, i, J, total);
-  for (; i < I; ++i) total = heads_vnni<1>(q, keys, i, J, total);
-  total = _mm512_mul_ps(total, _mm512_loadu_ps(tile.scale + g * 16));
-  _mm512_storeu_ps(out, total);
-  _mm512_storeu_ps(top, _mm512_max_ps(_mm512_loadu_ps(top), total));
+  for (; i + 8 <= n; i += 8) {
+    const __m256 value = _mm256_loadu_ps(values + i);
+    most = _mm256_max_ps(most, _mm256_and_ps(plus, value));
+    nothing = _mm256_fmadd_ps(value, _mm256_setzero_ps(), nothing);
+  }
+  for (; i < n; ++i) last = std::max(last, std::fabs(values[i])), none += values[i] * 0.f;
+  float lanes[8];
+  _mm256_storeu_ps(lanes, most);
+  return std::max(last, *std::max_element(lanes, lanes + 8)) + none + sum_of(nothing);
 }
 
-// Sums of the products of some heads, for one half of the lanes of a group.
-template <int HEADS>
-__attribute__((target("avx2,fma"), always_inline)) inline __m256 heads_avx2(
-    const Rounded& q, const uint8_t* keys, int i, int J, __m256 total) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  __m256i sum[HEADS];
-  for (int h = 0; h < HEADS; ++h) sum[h] = _mm256_set1_epi32(q.start[i + h]);
-  const int8_t* bytes = q.bytes.data() + size_t(i) * J;
-  for (int j = 0; j < J; j += 8) {
-    const __m256i key = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + size_t(j) * 16));
-    const __m256i next = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + size_t(j + 4) * 16));
+template <class Form>
+__attribute__((target("avx2,fma"))) void round_query(const float* q, const float* w, int I, int J, Rounded& out) {
+  const int heads = (I + 3) / 4 * 4;
+  out.fours.assign(size_t(heads) * J / 4, 0);
+  out.start.assign(heads, 0);
+  out.weight.assign(heads, 0.f);
+  // bounds are those of q and w over their largest numbers, so that their squares are within FP32
+  const float q_size = size_of(q, I * J), w_size = size_of(w, I);
+  const float q_inverse = q_size > 0.f ? 1.f / q_size : 0.f, w_inverse = w_size > 0.f ? 1.f / w_size : 0.f;
+  std::vector<float> whole(J), kept(size_t(I) * J), off(size_t(I) * J), shares(I);
+  float all = 0.f, lengths = 0.f;
+  for (int i = 0, block = 0; i < I; ++i) {
+    if (i == block + heads_at<Form>(block, heads)) block = i;
+    const int width = heads_at<Form>(block, heads);
+    const float *own = q + size_t(i) * J, most = size_of(own, J);
+    const float scale = most / Form::query_most, inverse = most >= 1e-30f ? Form::query_most / most : 0.f;
+    float sum = 0.f, *near = kept.data() + size_t(i) * J, *rest = off.data() + size_t(i) * J;
+    for (int j = 0; j < J; ++j) {
+      whole[j] = std::nearbyintf(own[j] * inverse);
+      near[j] = whole[j] * scale * q_inverse;
+      rest[j] = (own[j] - whole[j] * scale) * q_inverse;
+    }
+    int32_t* four = out.fours.data() + size_t(block) * J / 4 + i - block;
+    for (int j = 0; j < J; j += 4, four += width) {
+      uint32_t bytes = 0;
+      for (int b = 0; b < 4; ++b) bytes |= uint32_t(uint8_t(int32_t(whole[j + b]))) << (8 * b), sum += whole[j + b];
+      *four = int32_t(bytes);
+    }
+    out.start[i] = -int32_t(sum) * Form::offset;  // whole numbers, so `sum` is exact
+    out.weight[i] = w[i] * scale;
+    shares[i] = std::fabs(w[i]) * w_inverse;
+    all += shares[i];
+    lengths += shares[i] * (std::sqrt(dot(near, near, J)) + std::sqrt(dot(rest, rest, J)));
+  }
+  const float size = q_size * w_size * kGuard;
+  const float rounding = float(J + I + 32) * std::numeric_limits<float>::epsilon() * lengths;
+  out.slack_norm = size * (std::sqrt(all * largest(off.data(), shares.data(), I, J)) + rounding);
+  out.slack_error = size * std::sqrt(all * largest(kept.data(), shares.data(), I, J));
+}
+
+// Adds the shares of some heads to the totals of some groups. Sums stay in registers, and a query's four bytes, once
+// spread over a register, serve every group.
+template <int HEADS, int GROUPS>
+__attribute__((target(OCTAVO_AVX512), always_inline)) inline void heads_vnni(
+    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* const* keys, int J, __m512* total) {
+  __m512i sum[HEADS][GROUPS];
+#pragma GCC unroll 8
+  for (int h = 0; h < HEADS; ++h)
+#pragma GCC unroll 4
+    for (int g = 0; g < GROUPS; ++g) sum[h][g] = _mm512_set1_epi32(start[h]);
+  int j = 0;
+  do {  // one way out: else compilers move every sum
+    __m512i key[GROUPS];
+#pragma GCC unroll 4
+    for (int g = 0; g < GROUPS; ++g) key[g] = _mm512_loadu_si512(keys[g] + size_t(j) * kLanes);
+#pragma GCC unroll 8
     for (int h = 0; h < HEADS; ++h) {
-      int32_t four, more;
-      std::memcpy(&four, bytes + size_t(h) * J + j, 4);
-      std::memcpy(&more, bytes + size_t(h) * J + j + 4, 4);
-      const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(key, _mm256_set1_epi32(four)),
-                                             _mm256_maddubs_epi16(next, _mm256_set1_epi32(more)));
-      sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, ones));
+      const __m512i four = _mm512_set1_epi32(fours[h]);
+#pragma GCC unroll 4
+      for (int g = 0; g < GROUPS; ++g) asm("vpdpbusd %2, %1, %0" : "+v"(sum[h][g]) : "v"(key[g]), "v"(four));
+    }
+    fours += HEADS, j += 4;
+  } while (j < J);
+#pragma GCC unroll 8
+  for (int h = 0; h < HEADS; ++h)
+#pragma GCC unroll 4
+    for (int g = 0; g < GROUPS; ++g)
+      total[g] = _mm512_fmadd_ps(_mm512_max_ps(_mm512_cvtepi32_ps(sum[h][g]), _mm512_setzero_ps()),
+                                 _mm512_set1_ps(weight[h]), total[g]);
+}
+
+// Scores from bytes of the keys of a chunk, whose groups begin at `keys` with scales at `scale`: out [kChunk].
+__attribute__((target(OCTAVO_AVX512))) inline void rough(Vnni, const Rounded& q, const uint8_t* const* keys,
+                                                         const float* const* scale, int J, float* out) {
+  const int heads = int(q.weight.size());
+  const int32_t *fours = q.fours.data(), *start = q.start.data();
+  const float* weight = q.weight.data();
+  __m512 total[kGroups];
+  for (__m512& each : total) each = _mm512_setzero_ps();
+  int i = 0;
+  for (; i + 8 <= heads; i += 8)
+    for (int g = 0; g < kGroups; g += 2)
+      heads_vnni<8, 2>(fours + size_t(i) * J / 4, start + i, weight + i, keys + g, J, total + g);
+  if (i < heads) heads_vnni<4, 4>(fours + size_t(i) * J / 4, start + i, weight + i, keys, J, total);
+  for (int g = 0; g < kGroups; ++g)
+    _mm512_storeu_ps(out + g * kLanes, _mm512_mul_ps(total[g], _mm512_loadu_ps(scale[g])));
+}
+
+// Adds the shares of four heads to the totals of a group, whose halves share a query's four bytes in a register.
+__attribute__((target("avx2,fma"), always_inline)) inline void heads_avx2(
+    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* keys, int J, __m256* total) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  const __m256i* at = reinterpret_cast<const __m256i*>(keys);
+  const __m256i* const end = at + J / 2;
+  __m256i sum[4][2];
+  for (int h = 0; h < 4; ++h) sum[h][0] = sum[h][1] = _mm256_set1_epi32(start[h]);
+  do {  // one way out: else compilers move every sum
+    const __m256i key[2] = {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+    const __m256i next[2] = {_mm256_loadu_si256(at + 2), _mm256_loadu_si256(at + 3)};
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) {
+      const __m256i four = _mm256_set1_epi32(fours[h]), more = _mm256_set1_epi32(fours[4 + h]);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256i pairs =
+            _mm256_add_epi16(_mm256_maddubs_epi16(key[half], four), _mm256_maddubs_epi16(next[half], more));
+        sum[h][half] = _mm256_add_epi32(sum[h][half], _mm256_madd_epi16(pairs, ones));
+      }
+    }
+    at += 4, fours += 8;
+  } while (at != end);
+  for (int h = 0; h < 4; ++h)
+    for (int half = 0; half < 2; ++half)
+      total[half] = _mm256_fmadd_ps(_mm256_max_ps(_mm256_cvtepi32_ps(sum[h][half]), _mm256_setzero_ps()),
+                                    _mm256_set1_ps(weight[h]), total[half]);
+}
+
+__attribute__((target("avx2,fma"))) inline void rough(Avx2, const Rounded& q, const uint8_t* const* keys,
+                                                      const float* const* scale, int J, float* out) {
+  const int heads = int(q.weight.size());
+  for (int g = 0; g < kGroups; ++g) {
+    __m256 total[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (int i = 0; i < heads; i += 4)
+      heads_avx2(q.fours.data() + size_t(i) * J / 4, q.start.data() + i, q.weight.data() + i, keys[g], J, total);
+    for (int half = 0; half < 2; ++half)
+      _mm256_storeu_ps(out + g * kLanes + half * 8, _mm256_mul_ps(total[half], _mm256_loadu_ps(scale[g] + half * 8)));
+  }
+}
+
+// Where the groups of the chunk that begins with key `at` of a tile lie; those behind the tile's last stand for it.
+struct Chunk {
+  const uint8_t* keys[kGroups];
+  const float* scale[kGroups];
+
+  Chunk(const Tile& tile, int at, int J) {
+    for (int g = 0; g < kGroups; ++g) {
+      const int group = std::min(at / kLanes + g, (tile.count - 1) / kLanes);
+      keys[g] = tile.at.bytes + size_t(group) * kLanes * J;
+      scale[g] = tile.at.scale + group * kLanes;
     }
   }
-  for (int h = 0; h < HEADS; ++h) {
-    const __m256 product = _mm256_max_ps(_mm256_cvtepi32_ps(sum[h]), _mm256_setzero_ps());
-    total = _mm256_fmadd_ps(product, _mm256_set1_ps(q.weight[i + h]), total);
-  }
-  return total;
-}
+};
 
-__attribute__((target("avx2,fma"))) void rough(
-    Avx2, const Rounded& q, const Tile& tile, int g, int I, int J, float* out, float* top) {
-  for (int half = 0; half < 16; half += 8) {
-    const uint8_t* keys = tile.bytes + size_t(g) * 16 * J + 4 * half;
-    __m256 total = _mm256_setzero_ps();
-    int i = 0;
-    for (; i + 4 <= I; i += 4) total = heads_avx2<4>(q, keys, i, J, total);
-    for (; i < I; ++i) total = heads_avx2<1>(q, keys, i, J, total);
-    total = _mm256_mul_ps(total, _mm256_loadu_ps(tile.scale + g * 16 + half));
-    _mm256_storeu_ps(out + half, total);
-    _mm256_storeu_ps(top + half, _mm256_max_ps(_mm256_loadu_ps(top + half), total));
-  }
-}
-
-__attribute__((target("avx2,fma"))) int above(const float* values, int n, float bar) {
+// How many values are greater than `bar`.
+__attribute__((target("avx2,fma"))) inline int above(const float* values, int n, float bar) {
   int count = 0;
   for (int i = 0; i < n; ++i) count += values[i] > bar;
   return count;

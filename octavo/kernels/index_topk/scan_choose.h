@@ -4,31 +4,99 @@
 
 #include "scan_bytes.h"
 
+#include <functional>
+
 #ifdef OCTAVO_X86
 
 namespace {
 
-// The places, ascending, of the values that are at least `bar`; how many there are.
-__attribute__((target("avx2,fma"))) int list_above(const float* values, int n, float bar, int32_t* places) {
-  const __m256 least = _mm256_set1_ps(bar);
-  int count = 0, i = 0;
-  for (; i + 8 <= n; i += 8) {
-    unsigned bits = unsigned(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(values + i), least, _CMP_GE_OQ)));
-    for (; bits; bits &= bits - 1) places[count++] = i + __builtin_ctz(bits);
+// Keys that lie together: those of the entries base .. stop - 1, and the same as bytes, null where those are not kept.
+struct Place {
+  int64_t base, stop;
+  const float* keys;
+  uint8_t* bytes;
+  float *scale, *norm, *error;
+
+  // The entries at .. at + count - 1; `at` is a multiple of 16 keys behind `base`.
+  Tile tile(int64_t at, int count, int J) const { return tile_of({bytes, scale, norm, error}, at - base, count, J); }
+};
+
+// What a call works with; query s sees the entries below seen[s].
+struct Call {
+  const float *q, *w;
+  const Place* places;
+  const int64_t* seen;
+  int count, S, I, J, k;
+
+  const float* query(int s) const { return q + size_t(s) * I * J; }
+  const float* weights(int s) const { return w + size_t(s) * I; }
+};
+
+// Keys by entry: neighbours in a list mostly lie in one place.
+struct Finder {
+  const Call& call;
+  int at = 0;
+
+  const float* operator()(int64_t entry) {
+    while (call.places[at].base > entry) --at;
+    while (call.places[at].stop <= entry) ++at;
+    return call.places[at].keys + size_t(entry - call.places[at].base) * call.J;
   }
-  for (; i < n; ++i)
-    if (values[i] >= bar) places[count++] = i;
-  return count;
-}
+};
 
 inline void fetch(const float* key, int J) {
   for (int j = 0; j < J; j += 16) __builtin_prefetch(key + j);
 }
 
+// FP32 scores of n listed entries for query s.
+template <class Form>
+void score_entries(const Call& call, int s, const int32_t* entries, int n, float* scores) {
+  Finder find{call}, ahead{call};
+  for (int i = 0; i < std::min(kAhead, n); ++i) fetch(ahead(entries[i]), call.J);
+  for (int i = 0; i < n; i += 4) {
+    const float* keys[4];
+    float four[4];
+    for (int e = 0; e < 4; ++e) {
+      keys[e] = find(entries[std::min(i + e, n - 1)]);
+      if (i + e + kAhead < n) fetch(ahead(entries[i + e + kAhead]), call.J);
+    }
+    score_four(Form{}, call.query(s), call.weights(s), keys, call.I, call.J, four);
+    std::copy(four, four + std::min(4, n - i), scores + i);
+  }
+}
+
+// The places, ascending, of the values that are not less than `bar`, NaN among them; how many there are.
+__attribute__((target("avx2,fma"))) inline int list_above(const float* values, int n, float bar, int32_t* places) {
+  const __m256 least = _mm256_set1_ps(bar);
+  int count = 0, i = 0;
+  for (; i + 8 <= n; i += 8) {
+    unsigned bits = unsigned(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(values + i), least, _CMP_NLT_UQ)));
+    for (; bits; bits &= bits - 1) places[count++] = i + __builtin_ctz(bits);
+  }
+  for (; i < n; ++i)
+    if (!(values[i] < bar)) places[count++] = i;
+  return count;
+}
+
+// The least and the largest of n values, NaN aside.
+__attribute__((target("avx2,fma"))) inline void range_of(const float* values, int n, float& least, float& most) {
+  __m256 low = _mm256_set1_ps(-kNone), high = _mm256_set1_ps(kNone);
+  int i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256 value = _mm256_loadu_ps(values + i);
+    low = _mm256_min_ps(value, low), high = _mm256_max_ps(value, high);
+  }
+  float lows[8], highs[8];
+  _mm256_storeu_ps(lows, low), _mm256_storeu_ps(highs, high);
+  least = *std::min_element(lows, lows + 8), most = *std::max_element(highs, highs + 8);
+  for (; i < n; ++i) least = values[i] < least ? values[i] : least, most = values[i] > most ? values[i] : most;
+}
+
 // A number that at least k of the n values are greater than, and not many more where they lie apart; kNone if n < k.
-float below_the_best(const float* values, int n, int k) {
+inline float below_the_best(const float* values, int n, int k) {
   if (n < k) return kNone;
-  float low = *std::min_element(values, values + n), high = *std::max_element(values, values + n), found = kNone;
+  float low, high, found = kNone;
+  range_of(values, n, low, high);
   for (int i = 0; i < kHalvings; ++i) {
     const float middle = 0.5f * low + 0.5f * high;
     const int count = above(values, n, middle);
@@ -42,14 +110,229 @@ float below_the_best(const float* values, int n, int k) {
   return found;
 }
 
-void keep_best(Query& state, int k) {
-  std::nth_element(state.held.begin(), state.held.begin() + (k - 1), state.held.end(), before);
-  state.level = state.held[k - 1].score;
-  state.held.resize(k);
+// Of n scored entries, ascending, the best k, ascending; lower entries first among equals, and none whose score is NaN
+// or -infinity. Their number.
+inline int choose(float* scores, int32_t* entries, int n, int k) {
+  static thread_local std::vector<float> ranked;
+  int there = 0;
+  for (int i = 0; i < n; ++i) {
+    scores[there] = scores[i], entries[there] = entries[i];
+    there += scores[i] > kNone;
+  }
+  if (there <= k) return there;
+  const float bar = below_the_best(scores, there, k);
+  ranked.resize(std::max(ranked.size(), size_t(there)));
+  int good = 0;
+  for (int i = 0; i < there; ++i) ranked[good] = scores[i], good += scores[i] > bar;
+  std::nth_element(ranked.begin(), ranked.begin() + (k - 1), ranked.begin() + good, std::greater<float>());
+  const float least = ranked[k - 1];
+  int equal = k - above(scores, there, least), kept = 0;
+  for (int i = 0; i < there; ++i) {
+    const float score = scores[i];
+    const bool tied = score == least && equal > 0;
+    scores[kept] = score, entries[kept] = entries[i];
+    kept += score > least || tied;
+    equal -= tied;
+  }
+  return kept;
 }
 
-// The best k, in ascending order of entries.
-void keep_and_sort(std::vector<Scored>& best, int k) {
+// Entries of one query that may be among its best k, ascending, and what their scores are at least and at most.
+struct Held {
+  std::vector<float> least, most;
+  std::vector<int32_t> entries;
+  int count, enough;  // with more than `enough` it is worth to look for a higher level
+  float level;        // at least k scores are greater
+
+  void clear(int k) { count = 0, enough = 2 * k, level = kNone; }
+
+  // Room for more entries, and for a register beyond them.
+  void room(int more) {
+    const size_t size = size_t(count + more) + kLanes;
+    if (most.size() < size) least.resize(size), most.resize(size), entries.resize(size);
+  }
+};
+
+// Leaves out what does not reach the level: it is less than k others. NaN stay.
+__attribute__((target("avx2,fma"))) inline void leave_out(Avx2, Held& held) {
+  const __m256 level = _mm256_set1_ps(held.level);
+  float *least = held.least.data(), *most = held.most.data();
+  int kept = 0;
+  for (int i = 0; i < held.count; i += 8) {
+    unsigned bits = unsigned(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(most + i), level, _CMP_NLT_UQ)));
+    if (held.count - i < 8) bits &= (1u << (held.count - i)) - 1;
+    for (; bits; bits &= bits - 1, ++kept) {
+      const int from = i + __builtin_ctz(bits);
+      least[kept] = least[from], most[kept] = most[from], held.entries[kept] = held.entries[from];
+    }
+  }
+  held.count = kept;
+}
+
+__attribute__((target(OCTAVO_AVX512))) inline void leave_out(Vnni, Held& held) {
+  const __m512 level = _mm512_set1_ps(held.level);
+  float *least = held.least.data(), *most = held.most.data();
+  int32_t* entries = held.entries.data();
+  int kept = 0;
+  for (int i = 0; i < held.count; i += 16) {
+    const __m512 low = _mm512_loadu_ps(least + i), high = _mm512_loadu_ps(most + i);
+    const __m512i entry = _mm512_loadu_si512(entries + i);
+    unsigned bits = _mm512_cmp_ps_mask(high, level, _CMP_NLT_UQ);
+    if (held.count - i < 16) bits &= (1u << (held.count - i)) - 1;
+    _mm512_storeu_ps(least + kept, _mm512_maskz_compress_ps(__mmask16(bits), low));
+    _mm512_storeu_ps(most + kept, _mm512_maskz_compress_ps(__mmask16(bits), high));
+    _mm512_storeu_si512(entries + kept, _mm512_maskz_compress_epi32(__mmask16(bits), entry));
+    kept += __builtin_popcount(bits);
+  }
+  held.count = kept;
+}
+
+// Looks for a higher level.
+template <class Form>
+void shrink(Held& held, int k) {
+  const float found = below_the_best(held.least.data(), held.count, k);
+  if (found > held.level) {
+    held.level = found;
+    leave_out(Form{}, held);
+  }
+  held.enough = std::max(2 * k, held.count + held.count / 2);
+}
+
+// Adds the first `visible` keys of a chunk, from key `at` of a tile on, but those whose scores are less than the level:
+// the scores by bytes that are less than `bar` are. NaN are not less. The tile begins with entry `base`.
+__attribute__((target("avx2,fma"))) inline void hold(Avx2, const float* scores, float bar, int visible,
+                                                     const Rounded& q, const Tile& tile, int at, int64_t base,
+                                                     Held& held) {
+  const __m256 low = _mm256_set1_ps(bar);
+  uint64_t bits = 0;
+  for (int i = 0; i < kChunk; i += 8)
+    bits |= uint64_t(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_load_ps(scores + i), low, _CMP_NLT_UQ))) << i;
+  if (visible < kChunk) bits &= (uint64_t(1) << visible) - 1;
+  float *least = held.least.data(), *most = held.most.data();
+  int32_t* entries = held.entries.data();
+  int count = held.count;
+  for (; bits; bits &= bits - 1) {
+    const int i = __builtin_ctzll(bits);
+    const float slack = q.slack(tile.at.norm[at + i], tile.at.error[at + i]);
+    least[count] = scores[i] - slack, most[count] = scores[i] + slack, entries[count] = int32_t(base) + at + i;
+    count += !(most[count] < held.level);
+  }
+  held.count = count;
+}
+
+__attribute__((target(OCTAVO_AVX512))) inline void hold(Vnni, const float* scores, float bar, int visible,
+                                                        const Rounded& q, const Tile& tile, int at, int64_t base,
+                                                        Held& held) {
+  const __m512 low = _mm512_set1_ps(bar), level = _mm512_set1_ps(held.level);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int count = held.count;
+  for (int g = 0; g < visible; g += kLanes) {
+    const __m512 score = _mm512_load_ps(scores + g);
+    __mmask16 bits = _mm512_cmp_ps_mask(score, low, _CMP_NLT_UQ);
+    if (visible - g < kLanes) bits &= __mmask16((1u << (visible - g)) - 1);
+    if (!bits) continue;
+    const __m512 slack =
+        _mm512_fmadd_ps(_mm512_set1_ps(q.slack_norm), _mm512_loadu_ps(tile.at.norm + at + g),
+                        _mm512_mul_ps(_mm512_set1_ps(q.slack_error), _mm512_loadu_ps(tile.at.error + at + g)));
+    const __m512 most = _mm512_add_ps(score, slack);
+    bits = _mm512_mask_cmp_ps_mask(bits, most, level, _CMP_NLT_UQ);
+    _mm512_storeu_ps(held.least.data() + count, _mm512_maskz_compress_ps(bits, _mm512_sub_ps(score, slack)));
+    _mm512_storeu_ps(held.most.data() + count, _mm512_maskz_compress_ps(bits, most));
+    _mm512_storeu_si512(held.entries.data() + count, _mm512_maskz_compress_epi32(
+                            bits, _mm512_add_epi32(_mm512_set1_epi32(int32_t(base) + at + g), lanes)));
+    count += __builtin_popcount(bits);
+  }
+  held.count = count;
+}
+
+// Holds of each query from `first` on what may be among its best of a tile that begins with entry `base`.
+template <class Form>
+void hold_tile(const Call& call, const Rounded* rounded, int first, int S, const Tile& tile, int64_t base, Held* held) {
+  alignas(64) float scores[kChunk];
+  float bar[kShared];
+  for (int s = 0; s < S; ++s) {
+    bar[s] = held[s].level - rounded[s].slack(tile.norm, tile.error);
+    held[s].room(tile.count);
+  }
+  for (int at = 0; at < tile.count; at += kChunk) {
+    const Chunk chunk(tile, at, call.J);
+    for (int s = 0; s < S; ++s) {  // while the chunk is in the first-level cache
+      const int64_t visible = std::min<int64_t>(tile.count, call.seen[first + s] - base) - at;
+      if (visible <= 0) continue;
+      rough(Form{}, rounded[s], chunk.keys, chunk.scale, call.J, scores);
+      hold(Form{}, scores, bar[s], int(std::min<int64_t>(visible, kChunk)), rounded[s], tile, at, base, held[s]);
+    }
+  }
+}
+
+// FP32 scores of what is held, -infinity where others are surely greater. Those that are probably the best come first:
+// the k-th of them rules out most of the rest.
+template <class Form>
+void score_held(const Call& call, int s, const Held& held, std::vector<float>& scores) {
+  static thread_local std::vector<int> places;
+  static thread_local std::vector<int32_t> entries;
+  static thread_local std::vector<float> exact;
+  const int all = held.count;
+  scores.assign(all, kNone);
+  places.resize(std::max(places.size(), size_t(all))), entries.resize(places.size()), exact.resize(places.size());
+  const auto score = [&](int n) {
+    for (int i = 0; i < n; ++i) entries[i] = held.entries[places[i]];
+    score_entries<Form>(call, s, entries.data(), n, exact.data());
+    for (int i = 0; i < n; ++i) scores[places[i]] = exact[i] = exact[i] > kNone ? exact[i] : kNone;  // no NaN
+  };
+  const float likely = below_the_best(held.least.data(), all, call.k);
+  int n = 0;
+  for (int i = 0; i < all; ++i) places[n] = i, n += held.least[i] > likely;
+  score(n);
+  float level = kNone;
+  if (n >= call.k) {
+    std::nth_element(exact.begin(), exact.begin() + (call.k - 1), exact.begin() + n, std::greater<float>());
+    level = exact[call.k - 1];
+  }
+  n = 0;
+  for (int i = 0; i < all; ++i) places[n] = i, n += !(held.least[i] > likely) & !(held.most[i] < level);
+  score(n);
+}
+
+// The best k for each query, ascending, by bytes: picks [S, k], where fewer are visible as the caller left them.
+template <class Form>
+void read(const Call& call, int64_t* picks) {
+  static thread_local std::vector<Held> held(kShared);  // not made anew for every call
+  static thread_local std::vector<Rounded> rounded(kShared);
+  static thread_local std::vector<float> exact;
+  for (int first = 0; first < call.S; first += kShared) {
+    const int S = std::min(kShared, call.S - first);
+    for (int s = 0; s < S; ++s) {
+      round_query<Form>(call.query(first + s), call.weights(first + s), call.I, call.J, rounded[s]);
+      held[s].clear(call.k);
+    }
+    int64_t size = kFirst;  // small at first: without a level every key is held
+    for (const Place* place = call.places; place < call.places + call.count; ++place) {
+      const int64_t end = std::min(place->stop, call.seen[first + S - 1]);
+      for (int64_t at = place->base; at < end;) {
+        const int count = int(std::min(size, end - at));
+        hold_tile<Form>(call, rounded.data(), first, S, place->tile(at, count, call.J), at, held.data());
+        for (int s = 0; s < S; ++s)
+          if (held[s].count > held[s].enough) shrink<Form>(held[s], call.k);
+        at += count, size = std::min<int64_t>(2 * size, kPassed);
+      }
+    }
+    for (int s = 0; s < S; ++s) {
+      Held& own = held[s];
+      score_held<Form>(call, first + s, own, exact);
+      const int found = choose(exact.data(), own.entries.data(), own.count, call.k);
+      std::copy(own.entries.data(), own.entries.data() + found, picks + size_t(first + s) * call.k);
+    }
+  }
+}
+
+// Queries' bests of a part of the keys: FP32 scores and entries.
+using Bests = std::vector<std::vector<Scored>>;
+
+// Leaves the best k, in ascending order of entries; none whose score is NaN or -infinity.
+inline void keep_best(std::vector<Scored>& best, int k) {
+  const auto none = [](const Scored& one) { return !(one.score > kNone); };
+  best.erase(std::remove_if(best.begin(), best.end(), none), best.end());
   if (int(best.size()) > k) {
     std::nth_element(best.begin(), best.begin() + (k - 1), best.end(), before);
     best.resize(k);
@@ -57,122 +340,58 @@ void keep_and_sort(std::vector<Scored>& best, int k) {
   std::sort(best.begin(), best.end(), [](const Scored& a, const Scored& b) { return a.entry < b.entry; });
 }
 
-// Keys that lie together: those of the entries base .. stop - 1, and the same as bytes, null where those are not kept.
-struct Place {
-  int64_t base, stop;
-  const float* keys;
-  uint8_t* bytes;
-  float *scale, *norm, *error;
-};
-
-// What a call works with.
-struct Call {
-  const float *q, *w, *keys;
-  const int64_t* seen;
-  int S, I, J, k;
-};
-
-// Scores from bytes of the queries s .. s + kShared - 1 over a tile, and the maxima of lanes.
-template <class Form>
-void rough_scores(const Call& call, const std::vector<Rounded>& rounded, const Tile& tile, int s, int groups,
-                  std::vector<float>& scores, std::vector<float>& tops) {
-  constexpr int L = Form::lanes;
-  const int last = std::min(s + kShared, call.S);
-  std::fill(tops.begin(), tops.end(), kNone);
-  for (int g = 0; g < groups; ++g)
-    for (int at = s; at < last; ++at) {
-      const size_t own = size_t(at - s) * kTile;
-      rough(Form{}, rounded[at], tile, g, call.I, call.J, scores.data() + own + size_t(g) * L,
-            tops.data() + own / kRows + size_t(g / kRows) * L);
-    }
-}
-
-// Offer a query the `visible` first keys of a tile that begins with key `lo`.
-template <class Form>
-void offer(const Call& call, const Tile& tile, int s, int64_t lo, int visible, const float* scores, const float* tops,
-           int32_t* found, Query& state) {
-  constexpr int L = Form::lanes;
-  const float slack = state.slack_norm * tile.norm + state.slack_error * tile.error;
-  const int whole = visible / (L * kRows) * L;  // maxima over visible keys alone
-  const float bar = std::isfinite(slack)  // else squares overflowed: every key is scored
-                        ? std::max(state.level - slack, below_the_best(tops, whole, call.k) - 2.f * slack)
-                        : kNone;
-  const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
-  const int some = list_above(scores, visible, bar, found);
-  for (int i = 0; i < some; ++i) {
-    if (i + kAhead < some) fetch(call.keys + (lo + found[i + kAhead]) * call.J, call.J);
-    const float score = score_of(q, w, call.keys + (lo + found[i]) * call.J, call.I, call.J);
-    if (score > state.level) {
-      state.held.push_back({score, int32_t(lo + found[i])});
-      if (int(state.held.size()) >= 2 * call.k + L) keep_best(state, call.k);
-    }
+// Takes the scores of the chunk that begins with key `at` of a tile into the maxima of lanes over kRows groups.
+__attribute__((target("avx2,fma"))) inline void add_to_tops(const float* scores, int at, float* tops) {
+  float* top = tops + at / (kLanes * kRows) * kLanes;
+  for (int lane = 0; lane < kLanes; lane += 8) {
+    __m256 most = at % (kLanes * kRows) ? _mm256_loadu_ps(top + lane) : _mm256_set1_ps(kNone);
+    for (int g = 0; g < kGroups; ++g) most = _mm256_max_ps(_mm256_loadu_ps(scores + g * kLanes + lane), most);
+    _mm256_storeu_ps(top + lane, most);
   }
 }
 
-// Offers each query the keys lo .. hi - 1 that it sees; `packed` are all keys as bytes, null: they are made so here.
+// The best k of the entries lo .. hi - 1 for each query, ascending, every one scored in FP32.
 template <class Form>
-void scan(const Call& call, const Packed* packed, int64_t lo, int64_t hi, std::vector<Query>& states) {
-  constexpr int L = Form::lanes;
-  const int S = call.S, I = call.I, J = call.J;
-  std::vector<Rounded> rounded(S);
-  states.resize(S);
-  for (int s = 0; s < S; ++s)
-    round_query<Form>(call.q + size_t(s) * I * J, call.w + size_t(s) * I, I, J, rounded[s], states[s]);
-  std::vector<uint8_t> bytes(packed ? 0 : size_t(kTile) * J);
-  std::vector<float> numbers(packed ? 0 : 3 * kTile);
-  const Packed own{bytes.data(), numbers.data(), numbers.data() + kTile, numbers.data() + 2 * kTile};
-  // a step of one query is short: its room is not made anew for every part
-  static thread_local std::vector<float> scores, tops;
-  static thread_local std::vector<int32_t> found;
-  scores.resize(size_t(kShared) * kTile), tops.resize(scores.size() / kRows), found.resize(kTile);
-  for (; lo < hi; lo += kTile) {
-    const int count = int(std::min<int64_t>(kTile, hi - lo));
-    if (!packed) pack<Form>(call.keys + lo * J, 0, count, J, own);
-    const Tile tile = packed ? tile_of(*packed, lo, count, J) : tile_of(own, 0, count, J);
-    for (int s = 0; s < S; s += kShared) {
-      rough_scores<Form>(call, rounded, tile, s, (count + L - 1) / L, scores, tops);
-      for (int at = s; at < std::min(s + kShared, S); ++at) {
-        const int visible = int(std::min<int64_t>(count, call.seen[at] - lo));
-        const size_t mine = size_t(at - s) * kTile;
-        if (visible > 0)
-          offer<Form>(call, tile, at, lo, visible, scores.data() + mine, tops.data() + mine / kRows, found.data(),
-                      states[at]);
-      }
-    }
-  }
-  for (Query& state : states)
-    if (int(state.held.size()) > call.k) keep_best(state, call.k);
-}
-
-void scan(int level, const Call& call, const Packed* packed, int64_t lo, int64_t hi, std::vector<Query>& states) {
-  if (level == 2) scan<Vnni>(call, packed, lo, hi, states);
-  if (level == 1) scan<Avx2>(call, packed, lo, hi, states);
-}
-
-// The entries that the queries hold, numbered from `base`, go to [S, k]; their scores too unless null.
-void hand_over(const std::vector<Query>& states, int64_t base, int k, float* scores, int64_t* entries) {
-  for (size_t s = 0; s < states.size(); ++s)
-    for (size_t e = 0; e < states[s].held.size(); ++e) {
-      entries[s * k + e] = base + states[s].held[e].entry;
-      if (scores) scores[s * k + e] = states[s].held[e].score;
-    }
-}
-
-// The k best entries of each query's listed blocks of `size` entries.
-void listed(const Call& call, const int64_t* blocks, int count, int size, int64_t* picks) {
-  Query state;
+void read_all(const Call& call, int64_t lo, int64_t hi, Bests& bests) {
+  std::vector<float> scores(kHeld * call.k + kPassed);
+  std::vector<int32_t> entries(scores.size());
+  bests.assign(call.S, {});
   for (int s = 0; s < call.S; ++s) {
-    const float *q = call.q + size_t(s) * call.I * call.J, *w = call.w + size_t(s) * call.I;
-    state.held.clear();
-    for (int b = 0; b < count; ++b) {
-      const int64_t block = blocks[size_t(s) * count + b];
-      if (block < 0) continue;
-      const int64_t end = std::min<int64_t>((block + 1) * size, call.seen[s]);
-      for (int64_t e = block * size; e < end; ++e)
-        state.held.push_back({score_of(q, w, call.keys + e * call.J, call.I, call.J), int32_t(e)});
+    const int64_t end = std::min(hi, call.seen[s]);
+    float level = kNone;
+    int count = 0;
+    for (int64_t at = lo; at < end; at += kPassed) {
+      const int more = int(std::min<int64_t>(kPassed, end - at));
+      for (int i = 0; i < more; ++i) entries[count + i] = int32_t(at + i);
+      score_entries<Form>(call, s, entries.data() + count, more, scores.data() + count);
+      for (int i = count, last = count + more; i < last; ++i) {
+        scores[count] = scores[i], entries[count] = entries[i];
+        count += scores[i] > level;
+      }
+      if (count < kHeld * call.k && at + kPassed < end) continue;
+      count = choose(scores.data(), entries.data(), count, call.k);
+      if (count == call.k) level = *std::min_element(scores.begin(), scores.begin() + count);
     }
-    if (int(state.held.size()) > call.k) keep_best(state, call.k);
-    for (size_t e = 0; e < state.held.size(); ++e) picks[size_t(s) * call.k + e] = state.held[e].entry;
+    for (int i = 0; i < count; ++i) bests[s].push_back({scores[i], entries[i]});
+  }
+}
+
+// The best k of each query's listed blocks of `size` entries, ascending.
+template <class Form>
+void listed(const Call& call, const int64_t* blocks, int count, int size, int64_t* picks) {
+  std::vector<int64_t> own;
+  std::vector<float> scores(size_t(count) * size);
+  std::vector<int32_t> entries(scores.size());
+  for (int s = 0; s < call.S; ++s) {
+    own.assign(blocks + size_t(s) * count, blocks + size_t(s + 1) * count);
+    if (!std::is_sorted(own.begin(), own.end())) std::sort(own.begin(), own.end());
+    int n = 0;
+    for (const int64_t block : own)
+      for (int64_t e = block * size; block >= 0 && e < std::min<int64_t>((block + 1) * size, call.seen[s]); ++e)
+        entries[n++] = int32_t(e);
+    score_entries<Form>(call, s, entries.data(), n, scores.data());
+    n = choose(scores.data(), entries.data(), n, call.k);
+    std::copy(entries.data(), entries.data() + n, picks + size_t(s) * call.k);
   }
 }
 

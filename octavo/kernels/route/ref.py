@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octavo.kernels import dispatch
+from octavo.kernels.chunk import products
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.route import loops
 from octavo.kernels.wide_linear import wide_linear
@@ -43,7 +44,7 @@ def route(
     table_rows: Tensor | None = None,
 ) -> Routing:
     """See the package docstring for the contract."""
-    raw = wide_linear(x, gate)
+    raw = products.linear(x, gate) if products.serves(x, gate) else wide_linear(x, gate)
     if dispatch.loops_on_cpu(raw):
         chosen = loops.choose(raw, top=top, scale=scale, normalise=normalise, bias=bias, table_rows=table_rows)
         return Routing(*chosen)

@@ -1,9 +1,10 @@
 """Attention of many queries of one sequence on the CPU: FP32, no gradient.
 
-Covers: the window as products of blocks of `_BLOCK` queries with the rows that any of them sees, all visible entries
-as one product (many of them span by span, see `spans`), listed entries as loops over queries, and the softmax over both
-in one pass while a run's scores are in the cache. Probabilities of what a query does not see are set to zero. Does not
-cover: a handful of queries (`loops`), several sequences in one call.
+Covers: handing calls to compiled code (`many`) where it serves them; elsewhere the window as products of blocks of
+`_BLOCK` queries with the rows that any of them sees, all visible entries as one product (many of them span by span, see
+`spans`), listed entries as loops over queries, and the softmax over both in one pass while a run's scores are in the
+cache. Probabilities of what a query does not see are set to zero. Does not cover: a handful of queries (`loops`),
+several sequences in one call.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch import Tensor
 from octavo.kernels.compiled import in_halves, loop, part
 from octavo.kernels.floats import exp, highest
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Causal, Masked, Picked, Selection
-from octavo.kernels.sparse_attention import spans
+from octavo.kernels.selection import Causal, Picked, Selection
+from octavo.kernels.sparse_attention import many, spans
 from octavo.kernels.sparse_attention.heads import add_rows, logits_of
 from octavo.kernels.sparse_attention.loops import listed_entries
 from octavo.kernels.sparse_attention.spans import scaled, weights
@@ -35,7 +36,7 @@ def fits(q: Tensor, window_rows: Tensor, selection: Selection | None) -> bool:
     """Whether this body serves the call."""
     if q.shape[0] != 1 or q.shape[1] < _LEAST or window_rows.dtype != q.dtype:
         return False
-    return not isinstance(selection, Masked)
+    return isinstance(selection, Causal | Picked | None)
 
 
 def attend(
@@ -51,14 +52,17 @@ def attend(
     mass_every: int,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
+    if many.fits(q, sink, mass_every):
+        given = {"first": first, "window": window, "scale": scale, "rows": rows, "selection": selection}
+        return many.attend(q, window_rows, sink, **given), None
     S, H, K = q.shape[1:]
     out, masses = torch.empty(S, H, K), []
     given, begin = q[0].contiguous(), 0
     entries = _visible(rows, selection, first + S)
-    many = entries is not None and not mass_every and len(entries) > spans.SPAN
-    held = spans.SPAN if many else 0 if entries is None else len(entries)
+    spanned = entries is not None and not mass_every and len(entries) > spans.SPAN
+    held = spans.SPAN if spanned else 0 if entries is None else len(entries)
     step = max(1, min(_MOST, _ELEMENTS // (H * (_BLOCK + window + held))) // _BLOCK) * _BLOCK
-    room = spans.scratch(min(step, S), H) if many else None
+    room = spans.scratch(min(step, S), H) if spanned else None
     while begin < S:
         size = min(step, S - begin)
         size = size // _BLOCK * _BLOCK or size

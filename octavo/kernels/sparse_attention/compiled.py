@@ -9,6 +9,7 @@ Does not cover: machines without the library (`loops` and `pieces` there), sever
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from octavo.kernels.selection import Causal, Masked, Picked, Selection
 _INT, _LONG, _FLOAT, _AT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
 
-class _Attention(ctypes.Structure):
+class Attention(ctypes.Structure):
     """`Attention` of attend.h."""
 
     _fields_ = [
@@ -44,27 +45,40 @@ def attend(
     selection: Selection | None, mass_every: int,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """See the package docstring for the contract."""
-    (_, S, H, K), out = q.shape, torch.empty(q.shape)
-    q, near = q.contiguous(), window_rows.contiguous()
-    where, length, listed, held = _places(rows, selection, first + S)
+    S, out, q = q.shape[1], torch.empty(q.shape), q.contiguous()
+    listed = selection.index.shape[2] if isinstance(selection, Picked) else None
     mass = None
     if mass_every and rows is not None:
-        mass = torch.zeros(1, S, rows.length if listed is None else listed.shape[2])
-    count = len(where.starts)
-    starts, addresses = (_LONG * count)(*where.starts), (_AT * count)(*where.addresses)
-    ratio, offset = 0, 0.0
-    if isinstance(selection, Causal) and count:
-        ratio, offset = selection.ratio, 0.0 if selection.offset is None else selection.offset.item()
-    call = _Attention(
-        S, H, K, window, near.shape[1] - S, count, 0 if listed is None else listed.shape[2], 0,
-        first, ratio, length, 0 if mass is None else mass.shape[2], scale, offset,
-        near.data_ptr(), sink.data_ptr(), ctypes.addressof(starts), None if listed is None else listed.data_ptr(),
-        ctypes.addressof(addresses),
+        mass = torch.zeros(1, S, rows.length if listed is None else listed)
+    call, held = described(
+        q, window_rows, sink, first=first, window=window, scale=scale, rows=rows, selection=selection,
+        mass_apart=0 if mass is None else mass.shape[2],
     )  # fmt: skip
     given = ctypes.addressof(call), q.data_ptr(), out.data_ptr(), None if mass is None else mass.data_ptr()
     native.called().octavo_step_attend(torch.get_num_threads(), *given)
     del held
     return out, None if mass is None else mass[:, mass_every - 1 :: mass_every]
+
+
+def described(
+    q: Tensor, window_rows: Tensor, sink: Tensor, *, first: int, window: int, scale: float, rows: Rows | None,
+    selection: Selection | None, mass_apart: int = 0,
+) -> tuple[Attention, list[Any]]:  # fmt: skip
+    """A call in the terms of attend.h, and what must be held while it runs."""
+    (_, S, H, K), near = q.shape, window_rows.contiguous()
+    where, length, listed, held = _places(rows, selection, first + S)
+    count = len(where.starts)
+    starts, addresses = (_LONG * count)(*where.starts), (_AT * count)(*where.addresses)
+    ratio, offset = 0, 0.0
+    if isinstance(selection, Causal) and count:
+        ratio, offset = selection.ratio, 0.0 if selection.offset is None else selection.offset.item()
+    call = Attention(
+        S, H, K, window, near.shape[1] - S, count, 0 if listed is None else listed.shape[2], 0,
+        first, ratio, length, mass_apart, scale, offset,
+        near.data_ptr(), sink.data_ptr(), ctypes.addressof(starts), None if listed is None else listed.data_ptr(),
+        ctypes.addressof(addresses),
+    )  # fmt: skip
+    return call, [near, listed, held, starts, addresses]
 
 
 def _places(

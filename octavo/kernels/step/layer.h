@@ -38,7 +38,7 @@ struct Map {
   size_t apart;
 };
 
-constexpr int kItem = 4096;  // numbers of a weight that a thread takes at a time
+constexpr int kItem = 8192;  // numbers of a weight that a thread takes at a time
 
 inline int rows_of_item(int width) { return std::max(4, kItem / std::max(width, 1) / 4 * 4); }
 inline int items_of(int rows, int width) {

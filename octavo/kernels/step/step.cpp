@@ -52,9 +52,8 @@ void octavo_step_recall(int T, int M, int D, float eps, const float* streams, co
   recall(T, M, D, eps, streams, both, q_gain, k_gain, out);
 }
 
-// A whole layer of a step over a sequence in the cache, in two parts: see whole.h.
-void octavo_step_first_half(const Step* step) { first_half(*step); }
-void octavo_step_second_half(const Step* step) { second_half(*step); }
+// Whole layers of a step over a sequence in the cache, by halves: see whole.h.
+void octavo_step_halves(const Step* const* layers, int begin, int end) { halves(layers, begin, end); }
 
 // out [T, M, D] of streams, y [T, D] and links: what `octavo_step_mix` does behind its experts.
 void octavo_step_write(int T, int M, int D, const float* streams, const float* y, const float* links, float* out) {

@@ -69,8 +69,7 @@ class Team {
       std::lock_guard<std::mutex> lock(mutex_);
       wake_.notify_all();
     }
-    while (take()) {
-    }
+    finish(take_all());
     for (int waited = 0; done_.load(std::memory_order_acquire) != items; ++waited) {
       __builtin_ia32_pause();
       if (waited == kSpins) return sleep_until(items);
@@ -87,25 +86,32 @@ class Team {
 
   static bool open(uint64_t ticket) { return (ticket & kMask) < (ticket >> kBits & kMask); }
 
-  // Runs the next item, if there is one. Only who took an item reads what the loop is: it cannot end before.
-  bool take() {
-    if (!open(ticket_.load(std::memory_order_acquire))) return false;
-    const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
-    if (!open(ticket)) return false;
-    item_(context_, int(ticket & kMask));
-    const int done = done_.fetch_add(1, std::memory_order_seq_cst) + 1;
+  // Runs items until all are taken; how many. Only who took an item reads what the loop is: it cannot end before those
+  // items are told of by `finish`, which is once a loop and not once an item, since every thread writes there.
+  int take_all() {
+    for (int taken = 0;; ++taken) {
+      if (!open(ticket_.load(std::memory_order_acquire))) return taken;
+      const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
+      if (!open(ticket)) return taken;
+      item_(context_, int(ticket & kMask));
+    }
+  }
+
+  void finish(int taken) {
+    const int done = done_.fetch_add(taken, std::memory_order_seq_cst) + taken;
     if (awaited_.load(std::memory_order_seq_cst) == done) {
       std::lock_guard<std::mutex> lock(mutex_);
       ended_.notify_one();
     }
-    return true;
   }
 
   void help(int number) {
     using Clock = std::chrono::steady_clock;
     auto since = Clock::now();
     for (int turn = 1;; ++turn) {
-      if (number < wanted_.load(std::memory_order_relaxed) && take()) {
+      const int taken = number < wanted_.load(std::memory_order_relaxed) ? take_all() : 0;
+      if (taken) {
+        finish(taken);
         since = Clock::now();
         continue;
       }

@@ -1,7 +1,7 @@
-// A layer of a step over one sequence in the cache: everything but what Python keeps account of.
+// The layers of a step over one sequence in the cache: everything but what Python keeps account of.
 //
-// New rows are written where the cache keeps them, straight behind the rows before them. Between the two halves Python
-// brings the index's coarse keys up to date, where the first half completed entries.
+// New rows are written where the cache keeps them, straight behind the rows before them. A layer has two halves. Between
+// them Python brings the index's coarse keys up to date, where the first half completed the last entry of a block.
 
 #pragma once
 
@@ -28,12 +28,40 @@ struct Store {
 
 enum Sight : int32_t { kWindowOnly, kEveryEntry, kBestEntries };
 
+// What a layer recalls before it begins: table rows by hashes of the last `ngram` tokens' ids (`engram_lookup`), times
+// `weight` [(streams + 1) width, numbers]. `before`: the `known` ids before those of the step's `tokens`; before these
+// stands `pad`. `smaller` maps ids to those that are hashed. Rows that were read already are `memory` [T, numbers], else
+// null. `recalled` takes the streams behind that.
+struct Recall {
+  const int64_t *before, *tokens, *smaller, *multipliers, *moduli, *offsets;
+  const float *table, *memory, *weight, *query_gain, *key_gain;
+  float* recalled;
+  int64_t pad;
+  int32_t known, ngram, heads, row, numbers, padding;
+
+  // Rows of the table side by side, [T, numbers].
+  void read(int T, float* out) const {
+    for (int t = 0; t < T; ++t) {
+      uint64_t mixed = uint64_t(smaller[tokens[t]]) * uint64_t(multipliers[0]);
+      for (int n = 1; n < ngram; ++n) {
+        const int at = t - n;
+        const int64_t id = at >= 0 ? tokens[at] : known + at >= 0 ? before[known + at] : pad;
+        mixed ^= uint64_t(smaller[id]) * uint64_t(multipliers[n]);
+        for (int j = (n - 1) * heads; j < n * heads; ++j, out += row)
+          std::memcpy(out, table + size_t(mixed % uint64_t(moduli[j]) + offsets[j]) * row, row * sizeof(float));
+      }
+    }
+  }
+};
+
 // What a step of the tokens first .. first + tokens - 1 reads and writes. `window_rows`, `raw`, `index_raw`: where the new
 // rows go; `past` window rows lie before them, and the raw rows of every group that is still open, and of the one before.
 // `room`: floats for what passes between the halves. `picked` [T, picks] and `mass` null unless they are asked for.
+// `memory` is null where the layer recalls nothing. Several layers may share room.
 struct Step {
   const Layer* layer;
   const float *streams, *cosine, *sine;
+  const Recall* memory;
   const double* frequencies;
   float *out, *room, *window_rows, *raw, *index_raw, *mass;
   int64_t* picked;
@@ -44,6 +72,9 @@ struct Step {
   int64_t first, block, mass_apart;
   int32_t tokens, threads, past, window, sight, level, picks, best;
   float scale, offset;
+
+  // What the layer itself reads.
+  const float* entering() const { return memory ? memory->recalled : streams; }
 };
 
 // How `room` is divided.
@@ -78,10 +109,21 @@ inline void complete(const Step& s, const Store& store, const float* raw, int ra
   }
 }
 
+inline void recall_all(const Step& s, const Recall& r) {
+  const Layer& l = *s.layer;
+  const int both = (l.streams + 1) * l.width;
+  std::vector<float> rows(r.memory ? 0 : size_t(s.tokens) * r.numbers), keys(size_t(s.tokens) * both);
+  if (!r.memory) r.read(s.tokens, rows.data());
+  const float* memory = r.memory ? r.memory : rows.data();
+  run_maps(s.threads, s.tokens, {{r.weight, both, r.numbers, memory, size_t(r.numbers), keys.data(), size_t(both)}});
+  recall(s.tokens, l.streams, l.width, l.norm_eps, s.streams, keys.data(), r.query_gain, r.key_gain, r.recalled);
+}
+
 inline void first_half(const Step& s) {
   const Layer& l = *s.layer;
   const Room room(l, s.tokens, s.room);
-  enter(s.threads, l, s.tokens, s.first, s.streams, s.cosine, s.sine, room.links, room.q, s.window_rows, s.raw,
+  if (s.memory) recall_all(s, *s.memory);
+  enter(s.threads, l, s.tokens, s.first, s.entering(), s.cosine, s.sine, room.links, room.q, s.window_rows, s.raw,
         room.index_q, room.index_w, s.index_raw);
   if (l.raw) complete(s, s.main, s.raw, l.raw, l.head_width, l.main_norm, false);
   if (l.index_raw) complete(s, s.index, s.index_raw, l.index_raw, l.index_width, l.index_norm, true);
@@ -109,8 +151,13 @@ inline void second_half(const Step& s) {
     if (s.sight == kBestEntries) call.listed = picks, call.picks = s.picks;
   }
   attend(s.threads, call, room.q, room.o, s.mass);
-  cross(s.threads, l, s.tokens, s.streams, room.o, room.links, s.cosine, s.sine, room.after, room.x, room.next);
+  cross(s.threads, l, s.tokens, s.entering(), room.o, room.links, s.cosine, s.sine, room.after, room.x, room.next);
   mix(s.threads, l, s.tokens, room.after, room.x, room.next, s.table_rows, s.out);
+}
+
+// Halves begin .. end - 1 of a stack of layers: half 2 i is the first one of layer i.
+inline void halves(const Step* const* layers, int begin, int end) {
+  for (int half = begin; half < end; ++half) (half % 2 ? second_half : first_half)(*layers[half / 2]);
 }
 
 }  // namespace octavo
