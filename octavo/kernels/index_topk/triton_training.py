@@ -29,8 +29,8 @@ def _score_kernel(
     q, w, keys, scores, S, C, N, begin, first, I: tl.constexpr, J: tl.constexpr, RATIO: tl.constexpr,
     BLOCK_J: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK queries x BLOCK entries of one sequence; query s of `scores` [B, S, C] is token first + s. They are those of
-    q [B, N, I, J] and w [B, N, I] from `begin` on."""
+    """BLOCK queries x BLOCK entries of one sequence; query s of `scores` [B, S, C] is token first + s. They are those
+    of q [B, N, I, J] and w [B, N, I] from `begin` on."""
     b, tile = tl.program_id(1).to(tl.int64), tl.program_id(0)
     s, e = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK), tile * BLOCK + tl.arange(0, BLOCK)
     last = tl.minimum((tl.program_id(2) + 1) * BLOCK, S) - 1
