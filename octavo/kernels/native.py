@@ -1,9 +1,10 @@
 """Libraries that the package's build compiled once for each set of instructions: found, loaded, described.
 
-Covers: the loops of a decoding step (`octavo/kernels/step`) and attention of many queries
-(`octavo/kernels/sparse_attention`): which of a library's files runs on this processor, the signatures of its functions,
-whether it serves a call, what runs in words. Does not cover: what the functions do (the operations say it), the index
-scan (`octavo.kernels.index_topk.scan`), machines without library or processor (numba's loops serve there).
+Covers: the loops of a decoding step (`octavo/kernels/step`), those of a chunk (`octavo/kernels/chunk`) and attention of
+many queries (`octavo/kernels/sparse_attention`): which of a library's files runs on this processor, the signatures of
+its functions, whether it serves a call, what runs in words. Does not cover: what the functions do (the operations say
+it), the index scan (`octavo.kernels.index_topk.scan`), machines without library or processor (numba's loops serve
+there).
 """
 
 from __future__ import annotations
@@ -99,8 +100,9 @@ def serves(x: Tensor, tokens: int) -> bool:
 
 
 def running() -> str:
-    """What decodes and what attends while reading on this machine, and why where it is not the compiled code."""
-    return ", ".join(f"{work}: {_body(which)}" for work, which in (("decoding", STEP), ("attention in reading", MANY)))
+    """What decodes, reads, and attends while reading on this machine, and why where it is not the compiled code."""
+    works = ("decoding", STEP), ("reading", CHUNK), ("attention in reading", MANY)
+    return ", ".join(f"{work}: {_body(which)}" for work, which in works)
 
 
 def _body(which: str) -> str:

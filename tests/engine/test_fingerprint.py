@@ -48,3 +48,18 @@ def test_config_and_dtype_are_part_of_it(tmp_path: Path) -> None:
     wider = tiny_llm(tmp_path / "b", sliding_window=33)
     assert plain.fingerprint != wider.fingerprint
     assert plain.fingerprint != load(tmp_path / "a", "bfloat16").fingerprint
+
+
+def test_an_mtp_block_is_no_part_of_it(tmp_path: Path) -> None:
+    llm = tiny_llm(tmp_path / "a", num_nextn_predict_layers=1)
+    weights = dict(load_file(tmp_path / "a" / "model.safetensors"))
+    weights["mtp.0.enorm.weight"] += 1
+    save_file(weights, tmp_path / "a" / "model.safetensors")
+    assert load(tmp_path / "a").fingerprint == llm.fingerprint
+    bare = tiny_llm(tmp_path / "b")
+    own = bare.model.state_dict()
+    with torch.no_grad():
+        for name, value in llm.model.state_dict().items():
+            if not name.startswith("mtp."):
+                own[name].copy_(value)
+    assert model_fingerprint(bare.model) == llm.fingerprint

@@ -21,14 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def test_what_runs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "level", lambda: "C++, AVX2")
     monkeypatch.setattr(native, "library", lambda which: object())
-    assert native.running() == "decoding: compiled (C++, AVX2), attention in reading: compiled (C++, AVX2)"
+    compiled = "compiled (C++, AVX2)"
+    assert native.running() == f"decoding: {compiled}, reading: {compiled}, attention in reading: {compiled}"
     monkeypatch.setattr(native, "library", lambda which: object() if which == native.STEP else None)
     said = native.running()
-    assert said.startswith("decoding: compiled (C++, AVX2), attention in reading: numba's loops (")
+    assert said.startswith(f"decoding: {compiled}, reading: numba's loops (")
     assert "without a C++ compiler" in said
     monkeypatch.setattr(native, "library", lambda which: None)
     monkeypatch.setattr(native, "level", lambda: None)
-    assert native.running().count("no AVX2") == 2
+    assert native.running().count("no AVX2") == 3
 
 
 @pytest.mark.parametrize(
