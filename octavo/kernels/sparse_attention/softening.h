@@ -31,19 +31,8 @@ inline bool any_above(Lanes a, Lanes b) {
 #endif
 }
 
-// 2^x of every lane, x <= 0; 2^-126 below; NaN stays NaN. The polynomial is that of `exponential`.
-inline Lanes halved(Lanes x) {
-  x = larger(all(-126.f), x);
-  const Lanes n = nearest(x), f = x - n;
-  Lanes p = all(0.0001533757683250243f);
-  p = fma(p, f, all(0.0013399860363109025f));
-  p = fma(p, f, all(0.009618519534350424f));
-  p = fma(p, f, all(0.05550328997517702f));
-  p = fma(p, f, all(0.2402264660871402f));
-  p = fma(p, f, all(0.69314720560051f));
-  p = fma(p, f, all(1.f));
-  return p * power_of_two(n);
-}
+// 2^x of every lane, x <= 0; 2^-126 below; NaN stays NaN.
+inline Lanes halved(Lanes x) { return raised(larger(all(-126.f), x)); }
 
 // What a row of q has gathered so far: the largest logit, the sum of weights (lane by lane), and K sums of values.
 struct Gathered {

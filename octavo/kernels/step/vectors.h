@@ -64,10 +64,9 @@ inline __m128 sums(Lanes a, Lanes b, Lanes c, Lanes d) {
   return _mm_add_ps(_mm_add_ps(p, r), _mm_add_ps(q, s));
 }
 
-// e^x of every lane; relative error below 1e-7 (2 + |x|), as `octavo.kernels.floats.exp`; e^-87 below, e^88 above.
-inline Lanes exponential(Lanes x) {
-  x = smaller(all(88.f), larger(all(-87.f), x));  // of two operands the second one's NaN stays
-  const Lanes y = x * all(1.4426950408889634f), n = nearest(y), f = y - n;
+// 2^x of every lane where n = nearest(x) is the exponent of a normal number.
+inline Lanes raised(Lanes x) {
+  const Lanes n = nearest(x), f = x - n;
   Lanes p = all(0.0001533757683250243f);
   p = fma(p, f, all(0.0013399860363109025f));
   p = fma(p, f, all(0.009618519534350424f));
@@ -76,6 +75,12 @@ inline Lanes exponential(Lanes x) {
   p = fma(p, f, all(0.69314720560051f));
   p = fma(p, f, all(1.f));
   return p * power_of_two(n);
+}
+
+// e^x of every lane; relative error below 1e-7 (2 + |x|), as `octavo.kernels.floats.exp`; e^-87 below, e^88 above.
+inline Lanes exponential(Lanes x) {
+  x = smaller(all(88.f), larger(all(-87.f), x));  // of two operands the second one's NaN stays
+  return raised(x * all(1.4426950408889634f));
 }
 
 // Adds the rest of a row, from place j on, to a sum of whole vectors.
