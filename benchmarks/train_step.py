@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,35 +34,12 @@ from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
 from octavo.train.recipes import Recipe, recipe
 from octavo.train.schedule import StepPlan
+from octavo.train.speed import least_seconds, product_rate, seconds
 from octavo.train.step import Batch, recompute_layers, train_step
 
 WARM_UP = 3
-SQUARE = {"cuda": 8192, "cpu": 1024}  # side of the matrices whose product gives the device's rate
 BEFORE, AFTER = "compiled", "triton"
 Variants = dict[str, frozenset[str]]  # name -> operations in Triton
-
-
-def seconds(action: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Wall-clock time of every repeat, the device's queue emptied before and after."""
-    taken = []
-    for _ in range(repeats):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        action()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - start)
-    return taken
-
-
-def product_rate(device: torch.device) -> float:
-    """Operations a second of one large product: BF16 on a GPU, FP32 on a CPU."""
-    side = SQUARE[device.type]
-    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
-    out = torch.empty_like(a)
-    seconds(lambda: torch.mm(a, a, out=out), device, 3)
-    return 2 * side**3 / statistics.median(seconds(lambda: torch.mm(a, a, out=out), device, 9))
 
 
 class Step:
@@ -136,8 +112,8 @@ def measure(
         order = list(variants)
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
             attempt(found[name], lambda own=found[name], ops=variants[name]: _time(step, ops, own))
-    rate, active = product_rate(device), count(chosen.model).active
-    least = 6 * active * tokens / rate
+    rate = product_rate(device)
+    least = least_seconds(chosen.model, tokens, rate)
     for own in found.values():
         if "error" not in own:
             own["seconds"] = statistics.median(own["all_seconds"])
@@ -148,7 +124,7 @@ def measure(
         "row_length": rows,
         "tokens": tokens,
         "picks": step.plan.topk,
-        "active_parameters": active,
+        "active_parameters": count(chosen.model).active,
         "product_operations_per_second": rate,
         "bound_seconds": least,
         "variants": found,

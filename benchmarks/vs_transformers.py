@@ -6,7 +6,8 @@ implementations, and reads the prompt both in one call, as `model(ids)` does, an
 given `prefill_chunk_size`; both ratios are recorded. Logits must agree before anything is timed. Does not cover:
 accuracy (tests), GPUs.
 
-    python -m benchmarks.vs_transformers [--prefill 8192] [--prompts 2048 8192] [--decode 64] [--repeats 3]
+    python -m benchmarks.vs_transformers [--preset xs] [--prefill 8192] [--prompts 2048 8192] [--decode 64]
+        [--repeats 3]
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagePool
 from octavo.config.model import ModelConfig
-from octavo.config.presets import xs
+from octavo.config.presets import preset
 from octavo.engine.runner import CHUNK, Runner
 from octavo.model.transformer import Transformer
 from tests.support.tiny import build_model, hf_model, random_tensors
@@ -35,9 +36,13 @@ from tests.support.tiny import build_model, hf_model, random_tensors
 EXPERTS = ("eager", "grouped_mm")
 
 
-def shared_config() -> ModelConfig:
-    """The geometry of octavo-xs with 4,096 ids, without what transformers lacks (Engram, stored FP8)."""
-    return xs().changed(vocab_size=4096, engram=None, quantization=None, expert_dtype=None)
+def shared_config(name: str = "xs") -> ModelConfig:
+    """The geometry of a preset without what transformers lacks (Engram, MTP, stored FP8)."""
+    config = preset(name)
+    return config.changed(
+        engram=None, quantization=None, expert_dtype=None, num_nextn_predict_layers=0,
+        compress_ratios=config.layer_ratios,
+    )  # fmt: skip
 
 
 class Ours:
@@ -126,7 +131,7 @@ def _wait() -> None:
 @torch.inference_mode()
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all sides in turn; seconds of every repeat, medians and ratios."""
-    config = shared_config()
+    config = shared_config(arguments.preset)
     tensors = random_tensors(config, 0)
     length = max(arguments.prefill, *arguments.prompts)
     ids = torch.randint(0, config.vocab_size, (length,), generator=torch.Generator().manual_seed(0))
@@ -197,6 +202,7 @@ def summary(seconds: Seconds, tokens: int) -> dict[str, Any]:
 def main() -> None:
     """Parse, run, print the ratios, write `docs/results/vs_transformers.json`."""
     parser = argparse.ArgumentParser(description="Prefill and decode speed against transformers.")
+    parser.add_argument("--preset", default="xs", help="a preset whose model fits in memory: xs or s")
     parser.add_argument("--prefill", type=int, default=8192)
     parser.add_argument("--prompts", type=int, nargs="+", default=[2048, 8192])
     parser.add_argument("--decode", type=int, default=64)
@@ -207,7 +213,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     where = surroundings(("torch", "transformers", "octavo"))
-    record = where | {"config": shared_config().to_dict(), "dtype": "float32"} | compare(arguments)
+    record = where | {"config": shared_config(arguments.preset).to_dict(), "dtype": "float32"} | compare(arguments)
     write_json(arguments.out, record)
     for part in ("prefill", "decode"):
         for name, r in record[part].items():

@@ -34,6 +34,7 @@ TORCHLESS = [
     "octavo.text.chat",
     "octavo.text.parser",
     "octavo.text.detokenizer",
+    "octavo.sandbox",
     "octavo.cli",
     "octavo.cli.main",
     "octavo.engine.request",

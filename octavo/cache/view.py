@@ -7,7 +7,7 @@ this value only. Does not cover: scheduling, storage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -25,6 +25,8 @@ from octavo.cache.tails import LayerTail, raw_start
 from octavo.kernels.rows import DenseRows, Rows
 
 Made = TypeVar("Made")
+# Experts [T, A] int64 to be used as they are, or the router that chooses them: matrix [X, D], selection bias [X].
+Routed = Tensor | tuple[Tensor, Tensor]
 
 
 class Picks(StrEnum):
@@ -42,6 +44,7 @@ class Controls:
     index_every: the index loss is taken at every n-th query (an odd n meets every place within an entry's tokens).
     load: tokens per expert and the balance loss are reported. hca_offset: FP32, one number for all sequences or one for
     each of a group, added to the logits of HCA entries: log n makes each weigh as n, as in a context n times as long.
+    routing: experts by layer, in place of the choice of the layer's own router, which still weighs them.
     """
 
     index_topk: int | None = None
@@ -52,6 +55,11 @@ class Controls:
     index_every: int = 1
     load: bool = False
     hca_offset: Tensor | None = None
+    routing: Mapping[int, Routed] | None = None
+
+    def routed(self, layer: int) -> Routed | None:
+        """What chooses the experts of `layer`; None: its own router."""
+        return None if self.routing is None else self.routing.get(layer)
 
 
 class PastRows(Protocol):

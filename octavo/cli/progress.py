@@ -1,13 +1,16 @@
 """Progress lines on stderr, drawn only if that is a terminal.
 
-Covers: reading (tokens, tokens a second, time left, bytes of cache) and work in named phases. Never stdout.
+Covers: reading (tokens, tokens a second, time left, bytes of cache), work in named phases, and a training run, whose
+log lines are printed where there is no terminal. Never stdout.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from octavo.cli.output import size
 
@@ -85,6 +88,43 @@ class Steps:
         if self._bar is not None:
             figures = f"{phase} {done:,}/{total:,}"
             self._bar.update(self._task, description=title, completed=done, total=total, figures=figures)
+
+
+class Training:
+    """A context manager that is called with what each line of a run's log says; events stay above the line."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        self.title, self.steps = title, steps
+        self._first: tuple[float, int] | None = None
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Training:
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task(self.title, total=self.steps, figures="…")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, values: Mapping[str, Any]) -> None:
+        if self._bar is None:
+            print(json.dumps(values), file=sys.stderr, flush=True)
+        elif "event" in values:
+            self._bar.console.print(json.dumps(values), markup=False, highlight=False)
+        else:
+            self._bar.update(self._task, completed=values["step"] + 1, figures=self.figures(values))
+
+    def figures(self, values: Mapping[str, Any]) -> str:
+        """The text right of the bar."""
+        done, now = values["step"] + 1, time.monotonic()
+        since, first = self._first = self._first or (now, done)
+        rate = (done - first) / (now - since) if now > since else 0.0
+        left = f"{(self.steps - done) / rate:,.0f} s left" if rate > 0 else "…"
+        speed = f"{values['tokens_per_s']:,.0f} tokens/s  MFU {values['mfu']:.1%}"
+        return f"{done:,}/{self.steps:,} {values['stage']}  loss {values['loss']:.3f}  {speed}  {left}"
 
 
 def _bar() -> Progress:

@@ -34,12 +34,16 @@ class Command:
     """Processes that make batches ahead; 0 makes them in this one."""
     micro_batches: int = 1
     """Parts in which a step's batch is computed; more take less memory."""
+    parallel: str | None = None
+    """How the ranks of torchrun divide the work, such as fsdp=2,ep=4 (dp, fsdp, cp, ep); left out: replicas."""
     json: bool = False
     """Print one JSON object at the end."""
 
     def run(self) -> None:
-        """Train, and say how the run ended; its log goes to stderr and to OUT/log.jsonl."""
+        """Train, and say how the run ended; its log goes to OUT/log.jsonl, and to stderr where that is no terminal."""
+        from octavo.cli.progress import Training
         from octavo.train.loop import RunOptions
+        from octavo.train.recipes import recipe
         from octavo.train.run import run
 
         seconds = None if self.minutes is None else self.minutes * 60
@@ -51,9 +55,11 @@ class Command:
             start=None if self.init_from is None else Path(self.init_from),
             weights=None if self.weights is None else Path(self.weights),
         )
-        ended = run(
-            self.recipe, pack=Path(self.pack), tokenizer=Path(self.tokenizer), options=options, workers=self.workers
-        )
+        with Training(self.recipe, recipe(self.recipe).schedule.steps) as show:
+            ended = run(
+                self.recipe, pack=Path(self.pack), tokenizer=Path(self.tokenizer), options=options, show=show,
+                workers=self.workers, parallel=self.parallel,
+            )  # fmt: skip
         result = {"recipe": self.recipe, "out": self.out, "steps": ended.steps, "finished": ended.finished}
         if self.json:
             return put_json(result | {"last": ended.last})

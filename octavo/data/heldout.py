@@ -71,23 +71,28 @@ def held_out_texts(path: Path) -> Iterator[str]:
         yield path.read_text("utf-8")
 
 
+class _Numbers(dict[str, int]):
+    """The stable 64-bit number of a word, made when the word is first looked up."""
+
+    def __missing__(self, word: str) -> int:
+        value = self[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        return value
+
+
 class WordHasher:
     """Maps words to stable 64-bit numbers; the table grows with the vocabulary met."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._known = _Numbers()
 
     def words(self, text: str) -> np.ndarray:
         """uint64 [number of words]: letters and digits only, case removed."""
         found = _WORD.findall(text.lower())
-        return np.fromiter((self._number(w) for w in found), dtype=np.uint64, count=len(found))
+        return np.fromiter(map(self._known.__getitem__, found), dtype=np.uint64, count=len(found))
 
-    def _number(self, word: str) -> int:
-        value = self._known.get(word)
-        if value is None:
-            value = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-            self._known[word] = value
-        return value
+    def __contains__(self, word: str) -> bool:
+        """Whether `word`, in small letters, was met so far."""
+        return word in self._known
 
 
 def window_hashes(words: np.ndarray) -> np.ndarray:
@@ -107,6 +112,10 @@ class DropCounts:
 
     held_out: int = 0
     duplicate: int = 0
+
+    def since(self, before: DropCounts) -> DropCounts:
+        """What was counted after `before` was copied."""
+        return DropCounts(held_out=self.held_out - before.held_out, duplicate=self.duplicate - before.duplicate)
 
 
 @dataclass(kw_only=True)
@@ -141,14 +150,21 @@ class ParagraphFilter:
                 kept.append(paragraph)
         return "\n\n".join(kept)
 
+    def touches(self, text: str) -> bool:
+        """Whether any 13 words in a row of `text` stand in a held-out set."""
+        return bool(self._hits(window_hashes(self.hasher.words(text))).size)
+
+    def _hits(self, windows: np.ndarray) -> np.ndarray:
+        """int64: places of `windows` that are in the index."""
+        if not len(self.held_out) or not len(windows):
+            return np.empty(0, dtype=np.int64)
+        place = np.minimum(np.searchsorted(self.held_out, windows), len(self.held_out) - 1)
+        return np.flatnonzero(self.held_out[place] == windows)
+
     def _held_out_paragraphs(self, words: list[np.ndarray]) -> np.ndarray:
         """bool [paragraphs]: touched by a window of the whole text that is in the index."""
         bad = np.zeros(len(words), dtype=bool)
-        windows = window_hashes(np.concatenate(words))
-        if not len(self.held_out) or not len(windows):
-            return bad
-        place = np.minimum(np.searchsorted(self.held_out, windows), len(self.held_out) - 1)
-        hits = np.flatnonzero(self.held_out[place] == windows)
+        hits = self._hits(window_hashes(np.concatenate(words)))
         if not len(hits):
             return bad
         owner = np.repeat(np.arange(len(words)), [len(w) for w in words])

@@ -1,240 +1,97 @@
-"""What is put into a row's ground and what is asked of it, as strings with places; nothing is encoded yet.
+"""What is put into a row's ground and what is asked of it: how many questions of each kind, and the kinds whose answer
+stands in one place.
 
-Covers: shares of the kinds, choosing places and sources, distances between source and question. Does not cover: tokens
-of what is put in, fitting into the row's length (octavo.data.rows).
+Covers: facts, definitions, lists, chapters, quotations, speakers. Does not cover: kinds whose answer hangs on several
+statements (octavo.data.linked), places (octavo.data.sheet), tokens (octavo.data.rows).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 
+from octavo.data import linked
 from octavo.data.ground import Ground, asked_lines
+from octavo.data.shares import CODE_DENSITY, GROUP_TOKENS, QUESTION_TOKENS, STATEMENT_TOKENS, Mix
+from octavo.data.sheet import Ask, Insert, Plan, Sheet
 from octavo.data.tasks import chapter, definition, fact, keyvalue, quotation, speaker
 
-# Tokens that a question with its answer takes, about; used to plan how full a row gets.
-QUESTION_TOKENS = {"fact": 30, "quotation": 46, "speaker": 32, "chapter": 36, "definition": 30, "key_value": 26}
-STATEMENT_TOKENS = 20
+__all__ = ["Ask", "Insert", "Mix", "Plan", "Planner"]
 _ASKED = (0,) * 5 + (1,) * 11 + (2,) * 4  # how often one statement is asked
-_SPLICED = 1 / 8  # share of drawn words that are made of two
 _ASKED_MEAN = sum(_ASKED) / len(_ASKED)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mix:
-    """Shares of the kinds of question, and how densely a row is filled.
-
-    tokens_per_question: row tokens to one question. burst: share of rows that end in a burst of questions. hard: share
-    of statements made as near twins of earlier ones. text_weight: loss weight of text. doubt: share of questions put at
-    no border of sentences.
-    """
-
-    fact: float = 0.36
-    quotation: float = 0.24
-    speaker: float = 0.25
-    chapter: float = 0.03
-    definition: float = 0.04
-    key_value: float = 0.08
-    tokens_per_question: float = 110
-    burst: float = 0.5
-    hard: float = 0.5
-    text_weight: float = 0.15
-    doubt: float = 0.1
-
-    # In plays three questions of five are for the speaker, one in four for a quotation, the rest for facts.
-    @property
-    def play_rows(self) -> float:
-        """Share of rows that are plays."""
-        return min(1.0, self.speaker / 0.6)
-
-    def shares(self, *, is_play: bool) -> dict[str, float]:
-        """Share of each kind among the questions of one row."""
-        if is_play:
-            return {"speaker": 0.6, "quotation": 0.25, "fact": 0.15}
-        plays = self.play_rows
-        left = {
-            "fact": max(0.0, self.fact - 0.15 * plays), "quotation": max(0.0, self.quotation - 0.25 * plays),
-            "chapter": self.chapter, "definition": self.definition, "key_value": self.key_value,
-        }  # fmt: skip
-        total = sum(left.values()) or 1.0
-        return {kind: share / total for kind, share in left.items()}
-
-
-@dataclass(slots=True)
-class Insert:
-    """Something put in before ground token `at`: pieces of text; `kept[i]`: piece i is text to learn (not noise).
-
-    newline: the ground's line end is repeated after it (it is a paragraph of its own).
-    """
-
-    at: int
-    pieces: list[str]
-    kept: list[bool]
-    newline: bool = False
-
-
-@dataclass(slots=True)
-class Ask:
-    """A question, put in before ground token `at`, which is drawn at the end: first it is where the source ends.
-
-    The answer is piece `answer` of insert `insert`, or ground tokens `answer_range`.
-
-    source: the ground tokens that hold the answer's ground, or None: the insert's pieces `source_pieces`.
-    """
-
-    kind: str
-    at: int
-    question: str
-    insert: int | None = None
-    answer: int = 0
-    source_pieces: tuple[int, int] = (0, 0)
-    answer_range: tuple[int, int] | None = None
-    source: tuple[int, int] | None = None
-    need: int = 0  # ground tokens that must be in the row for the question to make sense
-
-
-@dataclass
-class Plan:
-    """Inserts and questions of a row over `used` ground tokens."""
-
-    ground: Ground
-    used: int
-    inserts: list[Insert] = field(default_factory=list)
-    asks: list[Ask] = field(default_factory=list)
-
-
-class Planner:
+class Planner(Sheet):
     """Plans one row of `length` tokens."""
 
     def __init__(self, draw: Random, ground: Ground, length: int, mix: Mix) -> None:
         self.draw = draw
-        self.ground = ground
         self.mix = mix
-        self.words = self._word
-        self.counts = self._counts(length)
+        self.counts = self._counts(ground, length)
         load = sum(QUESTION_TOKENS[kind] * n for kind, n in self.counts.items())
         load += int((self.counts.get("fact", 0) + self.counts.get("definition", 0)) / _ASKED_MEAN * STATEMENT_TOKENS)
         load += self.counts.get("key_value", 0) * 60
+        load += sum(GROUP_TOKENS.get(kind, 0) * n for kind, n in self.counts.items())
         used = max(int(0.35 * length), length - 1 - load)
-        self.plan = Plan(ground, min(used, length - 1))
-        self.taken = np.zeros(len(ground.tokens) + 1, dtype=bool)  # inside of a quoted range: nothing may be put in
-        self.inner = self._below(ground.scan.places(paragraphs=False))
-        self.outer = self._below(ground.paragraphs())
+        super().__init__(draw, ground, min(used, length - 1), mix)
+        self.book = fact.FactBook(draw, self.words, hard=mix.hard)
 
-    def _word(self) -> str:
-        """A word of the text; one in eight is the halves of two, which only copying can spell."""
-        word = self.ground.source.word(self.draw)
-        if self.draw.random() < _SPLICED:
-            other = self.ground.source.word(self.draw)
-            word = word[: (len(word) + 1) // 2] + other[len(other) // 2 :]
-        return word
-
-    def _below(self, places: np.ndarray) -> np.ndarray:
-        return places[places <= self.plan.used]
-
-    def _counts(self, length: int) -> dict[str, int]:
-        total = max(1, round(length / self.mix.tokens_per_question * self.draw.uniform(0.75, 1.25)))
-        shares = self.mix.shares(is_play=self.ground.is_play)
+    def _counts(self, ground: Ground, length: int) -> dict[str, int]:
+        share = CODE_DENSITY if ground.is_code else 1.0
+        total = max(1, round(share * length / self.mix.tokens_per_question * self.draw.uniform(0.75, 1.25)))
+        shares = self.mix.shares(is_play=ground.is_play, is_code=ground.is_code)
         drawn = self.draw.choices(list(shares), list(shares.values()), k=total)
         return {kind: drawn.count(kind) for kind in shares}
 
     def make(self) -> Plan:
         """The whole plan. All that is quoted is chosen before places are, so that nothing is put into its middle."""
-        if self.ground.is_play:
-            self._speakers(self.counts["speaker"])
-            self._verse(self.counts["quotation"])
+        counts = self.counts
+        if self.ground.is_code:
+            self._code_lines(counts["quotation"])
+        elif self.ground.is_play:
+            self._speakers(counts["speaker"])
+            self._verse(counts["quotation"])
         else:
-            self._quotations(self.counts["quotation"])
-            self._chapters(self.counts["chapter"])
-            self._definitions(self.counts["definition"])
-            self._lists(self.counts["key_value"])
-        self._facts(self.counts["fact"])
+            self._quotations(counts["quotation"])
+        passages = linked.passages(self, counts.get("ordering", 0))
+        if not self.ground.is_play and not self.ground.is_code:
+            self._chapters(counts["chapter"])
+            self._definitions(counts["definition"])
+            self._lists(counts["key_value"])
+        self._facts(counts.get("fact", 0))
+        linked.plan(self, self.book, counts | {"ordering": counts.get("ordering", 0) - passages})
         for ask in self.plan.asks:
-            ask.at = self._question_at(ask.at)
+            ask.at = self.question_at(ask.at)
         if self.draw.random() < self.mix.burst:
             self._burst()
         return self.plan
 
-    # Places -----------------------------------------------------------------------------------------------------
-
-    def _free(self, places: np.ndarray, near: int) -> int | None:
-        """The first place at or after `near` that is not inside of something quoted."""
-        for index in range(
-            int(np.searchsorted(places, near)), min(len(places), int(np.searchsorted(places, near)) + 6)
-        ):
-            if not self.taken[places[index]]:
-                return int(places[index])
-        return None
-
-    def _question_at(self, after: int) -> int:
-        """Where to ask: at a distance from `after` that is log-uniform from 1 to the rest of the row."""
-        room = max(1, self.plan.used - after)
-        near = after + int(math.exp(self.draw.uniform(0.0, math.log(room + 1))))
-        if self.draw.random() < self.mix.doubt:
-            return near if not self.taken[min(near, len(self.taken) - 1)] else self.plan.used
-        place = self._free(self.outer if self.draw.random() < 0.4 and len(self.outer) else self.inner, near)
-        if place is None:
-            place = self._free(self.outer, near)
-        return self.plan.used if place is None else place
-
-    def _statement(self, statement: fact.Statement, share: float) -> int | None:
-        """Put a statement in near the given share of the row; the index of the insert."""
-        near = int(share * self.plan.used)
-        own = self.draw.random() < (0.7 if self.ground.is_play else 0.4)
-        order = (self.outer, self.inner) if own else (self.inner, self.outer)
-        for places in order:
-            at = self._free(places, near)
-            if at is not None:
-                break
-        else:
-            return None
-        paragraph = places is self.outer
-        before, answer, after = statement.before, statement.answer, statement.after
-        if not paragraph:
-            before, answer = (" " + before, answer) if before else ("", " " + answer)
-        pieces = [(before, True), (answer, False), (after, True)]
-        pieces = [(text, keep) for text, keep in pieces if text]
-        insert = Insert(at, [text for text, _ in pieces], [keep for _, keep in pieces], newline=paragraph)
-        self.plan.inserts.append(insert)
-        return len(self.plan.inserts) - 1
-
-    def _said(self, kind: str, made: fact.Fact | definition.Definition, index: int, times: int) -> None:
-        insert = self.plan.inserts[index]
-        answer = insert.kept.index(False)
-        for _ in range(times):
-            self.plan.asks.append(
-                Ask(kind, insert.at, made.question(self.draw), insert=index, answer=answer,
-                    source_pieces=(0, len(insert.pieces)))
-            )  # fmt: skip
-
     # Kinds ------------------------------------------------------------------------------------------------------
 
     def _facts(self, questions: int) -> None:
-        book = fact.FactBook(self.draw, self.words, hard=self.mix.hard)
         count = round(questions / _ASKED_MEAN)
         for number in range(count):
-            made = book.fact()
-            index = self._statement(made.statement, (number + self.draw.random()) / count)
+            made = self.book.fact()
+            index = self.state(made.statement, (number + self.draw.random()) / count)
             if index is not None:
-                self._said("fact", made, index, self.draw.choice(_ASKED))
+                self.named.append((made.entity.text, index))
+                self.said("fact", made, index, self.draw.choice(_ASKED))
 
     def _definitions(self, questions: int) -> None:
         glossary = definition.Glossary(self.draw, self.words)
         for _ in range(round(questions / _ASKED_MEAN)):
             made = glossary.definition()
-            index = self._statement(made.statement, self.draw.random())
+            index = self.state(made.statement, self.draw.random())
             if index is not None:
-                self._said("definition", made, index, self.draw.choice(_ASKED))
+                self.said("definition", made, index, self.draw.choice(_ASKED))
 
     def _lists(self, questions: int) -> None:
         ledger = keyvalue.Ledger(self.draw, self.words)
         while questions > 0 and len(self.outer):
             asked = min(questions, self.draw.randint(2, 6))
             block = ledger.block(max(asked, min(40, int(asked * self.draw.uniform(2, 6)))))
-            at = self._free(self.outer, int(self.draw.random() * 0.95 * self.plan.used))
+            at = self.free(self.outer, int(self.draw.random() * 0.95 * self.plan.used))
             questions -= asked
             if at is None:
                 continue
@@ -252,25 +109,6 @@ class Planner:
                         source_pieces=(3 * number, 3 * number + 2))
                 )  # fmt: skip
 
-    def _take(self, start: int, stop: int) -> None:
-        self.taken[start + 1 : stop + 1] = True
-
-    def _once(self, start: int, stop: int) -> bool:
-        """The tokens start .. stop stand nowhere else in the ground."""
-        raw, part = self.ground.tokens.tobytes(), self.ground.tokens[start:stop].tobytes()
-        places, at = 0, raw.find(part)
-        while at >= 0 and places < 2:
-            places += at % 2 == 0
-            at = raw.find(part, at + 1)
-        return places == 1
-
-    def _sentences(self, count: int) -> list[tuple[int, int]]:
-        """Up to `count` sentences (ranges of tokens) inside the used ground, drawn evenly, closed by a mark."""
-        scan = self.ground.scan
-        chosen = np.flatnonzero(scan.closed & (scan.stops < 0.97 * self.plan.used))
-        chosen = self.draw.sample(chosen.tolist(), min(len(chosen), count))
-        return [(int(scan.starts[i]), int(scan.stops[i])) for i in chosen]
-
     def _cut(self, start: int, stop: int, *, verse: bool) -> int | None:
         """Where to end the quoted part of a sentence or line; None if it does not suit."""
         scan = self.ground.scan
@@ -279,11 +117,11 @@ class Planner:
 
     def _quotations(self, count: int) -> None:
         left = count
-        for start, stop in self._sentences(count * 5):
+        for start, stop in self.sentences(count * 5):
             if left == 0:
                 break
             cut = self._cut(start, stop, verse=False)
-            if cut is None or self.taken[start + 1 : stop].any() or not self._once(start + 1, cut):
+            if cut is None or self.taken[start + 1 : stop].any() or not self.once(start + 1, cut):
                 continue
             quote = self.ground.text(start, cut)
             if quote is None or ('"' in quote and self.draw.random() < 0.7):
@@ -291,8 +129,25 @@ class Planner:
             left -= 1
             self._rest(start, cut, stop, quotation.rest_question(quote, self.draw))
 
+    def _code_lines(self, count: int) -> None:
+        """How lines of a program go on that stand in it once; they are cut between two words."""
+        scan = self.ground.scan
+        chosen = np.flatnonzero(scan.stops < 0.97 * self.plan.used).tolist()
+        left = count
+        for i in self.draw.sample(chosen, min(len(chosen), 6 * count)):
+            start, stop = int(scan.starts[i]), int(scan.stops[i])
+            words = scan.word_count(start, stop)
+            if left == 0 or not 3 <= words <= 24 or stop - start > 40 or self.taken[start + 1 : stop].any():
+                continue
+            cut = scan.after_words(start, self.draw.randint(2, words - 1))
+            quote = self.ground.text(start, cut)
+            if quote is None or '"' in quote or not self.once(start, cut):
+                continue
+            left -= 1
+            self._rest(start, cut, stop, quotation.rest_question(quote, self.draw))
+
     def _rest(self, start: int, cut: int, stop: int, question: str) -> None:
-        self._take(start, stop)
+        self.take(start, stop)
         self.plan.asks.append(
             Ask("quotation", stop, question, answer_range=(cut, stop), source=(start, stop), need=stop)
         )
@@ -304,7 +159,7 @@ class Planner:
             return
         number = max(2, min(60, limit // self.draw.randint(250, 1500)))
         wanted = [int((i + self.draw.random() * 0.8) / number * limit) for i in range(number)]
-        ats = sorted({at for near in wanted if (at := self._free(self.outer, near)) is not None})
+        ats = sorted({at for near in wanted if (at := self.free(self.outer, near)) is not None})
         heads = []
         for at, head in zip(ats, chapter.headings(self.draw, len(ats)), strict=True):
             before, answer = head.before, head.answer
@@ -315,17 +170,17 @@ class Planner:
             heads.append((at, len(self.plan.inserts) - 1, 1 if before else 0))
         places = [at for at, _, _ in heads]
         left = count
-        for start, stop in self._sentences(count * 5):
+        for start, stop in self.sentences(count * 5):
             owner = int(np.searchsorted(places, start, side="right")) - 1
             words = self.ground.scan.word_count(start, stop)
             if left == 0 or owner < 0 or words < quotation.MIN_WORDS or self.taken[start + 1 : stop].any():
                 continue
             cut = stop if words <= 10 else self.ground.scan.after_words(start, self.draw.randint(6, 10))
             quote = self.ground.text(start, cut)
-            if quote is None or not self._once(start + 1, cut) or any(start < at < stop for at in places):
+            if quote is None or not self.once(start + 1, cut) or any(start < at < stop for at in places):
                 continue
             left -= 1
-            self._take(start, cut)
+            self.take(start, cut)
             self.plan.asks.append(
                 Ask("chapter", stop, quotation.chapter_question(quote.rstrip("."), self.draw),
                     insert=heads[owner][1], answer=heads[owner][2], source=(start, cut), need=stop)
@@ -358,7 +213,7 @@ class Planner:
             quote = self._spoken(index)
             if self.draw.random() < 0.35:
                 quote = quote.rstrip(".,;:!?-")
-            self._take(line.start, line.stop)
+            self.take(line.start, line.stop)
             self.plan.asks.append(
                 Ask("speaker", line.stop, speaker.speaker_question(quote, self.draw),
                     answer_range=(line.name_start, line.name_stop), source=(line.start, line.stop), need=line.stop)
@@ -376,7 +231,7 @@ class Planner:
                 line.text.count(" "), following.text.count(" ")
             ) < 15:  # fmt: skip
                 left -= 1
-                self._take(line.start, following.stop)
+                self.take(line.start, following.stop)
                 self.plan.asks.append(
                     Ask("quotation", following.stop,
                         quotation.next_line_question(line.text, self.draw),

@@ -1,6 +1,7 @@
 """Real text to plant things in: runs of packed tokens that begin at a sentence, and single real words.
 
-Covers: drawing runs over several documents, words, restriction to sources. Does not cover: packing, sentences.
+Covers: drawing runs over several documents, words, restriction to sources, program text and short documents apart
+from prose. Does not cover: packing, sentences.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _LEAD = 240  # tokens searched for the begin of a paragraph or sentence
 _MIN_RUN = 160
+CODE_SOURCES = ("javascript",)
+"""Sources of program text: rows of prose never draw them."""
+SHORT_SOURCES = ("facts", "definitions", "elements", "gsm8k", "taskmaster", "chatterbot")
+"""Sources of short documents that are read as they are: only rows without questions draw them."""
 
 
 class TextSource:
@@ -31,17 +36,23 @@ class TextSource:
     def __init__(
         self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray, names: Sequence[str], vocabulary: Vocabulary
     ) -> None:
-        if not len(starts) or int((ends - starts).max()) < _MIN_RUN:
+        prose = ~np.isin(np.array(names), (*CODE_SOURCES, *SHORT_SOURCES))
+        if not len(starts) or int((ends - starts)[prose].max(initial=0)) < _MIN_RUN:
             raise UsageError(f"text source needs a document of at least {_MIN_RUN} tokens")
         self.vocabulary = vocabulary
         self._tokens = tokens
         self._ranges: dict[str | None, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         labels = np.array(names)
+        aside = ~prose
+        self._aside = np.sort(starts[aside]), ends[aside][np.argsort(starts[aside])]
         for name in (None, *dict.fromkeys(names)):
-            chosen = np.flatnonzero((labels == name) if name is not None else np.ones(len(labels), dtype=bool))
-            chosen = chosen[(ends - starts)[chosen] >= _MIN_RUN]
+            chosen = np.flatnonzero((labels == name) if name is not None else ~aside)
+            least = 1 if name in SHORT_SOURCES else _MIN_RUN
+            chosen = chosen[(ends - starts)[chosen] >= least]
             if len(chosen):
                 self._ranges[name] = starts[chosen], ends[chosen], np.cumsum(ends[chosen] - starts[chosen])
+        self._sources = [name for name in self._ranges if name is not None]
+        self._sizes = [int(self._ranges[name][2][-1]) for name in self._sources]
         self._break = np.array(self._newlines(), dtype=np.uint16)
 
     @classmethod
@@ -71,8 +82,21 @@ class TextSource:
             found = np.flatnonzero(table.ends[lead[:-1]] & table.opens[lead[1:]])
         return place + int(found[0]) + 1 if len(found) else place
 
+    def any_source(self, draw: Random) -> str:
+        """A source's name, each as likely as its share of the tokens."""
+        return draw.choices(self._sources, self._sizes)[0]
+
+    def run_of_code(self, draw: Random, length: int) -> np.ndarray:
+        """uint16 [length]: as `run`, of program text. Raises ConfigError if the pack has none."""
+        names = [name for name in CODE_SOURCES if name in self._ranges]
+        if not names:
+            raise ConfigError(f"the pack has no source of program text ({', '.join(CODE_SOURCES)}) for rows of code")
+        return self.run(draw, length, source=draw.choice(names))
+
     def run(self, draw: Random, length: int, *, source: str | None = None) -> np.ndarray:
-        """uint16 [length]: text from a place drawn evenly, going on to other documents where one ends."""
+        """uint16 [length]: text from a place drawn evenly, going on to other documents where one ends.
+
+        Without a source (or with one that is not there) from all that are prose."""
         starts, ends, sums = self._ranges.get(source) or self._ranges[None]
         parts: list[np.ndarray] = []
         missing = length
@@ -91,11 +115,19 @@ class TextSource:
                 missing -= len(parts[-1])
         return np.concatenate(parts)
 
+    def _is_aside(self, place: int) -> bool:
+        """Whether a token is of program text or of a short source."""
+        starts, ends = self._aside
+        index = int(np.searchsorted(starts, place, side="right")) - 1
+        return index >= 0 and place < ends[index]
+
     def word(self, draw: Random) -> str:
-        """A real word in small letters, from a place drawn evenly; common words come often, as in the text."""
+        """A real word of prose in small letters, from a place drawn evenly; common words come often, as in the text."""
         table = self.vocabulary
         while True:
             place = draw.randrange(max(1, len(self._tokens) - 40))
+            if self._is_aside(place):
+                continue
             lead = np.asarray(self._tokens[place : place + 40])
             for begin in np.flatnonzero(table.lower[lead[:-8]]).tolist():
                 stop = begin + 1

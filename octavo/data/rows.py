@@ -5,7 +5,8 @@ position skips (octavo.data.positions), the tasks themselves (octavo.data.tasks)
 
 A row is BOS, text with statements between its sentences, and blocks <User> question <Assistant> </think> answer <EOS>
 after which the text goes on. An answer is a copy of tokens that stand earlier in the row, so it begins with a space
-where its source does.
+where its source does; answers that are put together of several, and numbers, begin with a space always. A share of the
+rows may be BOS and text alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from octavo.data import ground as grounds
 from octavo.data.ground import Encode
 from octavo.data.plan import Ask, Mix, Plan, Planner
 from octavo.data.prose import TextSource
+from octavo.data.shares import LINKED
 
 __all__ = ["Encode", "Mix", "Row", "make_row"]
 MIN_LENGTH = 256
-KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value")
+KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value", *LINKED)
 _BOS, _EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 _USER, _ASSISTANT, _ANSWER = "<｜User｜>", "<｜Assistant｜>", "</think>"
 
@@ -58,30 +60,52 @@ def make_row(rng: np.random.Generator, text: TextSource, encode: Encode, length:
     if length < MIN_LENGTH:
         raise LimitError(f"row length {length} is under {MIN_LENGTH} tokens")
     draw = Random(int(rng.integers(1 << 62)))
-    is_play = draw.random() < mix.play_rows
-    ground = grounds.play(draw, text, encode, length) if is_play else grounds.prose(draw, text, length)
-    plan = Planner(draw, ground, length, mix).make()
-    inserts, offsets, questions = _encoded(plan, encode)
-    parts = _parts(plan, inserts, offsets, questions, mix, text.vocabulary.special)
+    if mix.plain and draw.random() < mix.plain:
+        return _plain(grounds.plain(draw, text, length - 1), mix.plain_weight)
+    plan = Planner(draw, _ground(draw, text, encode, length, mix), length, mix).make()
+    inserts, offsets, questions, answers = _encoded(plan, encode)
+    parts = _parts(plan, inserts, offsets, questions, answers, mix, text.vocabulary.special)
     return _assembled(plan, *_fitted(draw, plan, parts, length), offsets, length, mix, text.vocabulary.special[_BOS])
 
 
-def _encoded(plan: Plan, encode: Encode) -> tuple[list[list[list[int]]], list[np.ndarray], list[list[int]]]:
-    """Tokens of every insert's pieces, where each piece begins (int64 [pieces + 1]), tokens of every question."""
+def _ground(draw: Random, text: TextSource, encode: Encode, length: int, mix: Mix) -> grounds.Ground:
+    """One kind of ground: program text, a play or prose."""
+    if mix.code and draw.random() < mix.code:
+        return grounds.code(draw, text, length)
+    is_play = draw.random() < mix.play_rows
+    return grounds.play(draw, text, encode, length) if is_play else grounds.prose(draw, text, length)
+
+
+def _plain(ground: grounds.Ground, weight: float) -> Row:
+    """A row of text alone."""
+    weights = np.full(len(ground.tokens) + 1, weight, dtype=np.float32)
+    weights[0] = 0.0
+    bos = np.array([ground.source.vocabulary.special[_BOS]], dtype=np.uint16)
+    return Row(
+        tokens=np.concatenate([bos, ground.tokens]), weight=weights, span=np.empty((0, 4), dtype=np.int32), kinds=()
+    )
+
+
+def _encoded(
+    plan: Plan, encode: Encode
+) -> tuple[list[list[list[int]]], list[np.ndarray], list[list[int]], list[list[int]]]:
+    """Tokens of every insert's pieces, where each piece begins (int64 [pieces + 1]), tokens of every question, and of
+    every answer that is given as text (empty for the others)."""
     texts = [piece for insert in plan.inserts for piece in insert.pieces]
-    found = encode([*texts, *(ask.question for ask in plan.asks)])
+    asks = plan.asks
+    found = encode([*texts, *(ask.question for ask in asks), *(ask.answer_text or "" for ask in asks)])
     inserts, offsets, place = [], [], 0
     for insert in plan.inserts:
         pieces = found[place : place + len(insert.pieces)]
         place += len(insert.pieces)
         inserts.append(pieces)
         offsets.append(np.cumsum([0, *map(len, pieces)]))
-    return inserts, offsets, found[place:]
+    return inserts, offsets, found[place : place + len(asks)], found[place + len(asks) :]
 
 
 def _parts(
-    plan: Plan, inserts: list[list[list[int]]], offsets: list[np.ndarray], questions: list[list[int]], mix: Mix,
-    special: dict[str, int],
+    plan: Plan, inserts: list[list[list[int]]], offsets: list[np.ndarray], questions: list[list[int]],
+    answers: list[list[int]], mix: Mix, special: dict[str, int],
 ) -> list[_Part]:  # fmt: skip
     """Everything that is put in: first the inserts in the plan's order, then the questions."""
     parts = []
@@ -94,8 +118,10 @@ def _parts(
                 weight[ends[index] : ends[index + 1]] = 0.0
         parts.append(_Part(insert.at, tokens, weight))
     user, assistant, answer_mark, eos = (special[name] for name in (_USER, _ASSISTANT, _ANSWER, _EOS))
-    for ask, ids in zip(plan.asks, questions, strict=True):
-        if ask.answer_range is not None:
+    for ask, ids, written in zip(plan.asks, questions, answers, strict=True):
+        if ask.answer_text is not None:
+            answer = written
+        elif ask.answer_range is not None:
             answer = plan.ground.tokens[slice(*ask.answer_range)].tolist()
         else:
             assert ask.insert is not None
@@ -125,13 +151,13 @@ def _fitted(draw: Random, plan: Plan, parts: list[_Part], length: int) -> tuple[
         dropped.add(index)
         total -= len(parts[index].tokens)
         for other, part in enumerate(parts):  # a question without its statement makes no sense
-            if part.ask is not None and part.ask.insert == index and other not in dropped:
+            if part.ask is not None and part.ask.missing({index}) and other not in dropped:
                 dropped.add(other)
                 total -= len(part.tokens)
     while True:
         used = length - 1 - total
         late = {i for i, p in enumerate(parts) if i not in dropped and (p.ask.need if p.ask else p.at) > used}
-        late |= {i for i, p in enumerate(parts) if i not in dropped and p.ask is not None and p.ask.insert in late}
+        late |= {i for i, p in enumerate(parts) if i not in dropped and p.ask is not None and p.ask.missing(late)}
         if not late:
             break
         dropped.update(late)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from octavo.data.tasks.cell import Cell, Question
+from octavo.data.tasks.cell import FREE, Cell, Question
 from octavo.engine.answer import Answer
-from octavo.evals.scoring import is_right
+from octavo.evals.scoring import is_right, part_right
 
 MAX_TOKENS = 64
 _SLACK = 2  # characters by which a source may miss the end of the planted sentence
@@ -38,7 +38,8 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one question. `source_hit`: the first source covers the characters that hold the answer's source."""
+    """What came of one question. `right`: word for word. `part`: how much of a list is right (F1), in any order.
+    `source_hit`: the first source covers the characters that hold the answer's source."""
 
     prompt: str
     expected: str
@@ -47,6 +48,7 @@ class Outcome:
     source_hit: bool
     depth: float
     marks: tuple[str, ...] = ()
+    part: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ def outcome(question: Question, answer: Answer) -> Outcome:
     return Outcome(
         prompt=question.prompt, expected=question.answer, given=answer.text, right=right,
         source_hit=covers(answer, question.source), depth=question.depth, marks=question.marks,
+        part=part_right(answer.text, question.answer),
     )  # fmt: skip
 
 
@@ -124,9 +127,12 @@ def run_cell(
     """Read the cell's document and ask all its questions, greedily.
 
     options: `controls` is handed to both reading and asking, the others to asking. progress: called with
-    ("read" | "ask", done, all). The document is closed whatever happens.
+    ("read" | "ask", done, all). The document is closed whatever happens. Kinds whose answers are no single quotation
+    (`octavo.data.tasks.cell.FREE`) are answered in any words.
     """
-    options = options or {}
+    options = dict(options or {})
+    if cell.kind in FREE:
+        options["quote"] = False
     started = time.perf_counter()
     watch = {} if progress is None else {"progress": lambda done, total, _: progress("read", done, total)}
     reading = {name: value for name, value in options.items() if name == "controls"}

@@ -1,4 +1,4 @@
-"""Right or wrong, and how sure: exact match after normalising, Wilson's interval."""
+"""Right or wrong, and how sure: exact match after normalising, the part of a list that is right, Wilson's interval."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def normalised(text: str) -> str:
 def is_right(given: str, expected: str) -> bool:
     """The answer is the expected one but for spaces, case and punctuation at its ends."""
     return normalised(given) == normalised(expected)
+
+
+def part_right(given: str, expected: str) -> float:
+    """F1 of two lists whose items are parted by commas, as sets: 1 for the same items in any order, 0 for none."""
+    found, wanted = ({normalised(item) for item in text.split(",")} for text in (given, expected))
+    return 2 * len(found & wanted) / (len(found) + len(wanted))
 
 
 def wilson(right: int, total: int, *, z: float = Z_95) -> tuple[float, float]:

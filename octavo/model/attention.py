@@ -176,6 +176,6 @@ class Attention(nn.Module):
 
 def _rows(packed: Tensor, group: Group) -> Tensor:
     """The group's part of a packed tensor, [T, ...] -> [B, S, ...]."""
-    if group.rows == 1 and group.length == packed.shape[0]:
-        return packed.unsqueeze(0)
+    if group.rows * group.length == packed.shape[0]:  # not a slice, whose gradient would be padded with zeros
+        return packed.unsqueeze(0) if group.rows == 1 else packed.unflatten(0, (group.rows, group.length))
     return packed[group.start : group.stop].unflatten(0, (group.rows, group.length))

@@ -35,7 +35,7 @@ class Block(nn.Module):
         super().__init__()
         M, D = config.hc_mult, config.hidden_size
         mixes = M * (2 + M)
-        self.ratio, self._step = ratio, BlockStep(config)
+        self.ratio, self.number, self._step = ratio, layer, BlockStep(config)
         self._hyper = {"iters": config.hc_sinkhorn_iters, "eps": config.hc_eps, "norm_eps": config.rms_norm_eps}
         if engram:
             self.engram = Engram(config, layer=layer)
@@ -67,10 +67,10 @@ class Block(nn.Module):
             streams, attended = stepped
             return streams, BlockReport(attended.index_loss, attended.mass, None)
         table = self.table(view, rotary, streams.dtype)
-        x, post, comb = hyper.begin(streams, self._attn_pack, **self._hyper)
+        streams, x, post, comb = hyper.begin(streams, self._attn_pack, **self._hyper)
         attended = self.attn(x, view, rotary, table)
         streams, x, post, comb = hyper.cross(streams, attended.out, post, comb, self._ffn_pack, **self._hyper)
-        out, load = self.ffn(x, tokens, load=view.controls.load)
+        out, load = self.ffn(x, tokens, load=view.controls.load, routed=view.controls.routed(self.number))
         return hyper.write(streams, out, post, comb), BlockReport(attended.index_loss, attended.mass, load)
 
     def table(self, view: View, rotary: Rotary, dtype: torch.dtype) -> Table:

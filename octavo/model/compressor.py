@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from octavo.cache.view import Group
+from octavo.cache.view import FreshRows, Group
 from octavo.config.model import CSA_RATIO, ModelConfig
 from octavo.kernels import step
-from octavo.kernels.compress import place, pool
+from octavo.kernels.compress import place, pool, pool_placed
 from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
 from octavo.kernels.rope import norm_rotate
@@ -51,7 +51,8 @@ class Compressor(nn.Module):
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
         previous = self.overlap and start > 0
         since = (start - previous) * self.ratio if stop > start else None
-        new = projected if placed else place(projected, self.ape, first=group.first)
+        whole = not placed and isinstance(group.past, FreshRows)  # no later step needs the rows
+        new = projected if placed or whole else place(projected, self.ape, first=group.first)
         rows = group.past.raw(self.layer, self.kind, new, since=since)
         if rows is None or since is None:
             return group.past.entries(self.layer, self.kind, start, new.new_empty(B, 0, self.width, dtype=dtype))
@@ -63,13 +64,11 @@ class Compressor(nn.Module):
                 has_previous=previous, first=start, eps=self.norm.eps, transformed=self.kind == "index",
             )  # fmt: skip
             return group.past.entries(self.layer, self.kind, start, made.unsqueeze(0))
-        made = pool(
-            used[..., : both // 2],
-            used[..., both // 2 :],
-            ratio=self.ratio,
-            overlap=self.overlap,
-            has_previous=previous,
-        )
+        rules = {"ratio": self.ratio, "overlap": self.overlap, "has_previous": previous}
+        if whole:
+            made = pool_placed(used, self.ape, **rules)
+        else:
+            made = pool(used[..., : both // 2], used[..., both // 2 :], **rules)
         table = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
         turned = norm_rotate(made.to(dtype), gain, *table, eps=self.norm.eps)
         return group.past.entries(self.layer, self.kind, start, self._finish(turned))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from octavo.cache.view import Group, View
 from octavo.config.model import ModelConfig
 from octavo.kernels import chunk, step
-from octavo.kernels.dispatch import fusable
-from octavo.kernels.engram_lookup import gate, gather, plan_hash, row_ids
+from octavo.kernels.engram_lookup import gate, gather, plan_hash, recall, row_ids
+from octavo.kernels.engram_lookup.ref import update
 from octavo.kernels.int8_linear import Int8Weight
 from octavo.kernels.rmsnorm import rmsnorm
 from octavo.model.embed import Embedding
@@ -93,17 +93,16 @@ class Engram(nn.Module):
             both = self.wkv(memory)
         if not self.has_conv and step.serves(streams) and _plain(streams.dtype, both, *gains):
             return step.recall(streams, both, *gains, self.eps)
-        keys, value = both.split((M * D, D), dim=-1)
-        g = gate(streams, keys.view(T, M, D), self.q_norm.weight, self.k_norm.weight, self.eps)
         if not self.has_conv:
-            return _recalled(streams, g, value)
-        update = _gated(g, value, streams.dtype)
-        return streams + update + self._convolve(update, view)
+            return recall(streams, both, *gains, self.eps)
+        keys, value = both.split((M * D, D), dim=-1)
+        made = update(gate(streams, keys.view(T, M, D), *gains, self.eps), value, streams.dtype)
+        return streams + made + self._convolve(made, view)
 
-    def _convolve(self, update: Tensor, view: View) -> Tensor:
+    def _convolve(self, made: Tensor, view: View) -> Tensor:
         """SiLU of the causal dilated depthwise convolution over normalised updates."""
-        T, M, D = update.shape
-        normed = rmsnorm(update, self.conv_norm.weight, _CONV_EPS).view(T, M * D)
+        T, M, D = made.shape
+        normed = rmsnorm(made, self.conv_norm.weight, _CONV_EPS).view(T, M * D)
         reach = (self.conv.weight.shape[1] - 1) * self.dilation
         outs = [self._convolve_group(normed, group, reach) for group in view.groups]
         return F.silu(torch.cat(outs)).view(T, M, D)
@@ -115,16 +114,6 @@ class Engram(nn.Module):
         weight = self.conv.weight.to(rows.dtype).unsqueeze(1)
         out = F.conv1d(both.transpose(1, 2), weight, groups=weight.shape[0], dilation=self.dilation)
         return out.transpose(1, 2).flatten(0, 1)
-
-
-@fusable
-def _recalled(streams: Tensor, g: Tensor, value: Tensor) -> Tensor:
-    """Streams [T, M, D] with the value [T, D] added to each by its gate [T, M]."""
-    return streams + _gated(g, value, streams.dtype)
-
-
-def _gated(g: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
-    return (g.unsqueeze(-1) * value.unsqueeze(1).to(g.dtype)).to(dtype)
 
 
 def _plain(dtype: torch.dtype, *weights: Tensor | Int8Weight) -> bool:

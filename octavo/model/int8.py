@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from octavo.cache.view import Routed
 from octavo.config.errors import UsageError
 from octavo.kernels.int8_layer import attention_in, attention_out, fits, int8_experts, int8_mixture
 from octavo.kernels.int8_linear import Int8Weight, round_weight
@@ -104,10 +105,12 @@ class Int8MoE(MoE):
         self.routed = Int8Experts(routed.w1, routed.w3, routed.w2)
         self.shared = Int8Experts(*(part.weight.unsqueeze(0) for part in (shared.w1, shared.w3, shared.w2)))
 
-    def forward(self, x: Tensor, tokens: Tensor, *, load: bool = True) -> tuple[Tensor, Load | None]:
+    def forward(
+        self, x: Tensor, tokens: Tensor, *, load: bool = True, routed: Routed | None = None
+    ) -> tuple[Tensor, Load | None]:
         """As `MoE.forward`."""
-        if load:
-            return super().forward(x, tokens, load=True)
+        if load or routed is not None:
+            return super().forward(x, tokens, load=load, routed=routed)
         table_rows, bias = self.gate.given(tokens)
         out = int8_mixture(
             x, self.gate.weight, self.routed.pair, self.shared.pair, top=self.gate.top, scale=self.gate.scale,

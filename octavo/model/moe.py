@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from octavo.cache.view import Routed
+from octavo.config.errors import UsageError
 from octavo.config.model import ModelConfig
-from octavo.kernels.dispatch import fusable
-from octavo.kernels.experts import experts, mlp
-from octavo.kernels.experts.ref import keep
+from octavo.kernels.experts import experts, mlp, total, with_shared
+from octavo.kernels.experts.ref import Rounding, keep
 from octavo.kernels.mixture import mixture
 from octavo.kernels.pack import Pack
 from octavo.kernels.quant import simulate_fp8
@@ -19,10 +20,13 @@ from octavo.model.linear import ACTIVATION_GROUP, Linear, round_input
 
 
 class Load(NamedTuple):
-    """Tokens per expert [X], and the balance loss of this step (0 for hash-routed layers)."""
+    """Tokens per expert [X], the balance loss of this step (0 for hash-routed layers), each token's experts [T, A], and
+    the mean share of every expert in the scores [X] (None for hash-routed layers)."""
 
     counts: Tensor
     balance: Tensor
+    experts: Tensor
+    share: Tensor | None = None
 
 
 class Gate(nn.Module):
@@ -48,12 +52,20 @@ class Gate(nn.Module):
             return self.get_buffer("tid2eid")[tokens], None
         return None, self._buffers["bias"]
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Routing:
-        """x [T, D], tokens [T] -> the chosen experts and their weights."""
+    def forward(self, x: Tensor, tokens: Tensor, routed: Routed | None = None) -> Routing:
+        """x [T, D], tokens [T] -> the chosen experts and their weights. `routed`: experts chosen elsewhere, or another
+        router's matrix and bias to choose them; their weights and the scores are this router's in any case.
+        Raises UsageError for experts of another shape than [T, A]."""
         table, bias = self.given(tokens)
-        return route(
-            x, self.weight, top=self.top, scale=self.scale, normalise=self.normalise, bias=bias, table_rows=table
-        )
+        rules = {"top": self.top, "scale": self.scale, "normalise": self.normalise}
+        if isinstance(routed, tuple):
+            with torch.no_grad():
+                table = route(x, routed[0], bias=routed[1], **rules).experts
+        elif routed is not None:
+            if routed.shape != (len(x), self.top):
+                raise UsageError(f"routing is {list(routed.shape)}; this step needs {[len(x), self.top]}")
+            table = routed
+        return route(x, self.weight, bias=bias, table_rows=table, **rules)
 
 
 class Experts(nn.Module):
@@ -65,6 +77,18 @@ class Experts(nn.Module):
         self.w1 = nn.Parameter(torch.empty(X, F, D))
         self.w3 = nn.Parameter(torch.empty(X, F, D))
         self.w2 = nn.Parameter(torch.empty(X, D, F))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all experts are matrices here, so that `forward` may be done together with what stands beside it."""
+        return type(self) is Experts and "forward" not in vars(self)
+
+    def forward(self, x: Tensor, routing: Routing, *, limit: float | None, round_hidden: Rounding) -> Tensor:
+        """x [T, D] -> the weighted sum of each token's experts [T, D], at least FP32."""
+        return experts(
+            x, self.w1, self.w3, self.w2, chosen=routing.experts, weights=routing.weights, limit=limit,
+            round_hidden=round_hidden,
+        )  # fmt: skip
 
 
 class SharedExpert(nn.Module):
@@ -111,11 +135,13 @@ class MoE(nn.Module):
         """Whether all experts are matrices in memory and nothing is rounded on the way."""
         return self._pack is not None
 
-    def forward(self, x: Tensor, tokens: Tensor, *, load: bool = True) -> tuple[Tensor, Load | None]:
-        """x [T, D] normalised input, tokens [T] -> output [T, D] and, if asked for, the load."""
-        if load:
-            routing = self.gate(x, tokens)
-            return self._routed(x, routing), load_of(routing, hashed=self.gate.hashed)
+    def forward(
+        self, x: Tensor, tokens: Tensor, *, load: bool = True, routed: Routed | None = None
+    ) -> tuple[Tensor, Load | None]:
+        """x [T, D] normalised input, tokens [T] -> output [T, D] and, if asked for, the load. `routed` as in `Gate`."""
+        if load or routed is not None:
+            routing = self.gate(x, tokens, routed)
+            return self._routed(x, routing), load_of(routing, hashed=self.gate.hashed) if load else None
         table_rows, bias = self.gate.given(tokens)
         rules = {"top": self.gate.top, "scale": self.gate.scale, "normalise": self.gate.normalise}
         out = mixture(
@@ -130,23 +156,13 @@ class MoE(nn.Module):
         return out, None
 
     def _routed(self, x: Tensor, routing: Routing) -> Tensor:
-        e = self.experts
-        routed = experts(
-            round_input(x, self.simulate),
-            e.w1,
-            e.w3,
-            e.w2,
-            chosen=routing.experts,
-            weights=routing.weights,
-            limit=self.limit,
-            round_hidden=_round_hidden if self.simulate else keep,
-        )
-        return _sum(routed, self.shared_experts(x), x.dtype)
-
-
-@fusable
-def _sum(routed: Tensor, shared: Tensor, dtype: torch.dtype) -> Tensor:
-    return (routed + shared.to(routed.dtype)).to(dtype)
+        e, s = self.experts, self.shared_experts
+        if e.whole and not self.simulate:
+            shared, rules = (s.w1.weight, s.w3.weight, s.w2.weight), {"weights": routing.weights, "limit": self.limit}
+            return with_shared(x, e.w1, e.w3, e.w2, shared, chosen=routing.experts, **rules)
+        rounding = _round_hidden if self.simulate else keep
+        given = round_input(x, self.simulate)
+        return total(e(given, routing, limit=self.limit, round_hidden=rounding), s(x), x.dtype)
 
 
 def _round_hidden(hidden: Tensor) -> Tensor:
@@ -161,7 +177,7 @@ def load_of(routing: Routing, *, hashed: bool) -> Load:
         0, routing.experts.flatten(), ones
     )
     if hashed or T == 0:
-        return Load(counts, routing.scores.new_zeros(()))
-    share = routing.scores / routing.scores.sum(-1, keepdim=True).clamp_min(1e-20)
-    balance = (counts * (X / (routing.experts.shape[1] * T)) * share.mean(0)).sum()
-    return Load(counts, balance)
+        return Load(counts, routing.scores.new_zeros(()), routing.experts)
+    share = (routing.scores / routing.scores.sum(-1, keepdim=True).clamp_min(1e-20)).mean(0)
+    balance = (counts * (X / (routing.experts.shape[1] * T)) * share).sum()
+    return Load(counts, balance, routing.experts, share)

@@ -20,12 +20,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from octavo.cache.view import Routed
 from octavo.kernels import dispatch
 from octavo.kernels.experts.stored import Packed, fp4_expert, plain_expert
 from octavo.kernels.route import Routing
 from octavo.model.block import Block
 from octavo.model.checkpoint import LoadReport, Raw, Shards, StoredMatrix
-from octavo.model.moe import Gate, Load, MoE, load_of
+from octavo.model.moe import Experts, Gate, Load, MoE, load_of
 from octavo.model.offload_store import W1, W2, W3, ExpertStore
 from octavo.model.transformer import Transformer
 
@@ -127,11 +128,11 @@ class Stack:
         return torch.stack(found)
 
 
-class OffloadedExperts(nn.Module):
+class OffloadedExperts(Experts):
     """In the place of `Experts`: w1, w3, w2 as stacks on disk."""
 
     def __init__(self, w1: Stack, w3: Stack, w2: Stack) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # no weights in memory
         self.w1, self.w3, self.w2 = w1, w3, w2
 
     @property
@@ -152,9 +153,11 @@ class OffloadedMoE(MoE):
         self._store, self._layer = stacks[0].store, stacks[0].layer
         self.__dict__["_following"] = following  # a module of another layer, not one of this one's
 
-    def forward(self, x: Tensor, tokens: Tensor, *, load: bool = True) -> tuple[Tensor, Load | None]:
+    def forward(
+        self, x: Tensor, tokens: Tensor, *, load: bool = True, routed: Routed | None = None
+    ) -> tuple[Tensor, Load | None]:
         """As `MoE.forward`."""
-        routing = self.gate(x, tokens)
+        routing = self.gate(x, tokens, routed)
         many = len(x) > _FEW
         ids, counts = routing.experts.unique(return_counts=True)
         self._store.want(self._layer, dict(zip(ids.tolist(), counts.tolist(), strict=True)), len(x), by_matrix=many)

@@ -49,9 +49,10 @@ class BlockStep:
 
     def held(self, block: Block, view: View) -> Layer | None:
         """The weights that compiled parts read; None for several sequences, other devices and dtypes, rounding on the
-        way, a report on experts."""
+        way, a report on experts, experts chosen elsewhere."""
         groups = view.groups
-        if len(groups) != 1 or groups[0].rows != 1 or view.controls.load:
+        controls = view.controls
+        if len(groups) != 1 or groups[0].rows != 1 or controls.load or controls.routing is not None:
             return None
         attn, ffn = block.attn, block.ffn
         if not attn.plain:

@@ -1,8 +1,8 @@
 """Training checkpoints: everything a run needs to go on exactly.
 
-Covers: parameters, buffers, optimiser state, step, configuration, written atomically as safetensors shards with
-checksums and read back with every damage named. Does not cover: the release format of weights
-(`octavo.model.checkpoint`).
+Covers: parameters, buffers, optimiser state, random states, step, configuration and what other parts of a run keep,
+written atomically as safetensors shards with checksums and read back with every damage named. Does not cover: the
+release format of weights (`octavo.model.checkpoint`).
 """
 
 from __future__ import annotations
@@ -11,62 +11,139 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octavo.config.errors import CheckpointError
 from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
+from octavo.train.snapshots import random_states, set_random_states
 
 _SHARD_BYTES = 15 * 2**20
 
 
-def save(folder: Path, model: Transformer, optimizer: Optimizer, *, step: int, recipe: str) -> None:
-    """Write `folder` anew: a temporary folder beside it is filled, synced and renamed over it."""
+class Part(Protocol):
+    """A part of a run with a state of its own: tensors, and values that JSON can hold."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise CheckpointError if these values are not of a run like this one."""
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None: ...
+
+
+def save(
+    folder: Path,
+    model: Transformer,
+    optimizer: Optimizer,
+    *,
+    step: int,
+    recipe: str,
+    parts: Mapping[str, Part] | None = None,
+) -> None:
+    """Write `folder` anew: a temporary folder beside it is filled, synced and renamed over it.
+
+    `parts` by name are saved with it. Raises CheckpointError where it cannot be written (a full disk); what `folder`
+    held is then still there.
+    """
+    work = folder.with_name(folder.name + ".part")
+    try:
+        _write(work, model, optimizer, step=step, recipe=recipe, parts=parts or {})
+        replace_folder(folder, work)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(work, ignore_errors=True)
+        there = folder.exists() or folder.with_name(folder.name + ".old").exists()
+        kept = "the one before is kept" if there else "there was none before"
+        raise CheckpointError(f"{folder}: the checkpoint of step {step} cannot be written; {kept}: {error}") from error
+
+
+def _write(
+    work: Path, model: Transformer, optimizer: Optimizer, *, step: int, recipe: str, parts: Mapping[str, Part]
+) -> None:
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     for name, state in optimizer.state.items():
         tensors.update({f"optim.{kind}.{name}": value for kind, value in state.items()})
-    work = folder.with_name(folder.name + ".part")
+    rest, values = rest_of(parts)
+    tensors |= rest
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     shards = []
     for i, shard in enumerate(_shards(tensors)):
         path = work / f"state-{i:03d}.safetensors"
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in shard.items()}, path)
-        _sync(path)
+        sync(path)
         shards.append({"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     meta = {
         "step": step,
         "recipe": recipe,
         "optimizer_steps": optimizer.step_count,
         "config": model.config.to_dict(),
+        "parts": values,
         "shards": shards,
     }
     (work / "checkpoint.json").write_text(json.dumps(meta, indent=1))
-    _sync(work / "checkpoint.json")
-    _sync(work)
+    sync(work / "checkpoint.json")
+    sync(work)
+
+
+def replace_folder(folder: Path, work: Path) -> None:
+    """Put the finished `work` in the place of `folder`."""
     old = folder.with_name(folder.name + ".old")
     if folder.exists():  # otherwise `old` may be the only checkpoint there is
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     work.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, model: Transformer, optimizer: Optimizer, *, recipe: str) -> int:
-    """Restore a run into `model` and `optimizer`; returns the number of steps done.
+def load(
+    folder: Path,
+    model: Transformer,
+    optimizer: Optimizer,
+    *,
+    recipe: str,
+    parts: Mapping[str, Part] | None = None,
+) -> int:
+    """Restore a run into `model`, `optimizer` and `parts`; returns the number of steps done.
 
     Raises CheckpointError that names the file, the field or the tensor at fault, before anything is changed.
     """
-    if not folder.exists() and folder.with_name(folder.name + ".old").exists():
-        folder = folder.with_name(folder.name + ".old")  # a kill between the two renames of `save`
+    parts, folder = parts or {}, found_folder(folder)
+    meta = read_meta(folder, model, recipe=recipe, parts=parts)
+    tensors = read_shards(folder, meta["shards"])
+    names = {f"model.{k}" for k in model.state_dict()}
+    names |= {f"optim.{kind}.{name}" for name, state in optimizer.state.items() for kind in state}
+    if missing := sorted(names - tensors.keys()):
+        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing")
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    with torch.no_grad():
+        for name, state in optimizer.state.items():
+            for kind, value in state.items():
+                value.copy_(tensors[f"optim.{kind}.{name}"])
+    optimizer.step_count = meta["optimizer_steps"]
+    restore_rest(tensors, meta, parts)
+    return meta["step"]
+
+
+def found_folder(folder: Path) -> Path:
+    """`folder`, or where a kill between the two renames of `save` left it."""
+    old = folder.with_name(folder.name + ".old")
+    return old if not folder.exists() and old.exists() else folder
+
+
+def read_meta(folder: Path, model: Transformer, *, recipe: str, parts: Mapping[str, Part]) -> dict[str, Any]:
+    """What `checkpoint.json` says. Raises CheckpointError unless it is of this recipe, model and these parts."""
     try:
         meta = json.loads((folder / "checkpoint.json").read_text())
-        step, steps, shards, config = (meta[k] for k in ("step", "optimizer_steps", "shards", "config"))
+        config, kept = [meta[k] for k in ("step", "optimizer_steps", "shards", "config", "parts")][3:]
     except KeyError as error:
         raise CheckpointError(f"{folder}/checkpoint.json: field {error} is missing") from error
     except (OSError, ValueError) as error:
@@ -79,21 +156,33 @@ def load(folder: Path, model: Transformer, optimizer: Optimizer, *, recipe: str)
         raise CheckpointError(
             f"{folder}: config field {k} is {config.get(k)!r}, the recipe's model has {wanted.get(k)!r}"
         )
-    tensors = _read(folder, shards)
-    names = {f"model.{k}" for k in model.state_dict()}
-    names |= {f"optim.{kind}.{name}" for name, state in optimizer.state.items() for kind in state}
-    if missing := sorted(names - tensors.keys()):
-        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing")
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    with torch.no_grad():
-        for name, state in optimizer.state.items():
-            for kind, value in state.items():
-                value.copy_(tensors[f"optim.{kind}.{name}"])
-    optimizer.step_count = steps
-    return step
+    for name, part in parts.items():
+        if name not in kept:
+            raise CheckpointError(f"{folder}/checkpoint.json: part {name!r} is missing")
+        part.check(kept[name])
+    return meta
 
 
-def _read(folder: Path, shards: list[dict[str, str]]) -> dict[str, Tensor]:
+def restore_rest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
+    """Set random states and parts from what `rest_of` gave and `checkpoint.json` says."""
+    set_random_states(dict(tensors))
+    for name, part in parts.items():
+        head = f"part.{name}."
+        own = {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+        part.restore(own, meta["parts"][name])
+
+
+def rest_of(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a checkpoint beside model and optimiser, by name; and the parts' values."""
+    tensors, values = random_states(), {}
+    for name, part in parts.items():
+        own, values[name] = part.state()
+        tensors |= {f"part.{name}.{key}": value for key, value in own.items()}
+    return tensors, values
+
+
+def read_shards(folder: Path, shards: list[dict[str, str]]) -> dict[str, Tensor]:
+    """All tensors of the shards, each checked against its checksum."""
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         path = folder / shard["file"]
@@ -105,7 +194,7 @@ def _read(folder: Path, shards: list[dict[str, str]]) -> dict[str, Tensor]:
     return tensors
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Ask the system to put a file or a folder on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

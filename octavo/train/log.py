@@ -1,36 +1,51 @@
-"""The run's log: one JSON line every few steps.
+"""The run's log: JSON lines, of steps and of events.
 
-Covers: appending, and dropping lines of steps that a resumed run does again. Does not cover: plots.
+Covers: appending, and taking back what came after the checkpoint that a run goes on from. Does not cover: plots,
+TensorBoard (`board`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 
 class RunLog:
-    """Appends to `path`; on resume, lines of steps at or beyond `from_step` (and a torn last one) are removed first."""
+    """Appends to `path`. A run begins with `empty`, or with `restore`, a part of a checkpoint being its length."""
 
-    def __init__(self, path: Path, *, from_step: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept: list[str] = []
-        if from_step and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _before(line, from_step)]
-        path.write_text("".join(line + "\n" for line in kept))
 
-    def write(self, **values: Any) -> str:
-        """Append one line; floats are rounded to 5 significant digits."""
-        line = json.dumps({k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in values.items()})
+    def empty(self) -> None:
+        """Begin anew."""
+        self._path.write_text("")
+
+    def write(self, values: Mapping[str, Any]) -> str:
+        """Append one line; floats, those of lists too, are rounded to 5 significant digits."""
+        line = json.dumps({name: _rounded(value) for name, value in values.items()})
         with open(self._path, "a") as f:
             f.write(line + "\n")
         return line
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """How long the log is, in bytes."""
+        return {}, {"bytes": self._path.stat().st_size if self._path.exists() else 0}
 
-def _before(line: str, step: int) -> bool:
-    try:
-        return json.loads(line)["step"] < step
-    except ValueError:  # the run was killed while it wrote this line
-        return False
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Every length can be gone back to; a log that was made shorter stays as it is."""
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Cut off what was written after the checkpoint: those steps are done again."""
+        with open(self._path, "ab") as f:
+            f.truncate(min(values["bytes"], f.tell()))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from octavo.config.errors import UsageError
 from octavo.config.model import ModelConfig
-from octavo.config.presets import xs
+from octavo.config.presets import s, xs
+from octavo.data.shares import Mix
 from octavo.train.optim import OptimConfig
 from octavo.train.schedule import Schedule, Stage
+from octavo.train.stabilise import Stabilise
 from octavo.train.step import LossWeights
 
 
@@ -29,6 +31,7 @@ class Recipe:
     recompute_from: int = 16_384
     seed: int = 2026
     only: tuple[str, ...] = ()
+    stabilise: Stabilise = field(default_factory=Stabilise)
 
 
 def octavo_xs() -> Recipe:
@@ -132,6 +135,73 @@ def octavo_xs_predictor() -> Recipe:
     )  # fmt: skip
 
 
+_S_FIRST = Mix(
+    speaker=0.15, multi_key=0.12, multi_value=0.04, two_hop=0.05, two_hop_steps=0.07, tracking=0.07, ordering=0.03,
+    counting=0.03, plain=0.3, code=0.12, tokens_per_question=130,
+)  # fmt: skip
+_S_MIX = replace(_S_FIRST, multi_key=0.14, multi_value=0.06, two_hop=0.1, ordering=0.05, counting=0.05)
+
+
+def octavo_s() -> Recipe:
+    """`octavo-s` without its MTP block, which later recipes add: dense rows while the recall circuits form, sparse rows
+    of 4K, then rows of 4K, 16K and 64K by lot at a constant rate for as long as there is time. Whatever step it is cut
+    at, `octavo-s-anneal` brings its weights to rest.
+
+    Three rows of ten are text alone, at half an answer's weight: language is learned from them. The others hold every
+    kind of question.
+    """
+    model = s()
+    sparse = Stage(
+        name="sparse", steps=900, row_lengths=(4096,), topk=(64, 128, 256), skips=0.5, dilute=0.5, mix=_S_MIX
+    )  # fmt: skip
+    return Recipe(
+        name="octavo-s",
+        model=model.changed(num_nextn_predict_layers=0, compress_ratios=model.layer_ratios),
+        schedule=Schedule(
+            stages=(
+                Stage(
+                    name="dense", steps=600, row_lengths=(2048, 4096), shares=(0.7, 0.3), warmup=80, dilute=0.2,
+                    mix=_S_FIRST,
+                ),
+                sparse,
+                replace(
+                    sparse, name="stable", steps=10_000, row_lengths=(4096, 16384, 65536), shares=(0.6, 0.3, 0.1),
+                    skips=0.6,
+                ),
+            ),
+            seed=20,
+        ),
+        optim=OptimConfig(matrix_lr=6e-3),
+        tokens_per_step=262_144,
+        recompute_from=131_072,
+        seed=3026,
+    )  # fmt: skip
+
+
+def octavo_s_longer() -> Recipe:
+    """Goes on from weights of `octavo-s` (`--init-from`) with its MTP block, at the same rate, for as long as there is
+    time."""
+    base = octavo_s()
+    stage = replace(base.schedule.stages[-1], name="longer", warmup=60)
+    return replace(
+        base, name="octavo-s-longer", model=s(), schedule=Schedule(stages=(stage,), seed=21), seed=base.seed + 1
+    )
+
+
+def octavo_s_anneal() -> Recipe:
+    """Goes on from weights of `octavo-s` or `octavo-s-longer` (`--init-from`): more of the long rows, to a rate of
+    nothing."""
+    base = octavo_s_longer()
+    stage = replace(
+        base.schedule.stages[0], name="anneal", steps=600, shares=(0.4, 0.35, 0.25), dilute=0.6, final_rate=0.01,
+        warmup=25, mix=replace(_S_MIX, plain=0.25),
+    )  # fmt: skip
+    return replace(
+        base, name="octavo-s-anneal", schedule=Schedule(stages=(stage,), seed=22), seed=base.seed + 1,
+        weights=LossWeights(mtp=0.1),
+    )  # fmt: skip
+
+
 def tiny() -> Recipe:
     """A run of seconds on CPU, to see that everything works; the model is a cut-down `xs`."""
     small = xs().changed(hidden_size=64, num_attention_heads=2, o_groups=1, q_lora_rank=32, o_lora_rank=32)
@@ -149,7 +219,8 @@ def tiny() -> Recipe:
 RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
-    "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor, "tiny": tiny,
+    "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor,
+    "octavo-s": octavo_s, "octavo-s-longer": octavo_s_longer, "octavo-s-anneal": octavo_s_anneal, "tiny": tiny,
 }  # fmt: skip
 
 

@@ -6,32 +6,42 @@ Covers: what `octavo train` calls, and the weights it leaves in the release form
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from octavo.config.errors import UsageError
+from octavo.config.model import ModelConfig
 from octavo.data.loader import Loader, RowPlan
 from octavo.model.checkpoint import WritePlan, save_checkpoint
-from octavo.model.transformer import Transformer
 from octavo.text.compress_map import compress_map
 from octavo.text.tokenizer import Tokenizer
-from octavo.train.loop import RunOptions, RunResult, train
-from octavo.train.parallel import Ranks
+from octavo.train.loop import RunOptions, RunResult, Show, train
+from octavo.train.parallel.checkpoint import whole_weights
+from octavo.train.parallel.layout import Layout
+from octavo.train.parallel.ranks import Ranks
 from octavo.train.recipes import Recipe, recipe
 
 
-def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers: int = 0) -> RunResult:
+def run(
+    name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers: int = 0, parallel: str | None = None,
+    show: Show | None = None,
+) -> RunResult:  # fmt: skip
     """Train the recipe `name` on the packed tokens in `pack` with the tokenizer folder `tokenizer`.
 
-    Under torchrun every rank calls this; `workers` are those of one rank.
+    Under torchrun every rank calls this; `workers` are those of one rank, `parallel` is a layout of the ranks in words
+    (`Layout.parse`), None: each holds the whole model. `show` gets what each line of the log says.
     """
-    ranks, device = Ranks.join(options.device)
     chosen, small = with_vocabulary(recipe(name), tokenizer)
+    layout = None if parallel is None else Layout.parse(parallel)
+    if layout is not None:
+        layout.check(chosen.model, sorted({n for stage in chosen.schedule.stages for n in stage.row_lengths}))
+    ranks, device = Ranks.join(options.device, layout)
     plans = [chosen.schedule.plan(step) for step in range(chosen.schedule.steps)]
-    rows = [RowPlan(row_length=p.row_length, skips=p.skips, dilute=p.dilute) for p in plans]
+    rows = [RowPlan(row_length=p.row_length, skips=p.skips, dilute=p.dilute, mix=p.mix) for p in plans]
 
     def feed(step: int) -> Iterator[dict[str, np.ndarray]]:
         with Loader(
@@ -42,21 +52,23 @@ def run(name: str, *, pack: Path, tokenizer: Path, options: RunOptions, workers:
             seed=chosen.seed,
             workers=workers,
             start=step,
-            share=(ranks.index, ranks.count),
+            share=ranks.share,
         ) as loader:
             for batch in loader:
                 yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind", "dilution")}
 
-    result = train(chosen, feed, replace(options, device=str(device)), engram_map=small, ranks=ranks)
-    if ranks.first and options.weights is not None:
-        release(result.model, tokenizer, options.weights)
+    result = train(chosen, feed, replace(options, device=str(device)), engram_map=small, ranks=ranks, show=show)
+    if options.weights is not None:
+        weights = whole_weights(result.model, ranks)
+        if ranks.first:
+            release(weights, chosen.model, tokenizer, options.weights)
     ranks.leave()
     return result
 
 
-def release(model: Transformer, tokenizer: Path, folder: Path) -> None:
-    """Write `model` in the formats that its configuration names, with the tokenizer's files beside it."""
-    save_checkpoint(model, model.config, folder, WritePlan.of(model.config))
+def release(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer: Path, folder: Path) -> None:
+    """Write a model's state in the formats that its configuration names, with the tokenizer's files beside it."""
+    save_checkpoint(weights, config, folder, WritePlan.of(config))
     for path in tokenizer.glob("tokenizer*.json"):
         shutil.copyfile(path, folder / path.name)
     (folder / "generation_config.json").write_text('{\n  "quote": true\n}\n', "utf-8")  # answers are copies in training

@@ -7,11 +7,12 @@ data, time limits. Everything is a pure function of the step, so a resumed run c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from octavo.cache.view import Picks
+from octavo.data.shares import Mix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Stage:
     """`steps` optimiser steps with rows of `row_lengths` (drawn by `shares`), CSA picks `topk` (one drawn a step;
     empty: all entries), and a rate that moves from `rate` to `final_rate` along a cosine; `warmup` steps rise linearly
     first. `skips`, `dilute`: shares of rows with position skips, and of rows whose HCA entries weigh as those of a
-    longer context."""
+    longer context. `mix`: the kinds of row and of question."""
 
     name: str
     steps: int
@@ -31,6 +32,7 @@ class Stage:
     warmup: int = 0
     skips: float = 0.0
     dilute: float = 0.0
+    mix: Mix = field(default_factory=Mix)
 
     @property
     def picks(self) -> Picks:
@@ -48,6 +50,7 @@ class StepPlan:
     rate: float
     skips: float
     dilute: float = 0.0
+    mix: Mix = field(default_factory=Mix)
 
     @property
     def index_every(self) -> int:
@@ -91,4 +94,5 @@ class Schedule:
             rate=rate,
             skips=stage.skips,
             dilute=stage.dilute,
+            mix=stage.mix,
         )

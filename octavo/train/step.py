@@ -7,20 +7,22 @@ is not finite. Does not cover: where batches come from, logging to files, checkp
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from octavo.cache.view import Controls, View
+from octavo.cache.view import Controls, Routed, View
 from octavo.kernels import dispatch
 from octavo.kernels.cross_entropy import cross_entropy
 from octavo.model.block import Block, BlockReport
 from octavo.model.mtp import MTP
 from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
-from octavo.train.parallel import Ranks
+from octavo.train.parallel.context import Context
+from octavo.train.parallel.ranks import Ranks
 from octavo.train.schedule import StepPlan
 
 _KINDS = 16  # room for kinds of task, 0 included
@@ -84,20 +86,24 @@ def train_step(
     plan: StepPlan,
     weights: LossWeights,
     ranks: Ranks | None = None,
+    routing: Sequence[Mapping[int, Routed]] | None = None,
 ) -> StepReport:
     """Accumulate the gradient over `batches` of all ranks, then update once; a gradient with NaN or infinity is
-    dropped, counted. Every rank brings as many batches of as many rows."""
+    dropped, counted. Every rank brings as many batches of as many rows. `routing`: for each batch, experts by layer in
+    place of the routers' choice."""
     ranks = ranks or Ranks()
     optimizer.zero_grad()
-    n = len(batches) * ranks.count
+    n, context = len(batches) * ranks.share[1], Context.of(ranks, model.config)
     total_weight, total_after_next = (torch.stack([b.weight[:, k:].sum() for b in batches]).sum() for k in (1, 2))
     ranks.add([total_weight, total_after_next])
-    parts = [_backward(model, b, plan, weights, total_weight, total_after_next, n) for b in batches]
+    if context is not None:  # every chunk's rank counted the whole rows
+        total_weight, total_after_next = total_weight / context.count, total_after_next / context.count
+    routes = [None] * len(batches) if routing is None else routing
+    totals = total_weight, total_after_next
+    parts = [_backward(model, b, plan, weights, totals, n, r, context) for b, r in zip(batches, routes, strict=True)]
     sums = {key: torch.stack([p[key] for p in parts]).sum(0) for key in parts[0]}
-    params = [p for p in optimizer.parameters.values() if p.grad is not None]
-    grads: list[Tensor] = [p.grad for p in params if p.grad is not None]
-    ranks.add([*grads, *sums.values()])
-    norm = torch.nn.utils.get_total_norm(grads)
+    grads = ranks.gather_gradients(optimizer.parameters.values(), list(sums.values()))
+    norm = ranks.norm(grads)
     finite = torch.isfinite(norm)
     if bool(finite):
         torch._foreach_mul_(  # pyright: ignore[reportPrivateImportUsage]
@@ -128,69 +134,82 @@ def _backward(
     batch: Batch,
     plan: StepPlan,
     weights: LossWeights,
-    total_weight: Tensor,
-    total_after_next: Tensor,
+    totals: tuple[Tensor, Tensor],
     count: int,
+    routing: Mapping[int, Routed] | None,
+    context: Context | None,
 ) -> dict[str, Tensor]:
-    B, S = batch.tokens.shape
-    tokens = batch.tokens.flatten()
-    view = View.packed(
-        range(0, (B + 1) * S, S),
-        positions=batch.positions.flatten(),
-        controls=Controls(
-            picks=plan.picks,
-            index_topk=plan.topk,
-            index_loss=any(p.requires_grad for name, p in model.named_parameters() if ".indexer." in name),
-            index_every=plan.index_every,
-            load=True,
-            hca_offset=batch.dilution,
-        ),
-        device=tokens.device,
-    )
-    out = model(tokens, view)
-    targets, weight = _shift(batch.tokens, 1), _shift(batch.weight, 1)
+    total_weight, total_after_next = totals
+    index_loss = any(p.requires_grad for name, p in model.named_parameters() if ".indexer." in name)
+    view = view_of(batch, plan, index_loss=index_loss, routing=routing, context=context)
+    out = model(_here(batch.tokens, context), view)
+    targets, weight = _shift(batch.tokens, 1, context), _shift(batch.weight, 1, context)
     loss, hits = cross_entropy(model.merge(out.streams), model.head.weight, targets, weight)
     loss = loss / total_weight
-    index, balance, counts = _side_losses(out.reports)
+    index, balance, counts = _side_losses(out.reports, context)
     total = loss + (weights.index * index + weights.balance * balance) / count
-    ahead = _mtp(model, out.streams, batch, view, total_after_next) if hasattr(model, "mtp") else {}
+    ahead = _mtp(model, out.streams, batch, view, total_after_next, context) if hasattr(model, "mtp") else {}
     if ahead:
         total = total + weights.mtp * ahead["mtp"]
-    total.backward()
     answer = weight >= 1.0
+    # before the backward pass, behind which a rank has but its own rows of the weights
+    split = _split(model, out.streams.detach(), targets, answer, (weight > 0) & ~answer, hits)
+    total.backward()
     with torch.no_grad():
         return {
             "loss": loss.detach(),
             "index": index.detach(),
             "balance": balance.detach(),
             "counts": counts,
-            **_split(model, out.streams.detach(), targets, answer, (weight > 0) & ~answer, hits),
-            **_by_kind(batch, hits & answer, answer),
+            **split,
+            **_by_kind(batch, hits & answer, answer, context),
             **{name: value.detach() for name, value in ahead.items()},
         }
 
 
-@torch.no_grad()
+def view_of(
+    batch: Batch, plan: StepPlan, *, index_loss: bool = False, routing: Mapping[int, Routed] | None = None,
+    context: Context | None = None,
+) -> View:  # fmt: skip
+    """The view of a step over the rows of `batch`, packed one behind the other, or over this rank's chunk of each;
+    experts' load is reported."""
+    controls = Controls(
+        picks=plan.picks,
+        index_topk=plan.topk,
+        index_loss=index_loss,
+        index_every=plan.index_every,
+        load=True,
+        hca_offset=batch.dilution,
+        routing=routing,
+    )
+    if context is not None:
+        return context.view(batch.tokens, batch.positions, controls)
+    B, S = batch.tokens.shape
+    borders = range(0, (B + 1) * S, S)
+    return View.packed(borders, positions=batch.positions.flatten(), controls=controls, device=batch.tokens.device)
+
+
 def _split(
     model: Transformer, streams: Tensor, targets: Tensor, answer: Tensor, text: Tensor, hits: Tensor, sample: int = 4096
 ) -> dict[str, Tensor]:
-    """Loss on answers and on (a sample of) text apart, as sums and counts."""
+    """Loss on answers and on (a sample of) text apart, as sums and counts, detached. The bodies are those of training:
+    others may hold on to the memory of weights, which spread ones must give back."""
     out = {"hits": (hits & answer).sum().float(), "answer_n": answer.sum().float()}
     for name, mask in (("answer", answer), ("text", text)):
         rows = mask.nonzero().squeeze(1)
         rows = rows[:: max(1, len(rows) // sample)]
         mean = torch.zeros((), device=streams.device)
         if len(rows):
-            mean = torch.nn.functional.cross_entropy(model.logits(streams[rows]), targets[rows])
+            mean = torch.nn.functional.cross_entropy(model.logits(streams[rows]), targets[rows]).detach()
         size = out["answer_n"] if name == "answer" else mask.sum().float()
         out[name] = mean * size
         out[f"{name}_n"] = size
     return out
 
 
-def _by_kind(batch: Batch, hits: Tensor, answer: Tensor) -> dict[str, Tensor]:
+def _by_kind(batch: Batch, hits: Tensor, answer: Tensor, context: Context | None) -> dict[str, Tensor]:
     """Right and asked answer tokens of each kind of task, [_KINDS] each."""
-    kind = torch.zeros_like(hits, dtype=torch.int64) if batch.kind is None else _shift(batch.kind, 1).long()
+    kind = torch.zeros_like(hits, dtype=torch.int64) if batch.kind is None else _shift(batch.kind, 1, context).long()
     none = torch.zeros(_KINDS, device=hits.device)
     return {
         "hits_by_kind": none.index_add(0, kind, hits.float()),
@@ -198,27 +217,47 @@ def _by_kind(batch: Batch, hits: Tensor, answer: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _shift(rows: Tensor, by: int) -> Tensor:
-    """What comes `by` tokens later in the same row, zero at the row's end; [B, S] -> [B * S]."""
+def _here(rows: Tensor, context: Context | None) -> Tensor:
+    """Rows [B, S], or this rank's chunk of each, one behind the other."""
+    return (rows if context is None else context.part(rows)).flatten()
+
+
+def _shift(rows: Tensor, by: int, context: Context | None) -> Tensor:
+    """What comes `by` tokens later in the same row, zero at the row's end; [B, S] -> [B * S], or of this rank's chunk.
+    """
     shifted = torch.zeros_like(rows)
     shifted[:, :-by] = rows[:, by:]
-    return shifted.flatten()
+    return _here(shifted, context)
 
 
-def _side_losses(reports: tuple[BlockReport, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def _side_losses(
+    reports: tuple[BlockReport, ...], context: Context | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Index loss, balance loss and tokens per expert [L, X]; with chunks, this rank's terms of the rows' losses."""
     loads = [r.load for r in reports if r.load is not None]
     counts = torch.stack([load.counts for load in loads])
     balance = torch.stack([load.balance for load in loads]).sum()
-    terms = [r.index_loss.divergence / r.index_loss.queries.clamp_min(1) for r in reports if r.index_loss is not None]
+    taught = [r.index_loss for r in reports if r.index_loss is not None]
+    queries = [one.queries for one in taught]
+    if context is not None:
+        every, *queries = context.add([counts, *queries])
+        terms = [
+            (count * (len(count) / count.sum()) * load.share).sum() / context.count
+            for count, load in zip(every, loads, strict=True) if load.share is not None
+        ]  # fmt: skip
+        balance = torch.stack(terms).sum() if terms else balance
+    terms = [one.divergence / n.clamp_min(1) for one, n in zip(taught, queries, strict=True)]
     return torch.stack(terms).sum() if terms else balance.new_zeros(()), balance, counts
 
 
 def _mtp(
-    model: Transformer, streams: Tensor, batch: Batch, view: View, total_after_next: Tensor
+    model: Transformer, streams: Tensor, batch: Batch, view: View, total_after_next: Tensor, context: Context | None
 ) -> dict[str, Tensor]:
     """Cross entropy of the token after next by the first stage, over the weight of all batches, and how many answer
     tokens it hits of how many; rows' last two tokens have no target."""
-    following, target, weight = _shift(batch.tokens, 1), _shift(batch.tokens, 2), _shift(batch.weight, 2)
+    following, target, weight = (
+        _shift(rows, by, context) for rows, by in ((batch.tokens, 1), (batch.tokens, 2), (batch.weight, 2))
+    )
     embedded = model.embed(following).to(streams.dtype)
     stage = model.mtp[0]
     assert isinstance(stage, MTP)

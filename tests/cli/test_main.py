@@ -24,7 +24,7 @@ FLAGS = {
     "inspect": "path verify json",
     "eval": "task kinds text lengths count controls index_topk model device main out json",
     "bench": "task ops cases size device seconds check_only results out json",
-    "train": "recipe pack tokenizer out weights init_from minutes device workers micro_batches json",
+    "train": "recipe pack tokenizer out weights init_from minutes device workers micro_batches parallel json",
 }
 
 

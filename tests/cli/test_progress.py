@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from octavo.cli.progress import Meter, Steps
+from octavo.cli.progress import Meter, Steps, Training
 
 SCRIPT = """
 import time
@@ -57,11 +57,29 @@ def test_phases_are_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr() == ("", "")
 
 
+TRAINING = """
+import time
+from octavo.cli.progress import Training
+with Training("tiny", 100) as show:
+    show({"event": "spike", "step": 3, "why": "loss"})
+    for step in (9, 19):
+        show({"step": step, "stage": "dense", "loss": 2.5, "tokens_per_s": 1234.5, "mfu": 0.081})
+        time.sleep(0.12)
+"""
+
+
+def test_lines_of_a_run_are_printed_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Training("tiny", 10) as show:
+        show({"step": 9, "loss": 2.5})
+    assert capsys.readouterr() == ("", '{"step": 9, "loss": 2.5}\n')
+
+
 @pytest.mark.parametrize(
     ("script", "pattern"),
     [
         (SCRIPT, r"reading.*[67]00/1,000 tokens  [\d,]+/s  \d+ s left  cache 2 MB"),
         (PHASES, r"fact 8192.*ask [12]/64"),
+        (TRAINING, r"(?s)\"event\": \"spike\".*tiny.*[12]0/100 dense  loss 2.500  1,23[45] tokens/s  MFU 8.1%"),
     ],
 )
 def test_drawn_on_a_terminal_and_never_on_stdout(script: str, pattern: str) -> None:

@@ -73,3 +73,20 @@ def test_missing_pack_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     err = capsys.readouterr().err.splitlines()[-1]
     assert err.startswith("octavo: error: ")
     assert "nothing" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fsdp=2,ep=2", "parallel: dp 1 x fsdp 2 x cp 1 x ep 2 are 4 ranks; 1 were started"),
+        ("cp=4", "parallel cp is 4; rows of 256 tokens are no multiple of cp x 128 tokens"),
+        ("ep=5", "parallel ep is 5; it must divide n_routed_experts"),
+        ("tp=2", "'tp' is not one of dp, fsdp, cp, ep"),
+    ],
+)
+def test_a_layout_for_other_ranks_is_bad_usage(
+    words: str, message: str, pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(pack, tmp_path / "out", "--parallel", words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

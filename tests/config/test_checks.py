@@ -124,3 +124,10 @@ def test_single_checks() -> None:
         require_int("n", 4, 0, 3)
     with pytest.raises(ConfigError, match="x is 0; it must be a finite number above 0"):
         require_positive("x", 0)
+
+
+def test_the_clamp_may_be_off_and_is_else_a_positive_number() -> None:
+    assert xs().changed(swiglu_limit=None).swiglu_limit is None
+    assert repr(xs().changed(swiglu_limit=7).swiglu_limit) == "7.0"
+    for value in (0.0, -1.0, float("inf"), "10", True):
+        refused(f"swiglu_limit is {value!r}; it must be a finite number above 0", swiglu_limit=value)

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from octavo.data.ground import asked_lines, play, prose
+from octavo.data.ground import asked_lines, code, plain, play, prose
+from tests.support.small_code import with_code
 from tests.support.small_text import SmallText, small_text
 
 
@@ -45,3 +46,17 @@ def test_text_refuses_line_ends_and_cut_characters(world: SmallText) -> None:
     border = int(ground.paragraphs()[0])
     assert ground.text(border - 2, border + 2) is None
     assert ground.text(border, border + 3)
+
+
+def test_code_is_indented_text_without_lines_of_speech(world: SmallText) -> None:
+    ground = code(Random(1), with_code(world), 900)
+    assert (len(ground.tokens), ground.is_code, ground.is_play) == (900, True, False)
+    found = {ground.indentation(int(at)) for at in ground.paragraphs()}
+    assert found == {"", "  "}
+
+
+def test_plain_ground_is_of_one_source(world: SmallText) -> None:
+    source = with_code(world)
+    for seed in range(12):
+        text = source.vocabulary.text(plain(Random(seed), source, 500).tokens)
+        assert ("function" in text) + ("The fact about" in text) <= 1

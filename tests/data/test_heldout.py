@@ -29,6 +29,17 @@ def test_case_marks_and_paragraph_breaks_do_not_hide_a_held_out_passage():
     assert keep.clean(f"Kept before.\n\n{disguised}\n\nKept after.") == "Kept before.\n\nKept after."
 
 
+def test_touching_a_held_out_text_and_knowing_a_word():
+    keep = ParagraphFilter.from_texts([SECRET])
+    assert keep.touches(f"let x = 1; // {SECRET.replace(' ', '-')}")
+    assert not keep.touches(" ".join(SECRET.split()[:12]))
+    assert "seven" in keep.hasher
+    assert "Seven" not in keep.hasher
+    assert "absent" not in keep.hasher
+    assert len(keep.hasher.words("absent words")) == 2
+    assert "absent" in keep.hasher
+
+
 def test_order_of_words_matters():
     words = WordHasher().words(SECRET)
     assert len(window_hashes(words)) == 2

@@ -67,6 +67,16 @@ def test_kinds_mark_answers_and_nothing_else(world: SmallText) -> None:
     assert len(np.unique(np.concatenate([batch["kind"].flatten() for batch in made]))) > 2
 
 
+def test_rows_of_text_alone_have_no_kind(world: SmallText) -> None:
+    counting = Mix(counting=0.8, tokens_per_question=300)
+    plan = [RowPlan(row_length=256, mix=Mix(plain=1.0)), RowPlan(row_length=1024, mix=counting)]
+    with Loader(world.pack_folder, world.tokenizer_file, plan, 4096, seed=3) as loader:
+        alone, counted = list(loader)
+    assert not alone["kind"].any()
+    assert alone["weight"].max() == 0.5
+    assert 1 + KINDS.index("counting") in counted["kind"]
+
+
 def test_seeds_and_steps_differ(world: SmallText) -> None:
     first, _, third = batches(world)
     assert not np.array_equal(first["tokens"], third["tokens"])

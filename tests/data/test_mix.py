@@ -3,8 +3,8 @@
 import pytest
 
 from octavo.config.errors import ConfigError
-from octavo.data.corpus import write_shard
-from octavo.data.mix import XS_MIX, chosen_documents
+from octavo.data.corpus import COLLECTIONS, write_shard
+from octavo.data.mix import MIXES, S_MIX, XS_MIX, chosen_documents
 from octavo.data.sources import SOURCES
 
 
@@ -33,8 +33,10 @@ def test_the_draw_repeats_and_is_not_the_order_of_the_file(corpus):
     assert len(list(chosen_documents(corpus, {"books": 10**9}))) == 30
 
 
-def test_the_mix_names_real_sources_and_is_three_quarters_books():
-    assert set(XS_MIX) == {source.name for source in SOURCES}
+def test_the_mixes_name_real_sources_and_the_small_one_is_three_quarters_books():
+    assert set(S_MIX) == {source.name for source in SOURCES} | set(COLLECTIONS)
+    assert set(XS_MIX) < set(S_MIX)
+    assert MIXES == {"xs": XS_MIX, "s": S_MIX}
     assert 0.72 < XS_MIX["books"] / sum(XS_MIX.values()) < 0.78
 
 

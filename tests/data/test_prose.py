@@ -5,14 +5,20 @@ from random import Random
 import numpy as np
 import pytest
 
-from octavo.config.errors import UsageError
+from octavo.config.errors import ConfigError, UsageError
 from octavo.data.prose import TextSource
-from tests.support.small_text import small_text
+from tests.support.small_code import with_code
+from tests.support.small_text import SmallText, small_text
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> TextSource:
-    return small_text(tmp_path_factory.mktemp("text"), paragraphs=60).source
+def world(tmp_path_factory: pytest.TempPathFactory) -> SmallText:
+    return small_text(tmp_path_factory.mktemp("text"), paragraphs=60)
+
+
+@pytest.fixture(scope="module")
+def source(world: SmallText) -> TextSource:
+    return world.source
 
 
 def test_runs_have_the_length_and_begin_at_a_sentence(source: TextSource) -> None:
@@ -43,3 +49,27 @@ def test_words_are_words_of_the_text(source: TextSource) -> None:
 def test_a_text_too_small_is_refused(source: TextSource) -> None:
     with pytest.raises(UsageError, match="at least 160 tokens"):
         TextSource(np.zeros(9, dtype=np.uint16), np.array([0]), np.array([9]), ["a"], source.vocabulary)
+
+
+def test_code_and_short_documents_stand_apart_from_prose(world: SmallText) -> None:
+    source = with_code(world)
+    text = source.vocabulary.text
+    for seed in range(20):
+        assert "const" not in text(source.run(Random(seed), 600))
+        assert "The fact about" not in text(source.run(Random(seed), 600))
+        assert "function" in text(source.run_of_code(Random(seed), 600))
+    assert text(source.run(Random(1), 400, source="facts")).count("The fact about the") > 3
+    words = {source.word(Random(seed)) for seed in range(80)}
+    assert not words & {"const", "return", "function"}
+
+
+def test_sources_come_by_their_share_of_the_tokens(world: SmallText) -> None:
+    source = with_code(world)
+    drawn = [source.any_source(Random(seed)) for seed in range(400)]
+    assert set(drawn) == {"books", "javascript", "facts"}
+    assert drawn.count("facts") < drawn.count("books")
+
+
+def test_a_pack_without_code_says_so(source: TextSource) -> None:
+    with pytest.raises(ConfigError, match="no source of program text"):
+        source.run_of_code(Random(1), 300)

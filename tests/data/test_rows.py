@@ -1,10 +1,14 @@
 """Whole rows: lengths, weights, spans, answers that stand in their source, tokens as the tokenizer would give them."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
-from octavo.config.errors import LimitError
-from octavo.data.rows import Mix, Row, make_row
+from octavo.config.errors import ConfigError, LimitError
+from octavo.data.rows import KINDS, Mix, Row, make_row
+from octavo.data.shares import LINKED
+from tests.support.small_code import with_code
 from tests.support.small_text import SmallText, small_text
 
 BOS, EOS, USER, ASSISTANT, END_THINK = 0, 1, 3, 4, 6
@@ -19,6 +23,12 @@ def rows(world: SmallText, count: int = 24, length: int = 1024, mix: Mix | None 
     return [
         make_row(np.random.default_rng((7, i)), world.source, world.encode, length, mix or Mix()) for i in range(count)
     ]
+
+
+EVERY = Mix(
+    multi_key=0.1, multi_value=0.1, two_hop=0.1, two_hop_steps=0.1, tracking=0.1, ordering=0.1, counting=0.1,
+    tokens_per_question=300,
+)  # fmt: skip
 
 
 def test_row_has_its_shape_and_begins_with_bos(world: SmallText) -> None:
@@ -111,3 +121,71 @@ def test_overfull_rows_keep_a_quarter_of_text(world: SmallText) -> None:
 def test_short_rows_are_refused(world: SmallText) -> None:
     with pytest.raises(LimitError, match="row length 100 is under 256"):
         rows(world, 1, 100)
+
+
+def test_rows_of_the_first_weights_stay_as_they_are(world: SmallText) -> None:
+    """`octavo-xs` was trained on rows of the default mix; kinds that came later must not change them."""
+    found = hashlib.sha256()
+    for row in rows(world, 16):
+        found.update(row.tokens.tobytes() + row.weight.tobytes() + row.span.tobytes() + " ".join(row.kinds).encode())
+    assert found.hexdigest()[:16] == "716492eb88bea834"
+
+
+def test_linked_kinds_make_whole_rows(world: SmallText) -> None:
+    seen = set()
+    for row in rows(world, 20, 2048, mix=EVERY):
+        assert row.tokens.shape == (2048,)
+        for (question, answer, start, stop), kind in zip(row.span.tolist(), row.kinds, strict=True):
+            seen.add(kind)
+            assert 0 < start < stop <= question < answer
+            ids = row.tokens[answer:].tolist()
+            text = world.source.vocabulary.text(np.array(ids[: ids.index(EOS)])).strip()
+            source = world.source.vocabulary.text(row.tokens[:question])
+            if kind in ("multi_value", "two_hop_steps", "tracking"):
+                assert all(part.lower() in source.lower() for part in text.split(", ")), (kind, text)
+            elif kind == "counting":
+                assert 1 <= int(text) <= 8
+    assert set(LINKED) <= seen <= set(KINDS)
+
+
+def test_overfull_rows_keep_no_question_without_its_statements(world: SmallText) -> None:
+    for row in rows(world, 12, 512, Mix(tokens_per_question=12, multi_value=0.4, counting=0.4)):
+        for (_, answer, _, _), kind in zip(row.span.tolist(), row.kinds, strict=True):
+            ids = row.tokens[answer:].tolist()
+            text = world.source.vocabulary.text(np.array(ids[: ids.index(EOS)])).strip()
+            before = world.source.vocabulary.text(row.tokens[:answer])
+            if kind == "multi_value":
+                assert all(part in before for part in text.split(", "))
+
+
+def test_plain_rows_are_text_alone(world: SmallText) -> None:
+    row = rows(world, 1, mix=Mix(plain=1.0, plain_weight=0.5))[0]
+    assert row.tokens.shape == row.weight.shape == (1024,)
+    assert (row.tokens[0], row.weight[0]) == (BOS, 0)
+    assert (row.weight[1:] == 0.5).all()
+    assert not np.isin(row.tokens, [EOS, USER, ASSISTANT]).any()
+    assert (len(row.span), row.kinds) == (0, ())
+
+
+def test_rows_of_code_are_lines_with_assignments_between_them(world: SmallText) -> None:
+    text = with_code(world)
+    kinds: set[str] = set()
+    for seed in range(6):
+        mix = Mix(code=1.0, tokens_per_question=60)
+        row = make_row(np.random.default_rng((8, seed)), text, world.encode, 1024, mix)
+        kinds |= set(row.kinds)
+        document, inside = [], False
+        for token in row.tokens[1:].tolist():
+            inside = inside or token == USER
+            if not inside:
+                document.append(token)
+            inside = inside and token != EOS
+        written = text.vocabulary.text(np.array(document))
+        assert "function" in written
+        assert world.encode([written])[0] == document
+    assert kinds == {"quotation", "tracking"}
+
+
+def test_a_pack_without_code_has_no_rows_of_it(world: SmallText) -> None:
+    with pytest.raises(ConfigError, match=r"no source of program text \(javascript\)"):
+        rows(world, 1, mix=Mix(code=1.0))

@@ -16,7 +16,7 @@ from octavo.model.moe import Load
 from tests.support.tiny import tiny_config
 from tests.support.tiny_llm import tiny_llm
 
-LOAD = Load(torch.zeros(1), torch.zeros(()))
+LOAD = Load(torch.zeros(1), torch.zeros(()), torch.zeros(1, 1, dtype=torch.int64))
 
 
 def report(*mass: Mass) -> BlockReport:

@@ -1,6 +1,7 @@
 """Asking a cell of a real (random, tiny) model, and the marks of answers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from octavo.config.errors import TextError
 from octavo.data.tasks.cell import Cell, Question
 from octavo.engine.answer import Answer, Finish, Source
 from octavo.evals.recall import CellResult, Outcome, covers, outcome, run_cell
+from octavo.evals.scoring import part_right
 from tests.support.tiny_llm import STORY, tiny_llm
 
 
@@ -56,6 +58,40 @@ def test_a_cell_runs_on_the_engine(tmp_path: Path) -> None:
     assert result.cache_bytes > 0
     assert ("ask", 2, 2) in seen
     assert any(phase == "read" for phase, _, _ in seen)
+
+
+@pytest.mark.parametrize(("kind", "quote"), [("tracking", False), ("two_hop", None)])
+def test_answers_that_are_no_quotation_are_free(tmp_path: Path, kind: str, quote: bool | None) -> None:
+    class Quoting:
+        """The engine's model, which notes how it was asked."""
+
+        asked: list[object]
+
+        def __init__(self) -> None:
+            self.llm = tiny_llm(tmp_path)
+            self.asked = []
+
+        def read(self, sources: str, **options: Any) -> "Quoting":
+            self.document = self.llm.read(sources, **options)
+            return self
+
+        @property
+        def nbytes(self) -> int:
+            return self.document.nbytes
+
+        def ask(self, question: str, **options: Any) -> Answer:
+            self.asked.append(options.get("quote"))
+            return self.document.ask(question, **options)
+
+        def close(self) -> None:
+            self.document.close()
+
+    question = Question(prompt="Which?", answer="a, b", source=(0, 10), depth=0.1)
+    cell = Cell(kind=kind, length=100, seed=10**9, document=STORY, tokens=100, questions=(question,))
+    reader = Quoting()
+    result = run_cell(reader, cell, max_tokens=3)
+    assert reader.asked == [quote]
+    assert result.outcomes[0].part == part_right(result.outcomes[0].given, "a, b")
 
 
 def test_the_document_is_closed_when_a_question_fails(tmp_path: Path) -> None:

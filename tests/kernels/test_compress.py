@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
-from octavo.kernels.compress import place, pool
+from octavo.kernels.compress import place, pool, pool_placed
+from octavo.kernels.compress.ref import _pool_placed
 
 
 def by_hand(values: Tensor, scores: Tensor, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
@@ -100,3 +101,12 @@ def test_the_bias_follows_the_place_in_the_group(S: int, first: int, grad: bool)
         expected[:, s, 5:] += bias[(first + s) % 4]
     with torch.set_grad_enabled(grad):
         torch.testing.assert_close(place(projected, bias, first=first), expected)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_pooling_rows_without_their_bias(overlap: bool) -> None:
+    raw, bias = torch.randn(2, 12, 16, dtype=torch.float64), torch.randn(4, 8, dtype=torch.float64)
+    values, scores = place(raw, bias, first=0).split(8, dim=-1)
+    rules = {"ratio": 4, "overlap": overlap, "has_previous": overlap}
+    torch.testing.assert_close(pool_placed(raw, bias, **rules), pool(values, scores, **rules))
+    torch.testing.assert_close(_pool_placed(raw, bias, **rules), pool(values, scores, **rules))

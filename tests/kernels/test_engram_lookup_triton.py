@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from octavo.kernels.engram_lookup import hashing, ref
+from octavo.kernels.engram_lookup import hashing, ref, triton_recall
 from octavo.kernels.engram_lookup.hashing import HashPlan, plan_hash
 from octavo.kernels.engram_lookup.triton import gate, gather, lookup, row_ids
 
@@ -84,6 +84,21 @@ def check_gate(T: int, M: int, D: int) -> None:
     g = torch.randn(T, M, device=DEVICE)
     for a, b in zip(torch.autograd.grad(got, narrow, g), torch.autograd.grad(wanted, wide, g.double()), strict=True):
         assert (a.double() - b).norm() <= 1e-4 * b.norm()
+
+
+@pytest.mark.parametrize(("T", "M", "D", "programs"), [(5, 4, 24, 1056), (3, 1, 100, 1056), (20, 2, 8, 7)])
+def test_recall_and_its_gradients(T: int, M: int, D: int, programs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_recall, "_PROGRAMS", programs)
+    leaves = [torch.randn(shape, device=DEVICE) for shape in ((T, M, D), (T, (M + 1) * D), (M, D), (M, D))]
+    narrow, wide = [x.clone().requires_grad_() for x in leaves], [x.double().requires_grad_() for x in leaves]
+    keys, value = wide[1].split((M * D, D), dim=-1)
+    wanted = ref.added(wide[0], ref.gate(wide[0], keys.view(T, M, D), *wide[2:], 1e-6), value)
+    got, g = triton_recall.recall(*narrow, 1e-6), torch.randn(T, M, D, device=DEVICE)
+    torch.testing.assert_close(got.double(), wanted, rtol=0, atol=1e-5)
+    for a, b in zip(torch.autograd.grad(got, narrow, g), torch.autograd.grad(wanted, wide, g.double()), strict=True):
+        assert (a.double() - b).norm() <= 1e-4 * b.norm()
+    with pytest.raises(ValueError, match=r"both has the shape .*; it must be"):
+        triton_recall.recall(leaves[0], leaves[1][:, 1:], *leaves[2:], 1e-6)
 
 
 def test_gate_near_zero() -> None:

@@ -161,6 +161,32 @@ def test_gradients_equal_those_of_the_reference(limit: float | None) -> None:
     assert (got[2][X - 1] == 0).all()
 
 
+@pytest.mark.parametrize("limit", [None, 0.8])
+def test_gradients_with_a_shared_expert(limit: float | None) -> None:
+    X, F, S, D, A, T = 3, 32, 48, 32, 2, 7
+    chosen = torch.randint(0, X, (T, A), device=DEVICE)
+    w1, w3, w2 = drawn("bf16", X, F, D)[1]
+    s1, s3, s2 = [one[0] for one in drawn("bf16", 1, S, D)[1]]
+    start = [torch.randn(T, D, device=DEVICE) * 2, w1, w3, w2, torch.rand(T, A, device=DEVICE), s1, s3, s2]
+    grad = torch.randn(T, D, device=DEVICE)
+
+    def ours(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, share: Tensor, *own: Tensor) -> Tensor:
+        both = torch.cat(own[:2]), own[2]
+        return trained(x, w1, w3, w2, chosen=chosen, share=share, limit=limit, shared=both)
+
+    def reference(x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, share: Tensor, *own: Tensor) -> Tensor:
+        routed = ref.experts(x, w1, w3, w2, chosen=chosen, weights=share, limit=limit)
+        return routed + ref.swiglu(x @ own[0].T, x @ own[1].T, limit) @ own[2].T
+
+    found = []
+    for call, dtype in ((ours, torch.float32), (reference, torch.float64)):
+        leaves = [t.to(dtype).requires_grad_() for t in start]
+        out = call(*leaves)
+        found.append([out.detach(), *torch.autograd.grad(out, leaves, grad.to(dtype))])
+    for mine, true in zip(*found, strict=True):
+        assert float((mine.double() - true).norm() / true.norm()) < 1e-5
+
+
 def test_gradients_leave_out_missing_experts() -> None:
     x, weights = torch.randn(3, 32, device=DEVICE).requires_grad_(), drawn("bf16", 2, 16, 32)[0]
     share = torch.rand(3, 2, device=DEVICE).requires_grad_()

@@ -13,7 +13,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from octavo.kernels.dispatch import Body, use
-from octavo.kernels.hyper import ref, triton, triton_backward
+from octavo.kernels.hyper import ref, triton, triton_backward, triton_many
 from octavo.kernels.hyper.triton import Config, config_of
 from octavo.kernels.rmsnorm.ref import rmsnorm
 
@@ -98,6 +98,38 @@ def test_tiles_and_splits_do_not_matter(config: Config) -> None:
     wanted = exact(plain_cross, given)
     for got, want in zip(triton.cross(*given, **OPTIONS, config=config), wanted, strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("M", [4, 2, 1])
+def test_many_tokens_in_bf16(M: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_many, "FROM", 1)
+    monkeypatch.setattr(triton_many, "_CROSS", triton_many.Tile(16, 32, 4, 2))
+    monkeypatch.setattr(triton_many, "_WRITE", triton_many.Tile(8, 16, 4, 2))
+    monkeypatch.setattr(triton_many, "_READ", triton_many.Tile(32, 16, 4, 2))
+    given = tensors(19, M, 40, "cross")
+    given[0], given[1] = given[0].bfloat16(), given[1].bfloat16()
+    after, *made = triton.cross(*given, **OPTIONS)
+    step = 2**-8 if DEVICE == "cuda" else 2**-7  # the interpreter cuts the last bits off
+    wanted = exact(ref.write, given[:4])[0]
+    assert ((after.double() - wanted).abs() <= step * wanted.abs() + 1e-6).all()
+    assert torch.equal(after, triton.write(*given[:4]))
+    # The coefficients are those of the rounded streams; fn is taken to 2^-17 or, cut, to 2^-15.
+    for again in (made, triton.enter(after, *given[4:], **OPTIONS)):
+        for got, want in zip(again[1:], exact(plain_enter, [after, *given[4:]])[1:], strict=True):
+            torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+
+
+def test_streams_that_go_on_bring_their_gradient() -> None:
+    given = tensors(6, 4, 24, "enter")
+    narrow, wide = [x.clone().requires_grad_() for x in given], [x.double().requires_grad_() for x in given]
+    streams, x, post, _ = triton_backward.begin(*narrow, **OPTIONS)
+    assert torch.equal(streams, narrow[0])
+    got = torch.autograd.grad((streams.square().sum() + x.sum() + post.sum()), narrow)
+    with use(Body.REFERENCE):
+        x, post, _ = plain_enter(*wide)
+    wanted = torch.autograd.grad((wide[0].square().sum() + x.sum() + post.sum()), wide)
+    for a, b in zip(got, wanted, strict=True):
+        assert (a.double() - b).norm() <= 2e-5 * b.norm()
 
 
 def test_many_programs_share_one_token() -> None:

@@ -8,6 +8,7 @@ import torch
 from octavo.kernels.dispatch import Body, use
 from octavo.kernels.int8_linear import int8_grouped, int8_linear, round_weight
 from octavo.kernels.linear import grouped_linear, linear, loops
+from octavo.kernels.linear.grouped import Grouped
 from octavo.kernels.wide_linear import wide_linear
 from tests.support.bodies import BODIES, take
 
@@ -29,6 +30,15 @@ def test_groups_read_their_rows(T: int, body: str, monkeypatch: pytest.MonkeyPat
     with torch.no_grad():
         torch.testing.assert_close(grouped_linear(x, weight), expected)
     torch.testing.assert_close(grouped_linear(x.requires_grad_(), weight), expected)
+
+
+def test_groups_have_the_gradients_of_single_products() -> None:
+    leaves = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3, 8), (3, 2, 8))]
+    assert torch.autograd.gradcheck(Grouped.apply, leaves)
+    x, weight = leaves
+    torch.testing.assert_close(Grouped.apply(x, weight), torch.einsum("tgn,grn->tgr", x, weight).flatten(1))
+    (alone,) = torch.autograd.grad(Grouped.apply(x.detach(), weight).sum(), weight)
+    torch.testing.assert_close(alone, x.sum(0).detach().unsqueeze(1).expand(-1, 2, -1))
 
 
 @pytest.mark.parametrize("body", BODIES)

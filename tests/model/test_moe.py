@@ -123,3 +123,30 @@ def test_simulation_rounds_both_inputs_of_an_expert_but_not_the_router() -> None
 
 def test_several_shared_experts_are_one_wider_one() -> None:
     assert make(n_shared_experts=3).shared_experts.w1.weight.shape == (72, 32)
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_given_experts_are_used_and_weighed_by_the_own_router(hashed: bool) -> None:
+    moe, (x, tokens) = make(hashed=hashed), inputs()
+    own = moe.gate(x, tokens)
+    again, load = moe(x, tokens, routed=own.experts)
+    torch.testing.assert_close(again, moe(x, tokens)[0], rtol=0, atol=0)
+    assert torch.equal(load.experts, own.experts)
+    given = (own.experts + 1) % 6
+    found = moe.gate(x, tokens, given)
+    assert torch.equal(found.experts, given)
+    shares = found.scores.gather(1, given)
+    torch.testing.assert_close(found.weights, 1.5 * shares / shares.sum(-1, keepdim=True))
+    torch.testing.assert_close(found.scores, own.scores)
+    assert not torch.allclose(moe(x, tokens, routed=given, load=False)[0], again, atol=1e-3)
+
+
+def test_another_router_chooses_and_this_one_weighs() -> None:
+    moe, other, (x, tokens) = make(), make(), inputs()
+    theirs = other.gate(x, tokens)
+    found = moe.gate(x, tokens, (other.gate.weight, other.gate.get_buffer("bias")))
+    assert torch.equal(found.experts, theirs.experts)
+    torch.testing.assert_close(found.scores, moe.gate(x, tokens).scores)
+    found.weights.square().sum().backward()
+    assert other.gate.weight.grad is None
+    assert moe.gate.weight.grad is not None

@@ -63,7 +63,7 @@ class World:
 def by_operations(w: World) -> dict[str, Tensor]:
     block, attn = w.block, w.block.attn
     with dispatch.use(dispatch.Body.REFERENCE):
-        x, post, comb = hyper.begin(w.streams, block._attn_pack, **block._hyper)
+        streams, x, post, comb = hyper.begin(w.streams, block._attn_pack, **block._hyper)
         made = attn._project_in(x, w.table)
         if made.raw is not None:
             made = made._replace(raw=place(made.raw.unsqueeze(0), attn.compressor.ape, first=FIRST)[0])
@@ -71,7 +71,7 @@ def by_operations(w: World) -> dict[str, Tensor]:
             bias = attn.indexer.compressor.ape
             made = made._replace(index_raw=place(made.index_raw.unsqueeze(0), bias, first=FIRST)[0])
         y = attn._project_out(w.o, w.table)
-        after, x, next_post, next_comb = hyper.cross(w.streams, y, post, comb, block._ffn_pack, **block._hyper)
+        after, x, next_post, next_comb = hyper.cross(streams, y, post, comb, block._ffn_pack, **block._hyper)
         y, _ = block.ffn(x, w.tokens, load=False)
         out = hyper.write(after, y, next_post, next_comb)
     links = [torch.cat((a, b.flatten(1)), 1) for a, b in ((post, comb), (next_post, next_comb))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +183,67 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_state(
             assert done.count("rename") == (1 if only_old else 2)
             return
     pytest.fail("the save never came to its end")
+
+
+class Kept:
+    """A part of a run with one tensor and one value."""
+
+    def __init__(self, value: float) -> None:
+        self.tensor, self.name = torch.full((3,), value), f"of {value}"
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {"deep.tensor": self.tensor}, {"name": self.name}
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        if not values["name"].startswith("of "):
+            raise CheckpointError(f"name is {values['name']}")
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.tensor, self.name = tensors["deep.tensor"], values["name"]
+
+
+def test_parts_and_random_states_come_back(tmp_path: Path) -> None:
+    model, optimizer = run(1)
+    torch.manual_seed(5)
+    checkpoint.save(tmp_path / "c", model, optimizer, step=1, recipe="r", parts={"a": Kept(1.5), "b": Kept(2.0)})
+    draw = torch.rand(4)
+    a, b = Kept(0.0), Kept(0.0)
+    checkpoint.load(tmp_path / "c", model, optimizer, recipe="r", parts={"a": a, "b": b})
+    assert torch.equal(torch.rand(4), draw)
+    assert (a.tensor.tolist(), a.name, b.tensor.tolist(), b.name) == ([1.5] * 3, "of 1.5", [2.0] * 3, "of 2.0")
+
+
+def test_a_part_that_is_missing_or_of_another_run_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
+    model, optimizer = run(1)
+    checkpoint.save(tmp_path / "c", model, optimizer, step=1, recipe="r", parts={"a": Kept(1.5)})
+    twin, twin_optimizer = fresh(seed=9)
+    before, part = everything(twin, twin_optimizer), Kept(0.0)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json: part 'b' is missing"):
+        checkpoint.load(tmp_path / "c", twin, twin_optimizer, recipe="r", parts={"a": part, "b": Kept(0.0)})
+    edit(tmp_path / "c", lambda m: m["parts"]["a"].update(name="else"))
+    with pytest.raises(CheckpointError, match="name is else"):
+        checkpoint.load(tmp_path / "c", twin, twin_optimizer, recipe="r", parts={"a": part})
+    assert same(before, everything(twin, twin_optimizer))
+    assert part.name == "of 0.0"
+
+
+def test_what_cannot_be_written_is_said_and_the_one_before_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, optimizer = run(1)
+    folder = tmp_path / "c"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "sync", full)
+    with pytest.raises(CheckpointError, match=r"step 1 cannot be written; there was none before: .*No space left"):
+        checkpoint.save(folder, model, optimizer, step=1, recipe="r")
+    monkeypatch.undo()
+    checkpoint.save(folder, model, optimizer, step=2, recipe="r")
+    monkeypatch.setattr(checkpoint, "sync", full)
+    with pytest.raises(CheckpointError, match=r"step 3 cannot be written; the one before is kept: .*No space left"):
+        checkpoint.save(folder, model, optimizer, step=3, recipe="r")
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert checkpoint.load(folder, model, optimizer, recipe="r") == 2

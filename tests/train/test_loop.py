@@ -1,4 +1,5 @@
-"""The loop: exact resume, checkpoints in time, log lines once each, ends, micro-batches, recompute, vocabulary map."""
+"""The loop: exact resume, checkpoints in time, log lines once each, ends, micro-batches, recompute, vocabulary map,
+spikes and their answers, steps that are skipped."""
 
 from __future__ import annotations
 
@@ -13,12 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+from octavo.config.errors import TrainingError, UsageError
 from octavo.model.checkpoint import WritePlan, load_weights, save_checkpoint
 from octavo.model.transformer import Transformer
 from octavo.train import loop
 from octavo.train.loop import RunOptions, RunResult, train
+from octavo.train.parallel.ranks import Ranks
 from octavo.train.recipes import Recipe
 from octavo.train.schedule import Schedule, Stage
+from octavo.train.spikes import SpikeRule
+from octavo.train.stabilise import Answer, Stabilise
 from tests.support.training import ROW, feed_of, small_config, small_recipe
 
 
@@ -44,11 +49,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-@pytest.fixture(autouse=True)
-def _log_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_LOG_EVERY", 4)
-
-
 def go(
     recipe: Recipe, out: Path, *, clock: Clock | None = None, kill_before: int | None = None, **options: Any
 ) -> RunResult:
@@ -62,7 +62,8 @@ def go(
                 clock.now += 10
             yield batch
 
-    return train(recipe, feed, RunOptions(out=out, **options))
+    given = {name: options.pop(name) for name in ("before_step", "show") if name in options}
+    return train(recipe, feed, RunOptions(**({"out": out, "log_every": 4} | options)), **given)
 
 
 def saved_step(out: Path) -> int:
@@ -70,9 +71,9 @@ def saved_step(out: Path) -> int:
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    """Log lines without the speed, the one value that two equal runs need not share."""
+    """Log lines without the speed, which two equal runs need not share."""
     found = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in found]
+    return [{k: v for k, v in line.items() if k not in ("tokens_per_s", "mfu")} for line in found]
 
 
 def same_weights(a: RunResult, b: RunResult) -> bool:
@@ -200,3 +201,110 @@ def test_a_predictor_trains_behind_weights_that_stay(tmp_path: Path) -> None:
     again = go(replace(recipe, schedule=replace(recipe.schedule)), tmp_path / "held", start=tmp_path / "weights")
     assert same_weights(held, again)
     assert "mtp" not in lines(tmp_path / "trunk")[-1]
+
+
+class Spoiled:
+    """Multiplies a layer's router and experts before one step, whenever the run comes by; counts how often."""
+
+    def __init__(self, step: int, *, by: float, most: int = 99) -> None:
+        self.step, self.by, self.most, self.times = step, by, most, 0
+
+    @torch.no_grad()
+    def __call__(self, step: int, model: Transformer) -> None:
+        if step == self.step and self.times < self.most:
+            self.times += 1
+            for name, p in model.named_parameters():
+                if ".ffn." in name or "head" in name:
+                    p.mul_(self.by)
+
+
+SPIKY = Stabilise(
+    rule=SpikeRule(window=8, least=4, floor=0.3), every=3, keep=3, before=2, rollbacks=2, lag=2, hold=5, look_every=4,
+    look_tokens=64,
+)  # fmt: skip
+
+
+def events(out: Path) -> list[dict[str, Any]]:
+    return [line for line in lines(out) if "event" in line]
+
+
+def test_a_spike_is_logged_and_without_an_answer_the_run_goes_on(tmp_path: Path) -> None:
+    recipe = small_recipe(dense=14, sparse=0, stabilise=SPIKY)
+    go(recipe, tmp_path, before_step=Spoiled(10, by=30.0))
+    first = events(tmp_path)[0]
+    assert (first["event"], first["step"], first["back_to"], first["rollbacks"]) == ("spike", 10, None, 0)
+    assert lines(tmp_path)[-1]["spikes"] == len(events(tmp_path)) >= 1
+
+
+def test_a_passing_fault_is_undone_by_going_back(tmp_path: Path) -> None:
+    recipe = small_recipe(dense=14, sparse=0, stabilise=replace(SPIKY, answer=Answer.ROLLBACK))
+    plain = go(small_recipe(dense=14, sparse=0), tmp_path / "plain")
+    undone = go(recipe, tmp_path / "undone", before_step=Spoiled(10, by=30.0, most=1))
+    assert [(e["step"], e["back_to"]) for e in events(tmp_path / "undone")] == [(10, 6)]
+    assert same_weights(plain, undone)
+    assert undone.last["loss"] == plain.last["loss"]
+
+
+def test_a_fault_that_stays_ends_the_run_and_leaves_the_checkpoint(tmp_path: Path, clock: Clock) -> None:
+    recipe = small_recipe(dense=14, sparse=0, stabilise=replace(SPIKY, answer=Answer.AHEAD))
+    fault = Spoiled(10, by=30.0)
+    with pytest.raises(TrainingError, match=r"step 10: .* after 2 rollbacks"):
+        go(recipe, tmp_path, clock=clock, save_seconds=75, before_step=fault)
+    assert fault.times == 3
+    assert [e["rollbacks"] for e in events(tmp_path)] == [1, 2]
+    assert saved_step(tmp_path) == 10  # of before the fault
+
+
+@pytest.mark.parametrize("answer", [Answer.AHEAD, Answer.STALE])
+def test_resume_is_exact_while_another_routing_is_on(answer: Answer, tmp_path: Path, clock: Clock) -> None:
+    """Killed in the middle of the replay: ring, watch, snapshots, looks and log all go on."""
+    recipe = small_recipe(dense=10, sparse=2, stabilise=replace(SPIKY, answer=answer, every=4))
+    whole = go(recipe, tmp_path / "whole", micro_batches=2, before_step=Spoiled(7, by=30.0, most=1))
+    with pytest.raises(Killed):
+        go(recipe, tmp_path / "parts", clock=clock, kill_before=10, save_seconds=5, micro_batches=2,
+           before_step=Spoiled(7, by=30.0, most=1))  # fmt: skip
+    assert saved_step(tmp_path / "parts") == (8 if answer is Answer.AHEAD else 10)  # two batches are read ahead
+    parts = go(recipe, tmp_path / "parts", micro_batches=2)
+    assert same_weights(whole, parts)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    assert any(line.get("other_routing") for line in lines(tmp_path / "whole"))
+    assert any("churn" in line for line in lines(tmp_path / "whole"))
+
+
+def test_no_lag_is_no_change(tmp_path: Path) -> None:
+    plain = go(small_recipe(dense=3, sparse=2), tmp_path / "plain")
+    for answer in (Answer.AHEAD, Answer.STALE):
+        stabilise = replace(SPIKY, answer=answer, always=True, lag=0)
+        assert same_weights(plain, go(small_recipe(dense=3, sparse=2, stabilise=stabilise), tmp_path / answer))
+    late = replace(SPIKY, answer=Answer.AHEAD, always=True)
+    assert not same_weights(plain, go(small_recipe(dense=3, sparse=2, stabilise=late), tmp_path / "late"))
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_explained(tmp_path: Path) -> None:
+    def spoil(step: int, model: Transformer) -> None:
+        p = model.get_parameter("layers.1.attn.wq_a.weight")
+        with torch.no_grad():  # undone after the step, as a fault of a batch is
+            p.mul_(3e38 if step == 2 else 1 / 3e38 if step == 3 else 1.0)
+
+    recipe = small_recipe(dense=6, sparse=0, stabilise=SPIKY)
+    result = go(recipe, tmp_path, before_step=spoil)
+    skipped, spike = events(tmp_path)
+    assert (skipped["event"], skipped["step"], skipped["skipped"]) == ("skipped", 2, 1)
+    assert skipped["first_nonfinite"].startswith("output of layers.1.attn")
+    assert (spike["event"], spike["step"]) == ("spike", 2)
+    assert result.last["skipped"] == 1
+    assert np.isfinite(result.last["loss"])
+
+
+def test_what_is_logged_is_shown(tmp_path: Path) -> None:
+    shown: list[dict[str, Any]] = []
+    go(small_recipe(dense=5, sparse=0), tmp_path, show=shown.append)
+    assert [line["step"] for line in shown] == [3, 4]
+    assert 0 < shown[0]["mfu"] < 1
+    assert len(shown[0]["gate_clamped"]) == 2
+
+
+def test_answers_to_spikes_are_for_one_rank(tmp_path: Path) -> None:
+    recipe = small_recipe(stabilise=replace(SPIKY, answer=Answer.ROLLBACK))
+    with pytest.raises(UsageError, match="answer rollback to spikes needs one rank, there are 2"):
+        train(recipe, partial(feed_of, recipe), RunOptions(out=tmp_path), ranks=Ranks(count=2))

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from octavo.cache.view import Picks
+from octavo.data.shares import Mix
 from octavo.train.schedule import Schedule, Stage
 
 STAGES = (
@@ -64,3 +65,10 @@ def test_a_stage_without_picks_attends_to_all_entries() -> None:
 def test_long_rows_teach_the_indexer_at_an_odd_share_of_queries(length: int, every: int) -> None:
     stage = Stage(name="a", steps=1, row_lengths=(length,))
     assert Schedule(stages=(stage,)).plan(0).index_every == every
+
+
+def test_every_step_has_the_mix_of_its_stage() -> None:
+    first, second = Mix(plain=0.5), Mix(code=0.5)
+    stages = tuple(Stage(name=n, steps=2, row_lengths=(64,), mix=mix) for n, mix in (("a", first), ("b", second)))
+    assert [Schedule(stages=stages).plan(step).mix for step in range(4)] == [first, first, second, second]
+    assert SCHEDULE.plan(0).mix == Mix()

@@ -15,7 +15,7 @@ from octavo.cache.view import View
 from octavo.model.block import Block
 from octavo.model.transformer import Transformer
 from octavo.train.optim import OptimConfig
-from octavo.train.parallel import Ranks
+from octavo.train.parallel.ranks import Ranks
 from octavo.train.step import Batch, LossWeights, recompute_layers, train_step
 from tests.support.training import ROW, fresh, plan_of, random_batch, small_config
 

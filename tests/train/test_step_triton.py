@@ -29,18 +29,23 @@ from tests.support.training import fresh, plan_of, random_batch, small_config
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FREE = LossWeights(clip=math.inf, balance=1e-2)
-# operation -> module behind octavo.kernels, and its functions that a step calls
-KERNELS = {
-    "cross_entropy": ("cross_entropy.triton", ("cross_entropy",)),
-    "engram_lookup": ("engram_lookup.triton", ("row_ids", "gather", "gate")),
-    "experts": ("experts.triton_backward", ("experts",)),
-    "hyper": ("hyper.triton_backward", ("enter", "cross", "write", "merge")),
-    "index_topk": ("index_topk.triton_training", ("marked_topk",)),
-    "rmsnorm": ("rmsnorm.triton", ("rmsnorm",)),
-    "rope": ("rope.triton", ("norm_rotate", "rotate")),
-    "route": ("route.triton", ("choose",)),
-    "sparse_attention": ("sparse_attention.triton_training", ("attend_with_sums",)),
+# operation -> modules behind octavo.kernels with their functions that a step calls
+KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cross_entropy": {"cross_entropy.triton": ("cross_entropy",)},
+    "engram_lookup": {"engram_lookup.triton": ("row_ids", "gather"), "engram_lookup.triton_recall": ("recall",)},
+    "experts": {"experts.triton_backward": ("experts",)},
+    "hyper": {"hyper.triton_backward": ("begin", "cross", "write", "merge")},
+    "index_topk": {"index_topk.triton_training": ("marked_topk",)},
+    "rmsnorm": {"rmsnorm.triton": ("rmsnorm",)},
+    "rope": {"rope.triton": ("norm_rotate", "rotate")},
+    "route": {"route.triton": ("choose",)},
+    "sparse_attention": {"sparse_attention.triton_training": ("attend_with_sums",)},
 }
+
+
+def called_of(operation: str) -> set[str]:
+    """What `calls` counts for an operation."""
+    return {f"{operation}.{name}" for names in KERNELS[operation].values() for name in names}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +71,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return call
 
-    for operation, (path, names) in KERNELS.items():
+    for operation, path, names in [(op, *each) for op, modules in KERNELS.items() for each in modules.items()]:
         module = importlib.import_module(f"octavo.kernels.{path}")
         for name in names:
             monkeypatch.setattr(module, name, counted(f"{operation}.{name}", getattr(module, name)))
@@ -112,8 +117,7 @@ def test_every_kernel_has_a_part_in_an_equal_step(calls: Counter[str]) -> None:
     """Window, CSA with picks, Engram, predictor."""
     model = warmed(num_nextn_predict_layers=1)
     equal_steps(model, random_batch(1, seed=5, length=12), topk=2)
-    wanted = {f"{operation}.{name}" for operation, (_, names) in KERNELS.items() for name in names}
-    assert wanted - set(calls) == set()
+    assert set().union(*map(called_of, KERNELS)) - set(calls) == set()
     assert set(KERNELS) == TRITON
 
 
@@ -135,7 +139,7 @@ def test_recomputed_layers_take_the_same_bodies(calls: Counter[str]) -> None:
     recompute_layers(model)
     with train_in_triton(("hyper",)):
         stepped(model, random_batch(1, seed=8, length=12), None)
-    assert set(calls) == {f"hyper.{name}" for name in KERNELS["hyper"][1]}
+    assert set(calls) == called_of("hyper")
     calls.clear()
     with use(Body.REFERENCE):
         stepped(model, random_batch(1, seed=8, length=12), None)

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from octavo.bench import flash_mla
 from octavo.bench.case import Case, Result, Work, relative_l2
+from octavo.bench.ratios import PUBLIC
 from octavo.kernels.paged import PAGE_TOKENS, Format, PagedStore, Places, Ring
 from octavo.kernels.quant import decode_main_fp4, decode_rows_fp8, encode_main_fp4, encode_rows_fp8
 from octavo.kernels.rows import DenseRows
@@ -85,10 +87,13 @@ def _step(
         _inputs, starts=list(starts), counts=list(counts), H=H, K=K, rope=rope, form=form, ratio=ratio, k=k,
         window=window, ring=ring, dtype=dtype,
     )  # fmt: skip
+    peers: dict[str, Callable[..., Any]] = {} if size == "tiny" else {"gathered, torch": _plain}
+    chunks = len(starts) == 1 or len(ends) == len(starts)  # one sequence's chunk, or one token of each
+    if flash_mla.installed() and form == "fp8" and (K, rope) == (512, 64) and H in flash_mla.HEADS and chunks:
+        peers[f"{PUBLIC}FlashMLA"] = flash_mla.FlashMLA(_plain)
     return Case(
         op="sparse_attention", name=name, inputs=make, run=_run, reference=_reference, work=work, size=size,
-        tolerance=1e-5 if dtype == torch.float32 else 3e-3, error=_error, headline=headline,
-        peers={} if size == "tiny" else {"gathered, torch": _plain},
+        tolerance=1e-5 if dtype == torch.float32 else 3e-3, error=_error, headline=headline, peers=peers,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Test cells: one document of a given length with questions whose answers are known, spread over its depth.
 
 Covers: the values, the length in tokens, drawing filler, planting between paragraphs, the registry of kinds. Does not
-cover: each kind's questions (octavo.data.tasks.planted, octavo.data.tasks.found), asking a model (octavo.evals).
+cover: each kind's questions (octavo.data.tasks.planted, planted_linked, found), asking a model (octavo.evals).
 
 Wordings and number ranges are those that training never draws; seeds of tests begin at 10^9. Filler is text given by
 the caller, which is to be text that training never saw.
@@ -20,6 +20,8 @@ from octavo.text.tokenizer import Tokenizer
 
 TEST_SEEDS = 1_000_000_000
 TOLERANCE = 0.02
+FREE = frozenset({"multi_value", "two_hop_steps", "tracking", "counting"})
+"""Kinds whose answers are put together or made, so that they are no single quotation of the document."""
 _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 
 
@@ -127,11 +129,15 @@ Kind = Callable[[Maker], tuple[str, list[Question]]]
 
 def kinds() -> dict[str, Kind]:
     """Every kind by name."""
-    from octavo.data.tasks import found, planted
+    from octavo.data.tasks import found, planted, planted_linked
 
     return {
         "fact": planted.facts, "definition": planted.definitions, "key_value": planted.key_values,
         "chapter": planted.chapters, "quotation": found.quotations, "speaker": found.speakers,
+        "multi_key": planted_linked.multi_keys, "multi_value": planted_linked.multi_values,
+        "two_hop": planted_linked.two_hops, "two_hop_steps": planted_linked.two_hops_with_steps,
+        "tracking": planted_linked.trackings, "ordering": planted_linked.orderings,
+        "counting": planted_linked.countings,
     }  # fmt: skip
 
 

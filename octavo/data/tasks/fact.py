@@ -16,6 +16,7 @@ from octavo.data.tasks.values import Words, value
 from octavo.data.tasks.verbs import VERBS
 
 _RELATIONS = (0.15, 0.1, 0.4)  # shares of training facts told by relations of the tests, by verbs, by authored ones
+_ALIKE = ("coined", "surname")  # single words of these slots have twins that are nearly alike
 _TEST_RELATIONS = 0.25  # share of a test cell's facts told by relations
 
 
@@ -85,12 +86,16 @@ def split_at_answer(wording: str, answer: str, **fields: str) -> Statement:
     return Statement(before, answer, after)
 
 
+def _key(who: names.Entity, what: str | Relation) -> tuple[str, str]:
+    return who.text.lower(), what if isinstance(what, str) else what.name
+
+
 class FactBook:
     """Draws facts that never contradict each other: each pair of entity and relation is stated once.
 
     hard: share of facts made as near twins of earlier ones (same relation of a similar entity, another relation of the
-    same entity, a used relation of a new entity). held_out: numbers of the test ranges, and half of the statements in
-    wordings that training never shows.
+    same entity, a used relation of a new entity). facts: all that were drawn. held_out: numbers of the test ranges, and
+    half of the statements in wordings that training never shows.
     """
 
     def __init__(self, draw: Random, words: Words, *, hard: float = 0.5, held_out: bool = False) -> None:
@@ -98,7 +103,7 @@ class FactBook:
         self._words = words
         self._hard = hard
         self._held_out = held_out
-        self._facts: list[Fact] = []
+        self.facts: list[Fact] = []
         self._used: set[tuple[str, str]] = set()
 
     def _fresh(self) -> tuple[names.Entity, str | Relation]:
@@ -114,7 +119,7 @@ class FactBook:
 
     def _near(self) -> tuple[names.Entity, str | Relation]:
         draw = self._draw
-        model = draw.choice(self._facts)
+        model = draw.choice(self.facts)
         how = draw.random()
         if how < 0.45:
             return names.twin(model.entity, draw), model.relation
@@ -126,15 +131,46 @@ class FactBook:
     def fact(self, *, relation: str | None = None) -> Fact:
         """A new fact; `relation`: of this attribute."""
         while True:
-            near = bool(self._facts) and self._draw.random() < self._hard
+            near = bool(self.facts) and self._draw.random() < self._hard
             who, what = self._near() if near else self._fresh()
             what = relation or what
-            key = (who.text.lower(), what if isinstance(what, str) else what.name)
-            if key not in self._used:
+            if self.is_free(who, what):
                 break
-        self._used.add(key)
+        return self.told(who, what)
+
+    def family(self, count: int) -> list[Fact]:
+        """Up to `count` facts of one relation, whose entities differ from the first one's in one word or syllable."""
+        while True:
+            first, what = self._fresh()
+            if (len(first.words) > 1 or first.slots[0] in _ALIKE) and self.is_free(first, what):
+                break
+        facts = [self.told(first, what)]
+        for _ in range(6 * count):
+            if len(facts) == count:
+                break
+            who = names.twin(first, self._draw)
+            if self.is_free(who, what):
+                facts.append(self.told(who, what))
+        return facts
+
+    def is_free(self, who: names.Entity, what: str | Relation) -> bool:
+        """Whether nothing was said yet of this pair."""
+        return _key(who, what) not in self._used
+
+    def reserve(self, who: names.Entity, what: str) -> None:
+        """Keep a pair for statements that are not made here."""
+        self._used.add(_key(who, what))
+
+    def mentions(self, text: str) -> bool:
+        """Whether an entity with this name occurs."""
+        return any(text.lower() == name for name, _ in self._used)
+
+    def told(self, who: names.Entity, what: str | Relation, answer: str | None = None) -> Fact:
+        """The fact that `what` of `who` is `answer`, which is drawn if left out. The pair must be free."""
+        self._used.add(_key(who, what))
         sort = attributes.ATTRIBUTES[what] if isinstance(what, str) else what.value
-        answer = value(self._draw, sort, self._words, held_out=self._held_out)
+        if answer is None:
+            answer = value(self._draw, sort, self._words, held_out=self._held_out)
         unseen = self._held_out and self._draw.random() < 0.5
         if isinstance(what, str):
             wording = wordings.FACT_STATEMENTS.pick(self._draw, held_out=unseen, plain=self._held_out)
@@ -144,5 +180,5 @@ class FactBook:
             wording = wording if self._held_out else framed(wording, self._draw)
             statement = split_at_answer(wording, answer, e=who.text)
         fact = Fact(who, what, sort, statement, unseen)
-        self._facts.append(fact)
+        self.facts.append(fact)
         return fact

@@ -30,6 +30,22 @@ def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previ
     return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
 
 
+def pool_placed(raw: Tensor, bias: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+    """See the package docstring for the contract."""
+    if dispatch.trains_on_gpu(raw):
+        return _pool_placed(raw, bias, ratio=ratio, overlap=overlap, has_previous=has_previous)
+    values, scores = place(raw, bias, first=0).split(raw.shape[-1] // 2, dim=-1)
+    return pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+
+
+@fusable
+def _pool_placed(raw: Tensor, bias: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+    B, n, both = raw.shape
+    values, scores = raw.split(both // 2, dim=-1)
+    scores = (scores.view(B, n // ratio, ratio, -1) + bias.to(raw.dtype)).view(B, n, -1)
+    return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+
+
 @fusable
 def plain_pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
     """See the package docstring for the contract."""

@@ -7,7 +7,7 @@ a vocabulary shared among devices.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -20,7 +20,33 @@ from torch import Tensor
 
 _CHUNK_BYTES = 1 << 30  # of logits
 _BLOCK, _WARPS = 4096, 8
+_WHOLE = 16_384  # logits of a row that stay in registers between the loss and the gradients
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32)
+
+
+@triton.jit
+def _loss_whole(logits, targets, weights, losses, correct, V, GRADIENT: tl.constexpr, BLOCK: tl.constexpr):
+    """As `_loss`, for V <= BLOCK: the row is read once."""
+    r = tl.program_id(0).to(tl.int64)
+    v = tl.arange(0, BLOCK)
+    there = v < V
+    x = tl.load(logits + r * V + v, mask=there, other=float("-inf")).to(tl.float32)
+    target = tl.load(targets + r)
+    weight = tl.load(weights + r).to(tl.float32)
+    own = tl.load(logits + r * V + target, mask=(target >= 0) & (target < V), other=float("nan")).to(tl.float32)
+    highest = tl.max(x, axis=0)
+    level = tl.where(highest == float("-inf"), 0.0, highest)
+    e = tl.exp(x - level)
+    total = tl.sum(e, axis=0)
+    lse = level + tl.log(total)
+    ahead = (x > own) | (x != x) | ((x == own) & (v < target))
+    before = tl.sum((ahead & (v != target)).to(tl.int32), axis=0)
+    tl.store(losses + r, weight * (lse - own))
+    tl.store(correct + r, (before == 0).to(tl.int8))
+    if GRADIENT:
+        tl.debug_barrier()  # the target's logit is read before it is overwritten
+        g = weight * (e / total - (v == target).to(tl.float32))
+        tl.store(logits + r * V + v, g.to(logits.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -99,9 +125,11 @@ class _CrossEntropy(torch.autograd.Function):
         for start in range(0, R, chunk):
             some = slice(start, min(start + chunk, R))
             logits = torch.mm(x[some], weight.T, out=buffer[: some.stop - start])
-            _loss[(len(logits),)](
+            block = triton.next_power_of_2(V)
+            kernel, most = (_loss_whole, _WHOLE) if block <= _WHOLE else (_loss, _BLOCK)
+            kernel[(len(logits),)](
                 logits, targets[some], weights[some], losses[some], correct[some].view(torch.int8), V,
-                GRADIENT=of_x or of_head, BLOCK=min(_BLOCK, triton.next_power_of_2(V)), num_warps=_WARPS,
+                GRADIENT=of_x or of_head, BLOCK=min(block, most), num_warps=_WARPS,
             )  # fmt: skip
             if dx is not None:
                 torch.mm(logits, weight, out=dx[some])

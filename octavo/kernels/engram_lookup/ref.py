@@ -23,3 +23,14 @@ def gate(streams: Tensor, keys: Tensor, q_weight: Tensor, k_weight: Tensor, eps:
     k = rmsnorm(keys.to(wide), k_weight, eps)
     s = (q * k).sum(-1) / streams.shape[-1] ** 0.5
     return torch.sigmoid(torch.sign(s) * s.abs().clamp_min(1e-6).sqrt())
+
+
+@fusable
+def added(streams: Tensor, gates: Tensor, value: Tensor) -> Tensor:
+    """Streams [T, M, D] with the value [T, D] added to each by its gate [T, M]."""
+    return streams + update(gates, value, streams.dtype)
+
+
+def update(gates: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """gates [T, M] times value [T, D], [T, M, D] in `dtype`."""
+    return (gates.unsqueeze(-1) * value.unsqueeze(1).to(gates.dtype)).to(dtype)

@@ -1,9 +1,9 @@
 """Engram on a GPU: addresses and rows in one launch, the gate in another; once differentiable.
 
 Covers: `lookup` (`row_ids` and `gather` of what it gives), each of the two alone, and `gate`, with the gradients of
-table, streams, keys and gains. Does not cover: the context of compressed ids, tables on other devices. The table's
-gradient is dense and added up by atomic operations in FP32, so its last bits may change from run to run; all other sums
-keep their order.
+table, streams, keys and gains. Does not cover: what the gates let in (`triton_recall`), the context of compressed ids,
+tables on other devices. The table's gradient is dense and added up by atomic operations in FP32, so its last bits may
+change from run to run; all other sums keep their order.
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
@@ -23,7 +23,7 @@ from torch import Tensor
 from octavo.kernels.engram_lookup.hashing import HashPlan
 
 _HEADS = 8  # rows that a program gathers: several programs for one token
-_PROGRAMS = 264  # of the gate's backward pass
+_PROGRAMS = 2112  # of the gate's backward pass, most of one warp: sixteen a multiprocessor of an H100
 _WIDEST = 16_384
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -74,7 +74,7 @@ def _products(q, k, wq, wk, D, root, eps):
 
 
 @triton.jit
-def _gated(s):
+def gated(s):
     """sigmoid(sgn(s) sqrt(max(|s|, 1e-6)))."""
     root = tl.sqrt(tl.maximum(tl.abs(s), 1e-6))
     # Neither sign: a zero, or NaN, which stays one.
@@ -92,7 +92,7 @@ def _gate(streams, keys, q_weight, k_weight, out, D, root, eps, M: tl.constexpr,
     wq = tl.load(q_weight + own, mask=there, other=0.0).to(tl.float32)
     wk = tl.load(k_weight + own, mask=there, other=0.0).to(tl.float32)
     _, _, s = _products(q, k, wq, wk, D, root, eps)
-    tl.store(out + row, _gated(s))
+    tl.store(out + row, gated(s))
 
 
 @triton.jit
@@ -113,7 +113,7 @@ def _gate_backward(
         q = tl.load(streams + row * D + d, mask=there, other=0.0).to(tl.float32)
         k = tl.load(keys + row * D + d, mask=there, other=0.0).to(tl.float32)
         rq, rk, s = _products(q, k, wq, wk, D, root, eps)
-        gate = _gated(s)
+        gate = gated(s)
         size = tl.abs(s)
         slope = tl.where(size >= 1e-6, 0.5 * tl.rsqrt(tl.maximum(size, 1e-6)), 0.0)
         ds = tl.load(g + row) * gate * (1.0 - gate) * slope

@@ -6,8 +6,9 @@ x, limit)) * clamp(w3_e x, -limit, limit)). A repeated expert counts each time. 
 `round_hidden` is applied to the input of w2 (the FP8 simulation; default: unchanged; `dense` rounds the parts of a
 repeated expert as one). Matrix products run in x's dtype, the sum over experts in FP32 (in `dense`: inside the
 product). `swiglu(gate, up, limit)` is the activation alone; `mlp(x [T, D], w1 [F, D], w3 [F, D], w2 [D, F], *, limit,
-round_hidden) -> [T, D]` in x's dtype is one expert that every token passes with weight 1. T = 0 gives an empty result.
-Not in place.
+round_hidden) -> [T, D]` in x's dtype is one expert that every token passes with weight 1, and `with_shared(x, w1, w3,
+w2, shared, *, chosen, weights, limit) -> [T, D]` in x's dtype the sum of both, `shared` being the three matrices of the
+one. T = 0 gives an empty result. Not in place.
 
 Bodies: `ref` loops over tokens; `grouped` sorts tokens by expert and runs one set of products per expert that was hit;
 `by_expert` does so with fewer passes (CPU); `gathered` collects the chosen experts' weights when tokens are few,
@@ -59,6 +60,34 @@ def experts(
     return fast.grouped(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit, round_hidden=round_hidden)
 
 
+def with_shared(
+    x: Tensor,
+    w1: Tensor,
+    w3: Tensor,
+    w2: Tensor,
+    shared: tuple[Tensor, Tensor, Tensor],
+    *,
+    chosen: Tensor,
+    weights: Tensor,
+    limit: float | None,
+) -> Tensor:
+    """See the package docstring for the contract."""
+    if dispatch.trains_in_triton(x, "experts") and _fits_triton(x, w1) and shared[0].shape[0] % 16 == 0:
+        from octavo.kernels.experts import triton_backward  # there where a GPU is
+
+        given = [w.to(x.dtype).contiguous() for w in (w1, w3, w2)]
+        own = torch.cat(shared[:2]).to(x.dtype), shared[2].to(x.dtype).contiguous()
+        return triton_backward.experts(x, *given, chosen=chosen, share=weights, limit=limit, shared=own)
+    routed = experts(x, w1, w3, w2, chosen=chosen, weights=weights, limit=limit)
+    return total(routed, mlp(x, *shared, limit=limit), x.dtype)
+
+
+@dispatch.fusable
+def total(routed: Tensor, shared: Tensor, dtype: torch.dtype) -> Tensor:
+    """The sum, rounded once."""
+    return (routed + shared.to(routed.dtype)).to(dtype)
+
+
 def _fits_triton(x: Tensor, w1: Tensor) -> bool:
     widths = w1.shape[1:]
     return x.dtype in (torch.bfloat16, torch.float32) and len(x) > 0 and all(n % 16 == 0 for n in widths)
@@ -75,4 +104,4 @@ def mlp(
     return F.linear(round_hidden(hidden), w2.to(x.dtype))
 
 
-__all__ = ["experts", "mlp", "swiglu"]
+__all__ = ["experts", "mlp", "swiglu", "total", "with_shared"]

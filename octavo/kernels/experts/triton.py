@@ -186,25 +186,28 @@ def _down_few(
 
 def passed(
     x: Tensor, weights: ExpertWeights, chosen: Tensor | None, share: Tensor | None, limit: float | None, tiles: Tiles,
-    *, save: bool = False,
+    *, save: bool = False, dtype: torch.dtype = torch.float32, up: Tiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Schedule | None]:  # fmt: skip
-    """Parts [T A, D] FP32 of every pair (unwritten where `chosen` is negative; without `chosen` of every token with
-    expert 0), hidden [T A, F], and with `save` gate and up [T A, F] before the clamps, and the schedule."""
+    """Parts [T A, D] in `dtype` of every pair (unwritten where `chosen` is negative; without `chosen` of every token
+    with expert 0), hidden [T A, F], and with `save` gate and up [T A, F] before the clamps, and the schedule. `up`:
+    sizes of gate's and up's product, if others, for as many tokens."""
     (T, D), (X, F, _) = x.shape, weights.shape
     A = 1 if chosen is None else chosen.shape[1]
     pairs = T * A
     plan = None if chosen is None else schedule(chosen, X, tiles.tokens)
     packed = not weights.dense and tiles.tokens >= _PACK_FROM
     hidden, gates, ups = (x.new_empty(pairs if real else 0, F) for real in (True, save, save))
-    parts = torch.empty(pairs, D, dtype=torch.float32, device=x.device)
+    parts = torch.empty(pairs, D, dtype=dtype, device=x.device)
     most = triton.cdiv(pairs, tiles.tokens) if plan is None else plan.tiles.shape[1]
     order, listed, count = (None, None, pairs) if plan is None else (plan.order, plan.tiles, most)
     (w1, s1, w_gap, s_gap), (w2, s2) = weights.up(), weights.down()
     form = "dense" if weights.dense else weights.format
     options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
-    _up_many[(triton.cdiv(F, tiles.rows // 2), most)](
+    up = up or tiles
+    ups_options = {"num_warps": up.warps, "num_stages": up.stages}
+    _up_many[(triton.cdiv(F, up.rows // 2), most)](
         pack(x) if packed else x, w1, s1, w_gap, s_gap, share, hidden, gates, ups, order, listed, bound(limit), count,
-        A, D, F, form, packed, save, wide(x), tiles.rows, tiles.tokens, tiles.width, **options,
+        A, D, F, form, packed, save, wide(x), up.rows, up.tokens, up.width, **ups_options,
     )  # fmt: skip
     _down_many[(triton.cdiv(D, tiles.rows), most)](
         hidden, w2, s2, parts, order, listed, count,

@@ -1,7 +1,9 @@
 """Routed experts on a GPU with gradients: plain weights of the activations' dtype, for training.
 
 Covers: dx, dw1, dw3, dw2 and d share as grouped products over the schedule of the forward pass, which keeps gate, up
-and hidden of every pair. Does not cover: small formats, the gradient of the choice (there is none).
+and hidden of every pair; an expert that every token passes beside them, whose products are the library's and whose
+result and dx join the sum over a token's pairs. Does not cover: small formats, the gradient of the choice (there is
+none).
 """
 
 # pyright: reportCallIssue=false
@@ -31,6 +33,16 @@ def _dot(a, b, acc, WIDE: tl.constexpr):
 
 
 @triton.jit
+def _through_activation(gate, up, grad, limit):
+    """FP32 gradients of gate and up (before the clamps) from that of silu(gate) up, and that value."""
+    low, flat = tl.minimum(gate, limit), tl.maximum(tl.minimum(up, limit), -limit)
+    soft = 1.0 / (1.0 + tl.exp(-low))
+    d_gate = tl.where(gate <= limit, grad * flat * soft * (1.0 + low * (1.0 - soft)), 0.0)
+    d_up = tl.where((up <= limit) & (up >= -limit), grad * low * soft, 0.0)
+    return d_gate, d_up, low * soft * flat
+
+
+@triton.jit
 def _hidden_grad(
     grad, w2, gates, ups, share, d_gates, d_ups, d_share, order, tiles, limit, TILES, N,
     A: tl.constexpr, D: tl.constexpr, F: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr,
@@ -52,15 +64,10 @@ def _hidden_grad(
         gate = tl.load(gates + at, mask=stored, other=0.0).to(tl.float32)
         up = tl.load(ups + at, mask=stored, other=0.0).to(tl.float32)
         weight = tl.load(share + pair, mask=live, other=0.0).to(tl.float32)[None, :]
-        low, flat = tl.minimum(gate, limit), tl.maximum(tl.minimum(up, limit), -limit)
-        soft = 1.0 / (1.0 + tl.exp(-low))
-        d_gate = acc * weight * flat * soft * (1.0 + low * (1.0 - soft))
-        d_up = acc * weight * low * soft
-        d_gate = tl.where(gate <= limit, d_gate, 0.0)
-        d_up = tl.where((up <= limit) & (up >= -limit), d_up, 0.0)
+        d_gate, d_up, value = _through_activation(gate, up, acc * weight, limit)
         tl.store(d_gates + at, d_gate.to(d_gates.dtype.element_ty), mask=stored)
         tl.store(d_ups + at, d_up.to(d_ups.dtype.element_ty), mask=stored)
-        tl.store(d_share + tl.program_id(0) * N + pair, tl.sum(acc * low * soft * flat, 0), mask=live)
+        tl.store(d_share + tl.program_id(0) * N + pair, tl.sum(acc * value, 0), mask=live)
 
 
 @triton.jit
@@ -83,7 +90,7 @@ def _input_grad(
             g = tl.load(d_ups + at + step * WIDTH, mask=live[:, None], other=0.0)
             acc = _dot(tl.trans(w), tl.trans(g), acc, WIDE)
         to = parts + pair.to(tl.int64)[None, :] * D + row[:, None]
-        tl.store(to, acc, mask=(row < D)[:, None] & live[None, :])
+        tl.store(to, acc.to(parts.dtype.element_ty), mask=(row < D)[:, None] & live[None, :])
 
 
 @triton.jit
@@ -111,39 +118,108 @@ def _weight_grad(
     tl.store(to, acc.to(out.dtype.element_ty), mask=(row < M)[:, None] & (column < N)[None, :])
 
 
+@triton.jit
+def _activate(both, hidden, limit, total, F: tl.constexpr, BLOCK: tl.constexpr):
+    """Rows of gate | up [T, 2 F] -> hidden [T, F]."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    place, ok = at // F * (2 * F) + at % F, at < total
+    gate = tl.load(both + place, mask=ok, other=0.0).to(tl.float32)
+    up = tl.load(both + place + F, mask=ok, other=0.0).to(tl.float32)
+    gate = tl.minimum(gate, limit, propagate_nan=tl.PropagateNan.ALL)
+    up = tl.minimum(up, limit, propagate_nan=tl.PropagateNan.ALL)
+    up = tl.maximum(up, -limit, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(hidden + at, (gate / (1.0 + tl.exp(-gate)) * up).to(hidden.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def _activate_back(both, grad, out, limit, total, F: tl.constexpr, BLOCK: tl.constexpr):
+    """The gradient [T, 2 F] of gate | up from that of hidden [T, F]."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    place, ok = at // F * (2 * F) + at % F, at < total
+    gate = tl.load(both + place, mask=ok, other=0.0).to(tl.float32)
+    up = tl.load(both + place + F, mask=ok, other=0.0).to(tl.float32)
+    d_gate, d_up, _ = _through_activation(gate, up, tl.load(grad + at, mask=ok, other=0.0).to(tl.float32), limit)
+    tl.store(out + place, d_gate.to(out.dtype.element_ty), mask=ok)
+    tl.store(out + place + F, d_up.to(out.dtype.element_ty), mask=ok)
+
+
 class _Experts(torch.autograd.Function):
-    """The routed experts; the second pass runs over the first one's schedule."""
+    """The routed experts and maybe a shared one (s13 [2 S, D], s2 [D, S]); the second pass runs over the first one's
+    schedule."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, chosen: Tensor, share: Tensor, limit: float | None
-    ) -> Tensor:
+        ctx: Any, x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, s13: Tensor | None, s2: Tensor | None, chosen: Tensor,
+        share: Tensor, limit: float | None,
+    ) -> Tensor:  # fmt: skip
         weights = ExpertWeights(format="bf16", w1=w1, w3=w3, w2=w2)
         check(x, weights, chosen, share, None)
         (T, A), (X, F, D) = chosen.shape, w1.shape
         ctx.tiles, ctx.limit = tiles_for(T * A, X, D, F, form="bf16"), limit
-        parts, hidden, gates, ups, plan = passed(x, weights, chosen, share, limit, ctx.tiles, save=True)
+        parts, hidden, gates, ups, plan = passed(
+            x, weights, chosen, share, limit, ctx.tiles, save=True, dtype=x.dtype, up=_inner(ctx.tiles, D, 64)
+        )
         assert plan is not None
-        ctx.save_for_backward(x, w1, w3, w2, chosen, share, hidden, gates, ups, plan.order, plan.starts, plan.tiles)
-        return ordered_sum(parts.view(T, A, D), torch.float32, chosen=chosen)
+        both = own = more = None
+        if s13 is not None and s2 is not None:
+            both = torch.mm(x, s13.T)
+            own = _activated(both, limit)
+            more = torch.mm(own, s2.T)
+        ctx.save_for_backward(
+            x, w1, w3, w2, s13, s2, chosen, share, hidden, gates, ups, plan.order, plan.starts, plan.tiles, both, own
+        )
+        out = torch.float32 if more is None else x.dtype
+        return ordered_sum(parts.view(T, A, D), out, chosen=chosen, more=more)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, w1, w3, w2, chosen, share, hidden, gates, ups, order, starts, listed = ctx.saved_tensors
+        x, w1, w3, w2, s13, s2, chosen, share, hidden, gates, ups, order, starts, listed, both, own = ctx.saved_tensors
         (T, A), X, D, tiles = chosen.shape, *w1.shape[::2], ctx.tiles
         plan = Schedule(order, starts, listed, tiles.tokens)
         grad = grads[0].to(x.dtype).contiguous()
+        more = ds13 = ds2 = None
+        if s13 is not None:
+            d_both = _through_activated(both, torch.mm(grad, s2), ctx.limit)
+            more, ds13, ds2 = torch.mm(d_both, s13), torch.mm(d_both.T, x), torch.mm(grad.T, own)
         d_gates, d_ups, d_share = _through_hidden(grad, w2, gates, ups, share, plan, ctx.limit, tiles)
         dx = _through_input(d_gates, d_ups, w1, w3, plan, tiles)
         return (
-            ordered_sum(dx.view(T, A, D), x.dtype, chosen=chosen),
+            ordered_sum(dx.view(T, A, D), x.dtype, chosen=chosen, more=more),
             _of_weight(d_gates, x, plan, X, 1, A),
             _of_weight(d_ups, x, plan, X, 1, A),
             _of_weight(grad, hidden, plan, X, A, 1),
+            ds13,
+            ds2,
             None,
             d_share.view(T, A).masked_fill(chosen < 0, 0.0).to(share.dtype),
             None,
         )
+
+
+_ACTIVATED = 1024  # values of a program
+
+
+def _activated(both: Tensor, limit: float | None) -> Tensor:
+    """gate | up [T, 2 F] -> the hidden vectors [T, F]."""
+    T, F = len(both), both.shape[1] // 2
+    hidden = both.new_empty(T, F)
+    grid = (triton.cdiv(T * F, _ACTIVATED),)
+    _activate[grid](both, hidden, bound(limit), T * F, F, _ACTIVATED, num_warps=4)
+    return hidden
+
+
+def _through_activated(both: Tensor, grad: Tensor, limit: float | None) -> Tensor:
+    """The gradient of gate | up [T, 2 F] from that of the hidden vectors [T, F]."""
+    made, total = torch.empty_like(both), grad.numel()
+    grid = (triton.cdiv(total, _ACTIVATED),)
+    _activate_back[grid](both, grad, made, bound(limit), total, grad.shape[1], _ACTIVATED, num_warps=4)
+    return made
+
+
+def _inner(tiles: Tiles, D: int, rows: int) -> Tiles:
+    """Sizes of a product over D channels for as many tokens: the fastest of six for 160 x 512 on an H100."""
+    return Tiles(rows, tiles.tokens, min(64, D & -D), 4, 3)
 
 
 def _through_hidden(
@@ -153,21 +229,21 @@ def _through_hidden(
     """d gate and d up [T A, F], d share [T A] from grad [T, D]."""
     (pairs, F), D, most = gates.shape, grad.shape[1], plan.tiles.shape[1]
     d_gates, d_ups = torch.empty_like(gates), torch.empty_like(ups)
-    rows = min(tiles.rows, 64)  # the activation's gradient holds several numbers for each of the product
-    blocks = triton.cdiv(F, rows)
+    tiles = _inner(tiles, D, 32)  # the activation's gradient holds several numbers for each of the product
+    blocks = triton.cdiv(F, tiles.rows)
     d_share = torch.empty(blocks, pairs, dtype=torch.float32, device=grad.device)
     _hidden_grad[(blocks, most)](
         grad, w2, gates, ups, share, d_gates, d_ups, d_share, plan.order, plan.tiles, bound(limit), most, pairs,
-        share.shape[1], D, F, wide(grad), rows, tiles.tokens, tiles.width,
+        share.shape[1], D, F, wide(grad), tiles.rows, tiles.tokens, tiles.width,
         num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
     return d_gates, d_ups, d_share.sum(0)
 
 
 def _through_input(d_gates: Tensor, d_ups: Tensor, w1: Tensor, w3: Tensor, plan: Schedule, tiles: Tiles) -> Tensor:
-    """Parts of dx [T A, D] in FP32."""
+    """Parts of dx [T A, D] in their dtype."""
     (pairs, F), D, most = d_gates.shape, w1.shape[2], plan.tiles.shape[1]
-    parts = torch.empty(pairs, D, dtype=torch.float32, device=w1.device)
+    parts = d_gates.new_empty(pairs, D)
     _input_grad[(triton.cdiv(D, tiles.rows), most)](
         d_gates, d_ups, w1, w3, parts, plan.order, plan.tiles, most, D, F, wide(d_gates), tiles.rows, tiles.tokens,
         tiles.width, num_warps=tiles.warps, num_stages=min(tiles.stages, 3),
@@ -178,20 +254,25 @@ def _through_input(d_gates: Tensor, d_ups: Tensor, w1: Tensor, w3: Tensor, plan:
 def _of_weight(left: Tensor, right: Tensor, plan: Schedule, X: int, left_a: int, right_a: int) -> Tensor:
     """[X, M, N] from left [., M] and right [., N], whose rows are pairs or, with A > 1 pairs to a row, tokens."""
     M, N = left.shape[1], right.shape[1]
-    rows, columns = (min(128, max(16, triton.next_power_of_2(n))) for n in (M, N))
+    rows, columns = (min(64 if n < 256 else 128, max(16, triton.next_power_of_2(n))) for n in (M, N))
+    step = 64 if left.dtype == torch.float32 else 128
     out = torch.empty(X, M, N, dtype=left.dtype, device=left.device)
     _weight_grad[(triton.cdiv(M, rows), triton.cdiv(N, columns), X)](
-        left, right, out, plan.order, plan.starts, left_a, right_a, M, N, wide(left), rows, columns, 64,
-        num_warps=8, num_stages=3,
+        left, right, out, plan.order, plan.starts, left_a, right_a, M, N, wide(left), rows, columns, step,
+        num_warps=8 if rows * columns > 8192 else 4, num_stages=3,
     )  # fmt: skip
     return out
 
 
 def experts(
-    x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, chosen: Tensor, share: Tensor, limit: float | None
-) -> Tensor:
+    x: Tensor, w1: Tensor, w3: Tensor, w2: Tensor, *, chosen: Tensor, share: Tensor, limit: float | None,
+    shared: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:  # fmt: skip
     """x [T, D], w1, w3 [X, F, D], w2 [X, D, F] of x's dtype, chosen [T, A], share [T, A] -> FP32 [T, D], differentiable
-    in all but `chosen`; otherwise as `triton.experts`. Gradients of the weights are summed in FP32 and rounded once."""
+    in all but `chosen`; otherwise as `triton.experts`. With `shared`, the gate's over the up's rows [2 S, D] and the
+    down matrix [D, S] of an expert that every token passes, its result is added and the sum is in x's dtype. Each
+    pair's part is rounded to x's dtype, sums are FP32; gradients of weights are summed in FP32 and rounded once."""
     if x.shape[0] == 0:
         raise ValueError("x has 0 tokens; a step of training has at least 1")
-    return _Experts.apply(x.contiguous(), w1, w3, w2, chosen.contiguous(), share.contiguous(), limit)  # type: ignore[no-any-return]
+    own = (None, None) if shared is None else shared
+    return _Experts.apply(x.contiguous(), w1, w3, w2, *own, chosen.contiguous(), share.contiguous(), limit)

@@ -6,7 +6,9 @@ Contract (report section on mHC; M streams of width D, at least FP32 inside):
 `read(streams, pre) -> x [T, D]` = sum_j pre_j h_j in the streams' dtype.
 `write(streams, y [T, D], post, comb) -> [T, M, D]`: h'_k = post_k y + sum_j comb[j, k] h_j, one rounding.
 `enter(streams, fn, base, scale, gain [D], *, iters, eps, norm_eps) -> (x [T, D], post, comb)`: `mix`, `read` and the
-RMS norm with `gain` of what was read: how a sublayer begins. `begin(streams, pack, ...)`: the same, weights in a pack.
+RMS norm with `gain` of what was read: how a sublayer begins.
+`begin(streams, pack, ...) -> (streams, x, post, comb)`: the same, weights in a pack, and before it the streams for the
+write behind the sublayer: to go on with those saves a pass when gradients are taken.
 `cross(streams, y, post, comb, pack, ...) -> (streams, x, post, comb)`: `write`, then `begin` of what was written.
 `merge(streams, fn [M, M*D], base [M], scale [1], *, eps, norm_eps) -> x [T, D]`: the head's weighted sum, no Sinkhorn.
 `finish(streams, pack, *, eps, norm_eps) -> x [T, D]`: `merge` and the RMS norm of it; the pack holds fn, base, scale
@@ -33,19 +35,19 @@ _TRITON_DTYPES, _TRITON_STREAMS, _TRITON_WIDTH = (torch.bfloat16, torch.float32)
 
 def begin(
     streams: Tensor, pack: Pack, *, iters: int, eps: float, norm_eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See the package docstring for the contract."""
     if dispatch.loops_on_cpu(streams, tokens=streams.shape[0]):
         arrays = pack.arrays()
         if arrays is not None:
-            return few.begin(streams, arrays, iters=iters, eps=eps, norm_eps=norm_eps)
+            return streams, *few.begin(streams, arrays, iters=iters, eps=eps, norm_eps=norm_eps)
     weights = pack.tensors()
     if _in_triton(streams, *weights):
         from octavo.kernels.hyper import triton_backward  # there where a GPU is
 
         given = streams.contiguous(), *weights
-        return triton_backward.enter(*given, iters=iters, eps=eps, norm_eps=norm_eps)
-    return enter(streams, *weights, iters=iters, eps=eps, norm_eps=norm_eps)
+        return triton_backward.begin(*given, iters=iters, eps=eps, norm_eps=norm_eps)
+    return streams, *enter(streams, *weights, iters=iters, eps=eps, norm_eps=norm_eps)
 
 
 def cross(
@@ -63,7 +65,7 @@ def cross(
         written = [t.contiguous() for t in (streams, y, post, comb)]
         return triton_backward.cross(*written, *weights, iters=iters, eps=eps, norm_eps=norm_eps)
     after = write(streams, y, post, comb)
-    return after, *begin(after, pack, iters=iters, eps=eps, norm_eps=norm_eps)
+    return begin(after, pack, iters=iters, eps=eps, norm_eps=norm_eps)
 
 
 def finish(streams: Tensor, pack: Pack, *, eps: float, norm_eps: float) -> Tensor:

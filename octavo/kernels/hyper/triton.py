@@ -21,6 +21,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo.kernels.hyper import triton_many
+from octavo.kernels.hyper.tiles import load_streams, pick
+
 PROGRAMS = 264  # that fill an H100 twice
 _WIDEST = 16_384
 _FLOATS = (torch.bfloat16, torch.float32)
@@ -48,34 +51,6 @@ def config_of(T: int, D: int) -> Config:
     block_t, block_d, warps, tokens = next(row[1:] for row in _TABLE if row[0] >= T)
     splits = max(1, min(triton.cdiv(D, block_d), triton.cdiv(PROGRAMS, triton.cdiv(T, block_t))))
     return Config(block_t, block_d, splits, warps, 2, tokens)
-
-
-@triton.jit
-def load_streams(row, there, D, M: tl.constexpr):
-    """Tiles of M streams, the first at pointers `row` -> four FP32 tiles; those beyond M are copies of the first."""
-    h0 = tl.load(row, mask=there, other=0.0).to(tl.float32)
-    h1 = h0
-    h2 = h0
-    h3 = h0
-    if M > 1:
-        h1 = tl.load(row + D, mask=there, other=0.0).to(tl.float32)
-    if M > 2:
-        h2 = tl.load(row + 2 * D, mask=there, other=0.0).to(tl.float32)
-        h3 = tl.load(row + 3 * D, mask=there, other=0.0).to(tl.float32)
-    return h0, h1, h2, h3
-
-
-@triton.jit
-def pick(k: tl.constexpr, h0, h1, h2, h3):
-    """The k-th of four tiles."""
-    h = h0
-    if k == 1:
-        h = h1
-    if k == 2:
-        h = h2
-    if k == 3:
-        h = h3
-    return h
 
 
 @triton.jit
@@ -280,7 +255,9 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor, *, config: Con
     T, M, D = check_streams(streams)
     check_write(streams, y, post, comb)
     after = torch.empty_like(streams)
-    if T:
+    if T and config is None and triton_many.serves(streams):
+        triton_many.project(streams, (y, post, comb), None, after, post, N=0, rows=16)
+    elif T:
         config = config or config_of(T, D)
         _launch_project(streams, (y, post, comb), None, after, post, config, N=0, block_n=16)
     return after
@@ -307,10 +284,14 @@ def begin(
     kept = streams.new_empty((T, block_n) if keep else (0,), dtype=torch.float32)
     if T == 0:
         return after, x, post, comb, kept
+    many = config is None and triton_many.serves(streams)
     config = config or config_of(T, D)
-    splits = _shares(config, D)[1]
+    splits = 1 if many else _shares(config, D)[1]
     partial = streams.new_empty((splits, T, block_n), dtype=torch.float32)
-    _launch_project(streams, written, fn, after, partial, config, N=N, block_n=block_n)
+    if many:
+        triton_many.project(streams, written, fn, after, partial, N=N, rows=block_n)
+    else:
+        _launch_project(streams, written, fn, after, partial, config, N=N, block_n=block_n)
     combs = triton.cdiv(T, config.tokens) if made else 0
     block_d = triton.next_power_of_2(D)
     _begin[(combs + T,)](

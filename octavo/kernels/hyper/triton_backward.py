@@ -22,20 +22,23 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo.kernels.hyper import triton as forward
-from octavo.kernels.hyper.sinkhorn import Sinkhorn
-from octavo.kernels.hyper.triton import columns, load_streams, pick, warps_for
+from octavo.kernels.hyper.sinkhorn import logits_gradient
+from octavo.kernels.hyper.tiles import load_streams, pick
+from octavo.kernels.hyper.triton import columns, warps_for
 
-_BLOCK_T, _BLOCK_D = 32, 64  # a tile of the streams' gradients
+_TILES = {torch.bfloat16: (32, 64, 4, 1), torch.float32: (32, 32, 4, 1)}  # tokens, channels, warps, stages
+_GROUPS = 4  # places for the gradients of the scales
 _WARPS = 132 * 16  # that keep an H100 busy: programs of few warps are many
 
 
 @triton.jit
 def _outputs_kernel(
-    streams, kept, base, scale, gain, gx, dpost, dlogits, dx, draw, dgains, dbases, dscales, T, D, programs, eps,
-    norm_eps, M: tl.constexpr, MIX: tl.constexpr, GAIN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    streams, kept, base, scale, gain, gx, dpost, dlogits, dx, draw, slope, sums, T, D, programs, eps, norm_eps,
+    M: tl.constexpr, MIX: tl.constexpr, GAIN: tl.constexpr, GROUPS: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """A token after another: dx [T, D] of the collapsed stream, draw [T, BLOCK_N] with q in column N, and a program's
-    sums of the gradients of gain, base, and dz raw rho, whose sums over a group are the gradients of scale."""
+    """A token after another: dx [T, D] of the collapsed stream, draw [T, BLOCK_N], zero from column N on, the slope q,
+    and a program's sums of the gradients of gain [D], base [BLOCK_N] and scale [GROUPS]."""
     N: tl.constexpr = M * (2 + M) if MIX else M
     lane, d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     there = d < D
@@ -79,50 +82,74 @@ def _outputs_kernel(
         dscale += dz * m
         dm = dz * factor
         q = -tl.sum(dm * m) * rho * rho / (M * D)
-        tl.store(draw + t * BLOCK_N + lane, tl.where(lane == N, q, dm * rho))
-    p = tl.program_id(0).to(tl.int64)
-    tl.store(dbases + p * BLOCK_N + lane, dbase)
-    tl.store(dscales + p * BLOCK_N + lane, dscale)
-    if GAIN:
-        tl.store(dgains + p * D + d, dgain, mask=there)
+        tl.store(slope + t, q)
+        tl.store(draw + t * BLOCK_N + lane, (dm * rho).to(draw.dtype.element_ty))
+    own = sums + tl.program_id(0).to(tl.int64) * (D + BLOCK_N + GROUPS)
+    tl.store(own + d, dgain, mask=there)
+    tl.store(own + D + lane, dbase)
+    for group in tl.static_range(GROUPS):
+        mine = tl.minimum(lane // M, 2 if MIX else 0) == group
+        tl.store(own + D + BLOCK_N + group, tl.sum(tl.where(mine, dscale, 0.0)))
+
+
+@triton.jit
+def _dot(a, b, acc, NATIVE: tl.constexpr):
+    """acc + a b of BF16 on a GPU, else of FP32."""
+    if NATIVE:
+        return tl.dot(a, b, acc)
+    else:
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="tf32x3")
 
 
 @triton.jit
 def _streams_kernel(
-    streams, kept, base, scale, fn, dx, draw, added, grad, dfn, T, D, share, eps,
+    streams, kept, base, scale, fn, dx, draw, slope, added, grad, dfn, T, D, share, eps,
     M: tl.constexpr, N: tl.constexpr, ADD: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_T: tl.constexpr,
-    BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_D: tl.constexpr, NATIVE: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of BLOCK_D channels of one stream for `share` tokens, with `added` where ADD; their share of fn's.
+    """Gradient of BLOCK_D channels of all streams for `share` tokens, with `added` where ADD; their share of fn's.
 
-    BF16 streams are exact in TF32, and what is rounded to it beside them is less than their gradients are rounded by.
+    Beside BF16 streams draw and fn are rounded to BF16 too, by as much as the gradients that come of them.
     """
     d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
-    j = tl.program_id(1)
     o = tl.arange(0, BLOCK_N)
     is_weight = (o < N)[:, None] & (d < D)[None, :]
-    at_weight = o[:, None] * (M * D) + (j * D + d)[None, :]
-    w = tl.load(fn + at_weight, mask=is_weight, other=0.0).to(tl.float32)
-    factor, shift = tl.load(scale).to(tl.float32), tl.load(base + j).to(tl.float32)
-    acc = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    first = tl.program_id(2) * share
+    at_weight = o[:, None] * (M * D) + d[None, :]
+    w0, w1, w2, w3 = load_streams(fn + at_weight, is_weight, D, M)
+    factor = tl.load(scale).to(tl.float32)
+    acc0 = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+    acc1 = acc0
+    acc2 = acc0
+    acc3 = acc0
+    first = tl.program_id(1) * share
     for at in range(first, tl.minimum(first + share, T), BLOCK_T):
         t = (at + tl.arange(0, BLOCK_T)).to(tl.int64)
         ok = t < T
         there = ok[:, None] & (d < D)[None, :]
-        place = t[:, None] * (M * D) + (j * D + d)[None, :]
-        h = tl.load(streams + place, mask=there, other=0.0).to(tl.float32)
+        place = t[:, None] * (M * D) + d[None, :]
         a = tl.load(draw + t[:, None] * BLOCK_N + o[None, :], mask=ok[:, None], other=0.0)
-        q = tl.load(draw + t * BLOCK_N + N, mask=ok, other=0.0)
-        pre = tl.sigmoid(tl.load(kept + t * BLOCK_N + j, mask=ok, other=0.0) * factor + shift) + eps
-        g = tl.dot(a, w, input_precision=PRECISION) + q[:, None] * h
-        g += pre[:, None] * tl.load(dx + t[:, None] * D + d[None, :], mask=there, other=0.0).to(tl.float32)
-        if ADD:
-            g += tl.load(added + place, mask=there, other=0.0).to(tl.float32)
-        tl.store(grad + place, g.to(grad.dtype.element_ty), mask=there)
-        acc = tl.dot(tl.trans(a), h, acc, input_precision=PRECISION)
-    to = dfn + tl.program_id(2).to(tl.int64) * (N * M * D)
-    tl.store(to + at_weight, acc, mask=is_weight)
+        q = tl.load(slope + t, mask=ok, other=0.0)[:, None]
+        x = tl.load(dx + t[:, None] * D + d[None, :], mask=there, other=0.0).to(tl.float32)
+        for j in tl.static_range(M):
+            h = tl.load(streams + place + j * D, mask=there, other=0.0)
+            z = tl.load(kept + t * BLOCK_N + j, mask=ok, other=0.0) * factor + tl.load(base + j).to(tl.float32)
+            g = (tl.sigmoid(z) + eps)[:, None] * x + q * h.to(tl.float32)
+            if ADD:
+                g += tl.load(added + place + j * D, mask=there, other=0.0).to(tl.float32)
+            g += _dot(a, pick(j, w0, w1, w2, w3).to(h.dtype), tl.zeros((BLOCK_T, BLOCK_D), tl.float32), NATIVE)
+            tl.store(grad + place + j * D, g.to(grad.dtype.element_ty), mask=there)
+            total = _dot(tl.trans(a), h, pick(j, acc0, acc1, acc2, acc3), NATIVE)
+            if j == 0:
+                acc0 = total
+            if j == 1:
+                acc1 = total
+            if j == 2:
+                acc2 = total
+            if j == 3:
+                acc3 = total
+    to = dfn + tl.program_id(1).to(tl.int64) * (N * M * D) + at_weight
+    for j in tl.static_range(M):
+        tl.store(to + j * D, pick(j, acc0, acc1, acc2, acc3), mask=is_weight)
 
 
 @triton.jit
@@ -157,6 +184,14 @@ def enter(
     streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor, *, iters: int, eps: float, norm_eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`triton.enter`, differentiable."""
+    return begin(streams, fn, base, scale, gain, iters=iters, eps=eps, norm_eps=norm_eps)[1:]
+
+
+def begin(
+    streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor, *, iters: int, eps: float, norm_eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The streams as they are, and `triton.enter` of them, differentiable: who goes on with these streams spares the
+    backward pass an addition."""
     return _Begin.apply(streams, fn, base, scale, gain, iters, eps, norm_eps)
 
 
@@ -172,7 +207,7 @@ def merge(
     streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor | None, *, eps: float, norm_eps: float
 ) -> Tensor:
     """`triton.merge`, differentiable."""
-    return _Begin.apply(streams, fn, base, scale, gain, 0, eps, norm_eps)[0]
+    return _Merge.apply(streams, fn, base, scale, gain, eps, norm_eps)
 
 
 def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
@@ -181,26 +216,50 @@ def write(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
 
 
 class _Begin(torch.autograd.Function):
-    """x, post and comb of streams; iters 0: x alone, the others empty."""
+    """The streams themselves; x, post and comb of them."""
 
     @staticmethod
     def forward(
-        ctx: Any, streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor | None, iters: int,
-        eps: float, norm_eps: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        _, x, post, comb, kept = forward.begin(
+        ctx: Any, streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor, iters: int, eps: float,
+        norm_eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        streams, x, post, comb, kept = forward.begin(
             streams, None, fn, base, scale, gain, iters=iters, eps=eps, norm_eps=norm_eps, config=None, keep=True
         )
         ctx.save_for_backward(streams, fn, base, scale, gain, kept)
         ctx.options = iters, eps, norm_eps
-        if not iters:
-            ctx.mark_non_differentiable(post, comb)
-        return x, post, comb
+        ctx.set_materialize_grads(False)
+        return streams, x, post, comb
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: what is recomputed is given out once
+        made = _or_zeros(grads[1:], saved[0], saved[-1])
+        return *_begin_gradients(*saved, grads[0], *made, *ctx.options), None, None, None
+
+
+class _Merge(torch.autograd.Function):
+    """x alone, with the head's weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, streams: Tensor, fn: Tensor, base: Tensor, scale: Tensor, gain: Tensor | None, eps: float,
+        norm_eps: float,
+    ) -> Tensor:  # fmt: skip
+        _, x, _, _, kept = forward.begin(
+            streams, None, fn, base, scale, gain, iters=0, eps=eps, norm_eps=norm_eps, config=None, keep=True
+        )
+        ctx.save_for_backward(streams, fn, base, scale, gain, kept)
+        ctx.options = 0, eps, norm_eps
+        return x
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *_begin_gradients(*ctx.saved_tensors, None, *grads, *ctx.options), None, None, None
+        saved = ctx.saved_tensors
+        unused = saved[-1]
+        return *_begin_gradients(*saved, None, grads[0], unused, unused, *ctx.options), None, None
 
 
 class _Cross(torch.autograd.Function):
@@ -217,13 +276,15 @@ class _Cross(torch.autograd.Function):
         )  # fmt: skip
         ctx.save_for_backward(streams, y, post, comb, after, fn, base, scale, gain, kept)
         ctx.options = iters, eps, norm_eps
+        ctx.set_materialize_grads(False)
         return after, x, next_post, next_comb
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         streams, y, post, comb, *behind = ctx.saved_tensors
-        dafter, *weights = _begin_gradients(*behind, *grads, *ctx.options)
+        made = _or_zeros(grads[1:], streams, behind[-1])
+        dafter, *weights = _begin_gradients(*behind, grads[0], *made, *ctx.options)
         return *_write_gradients(streams, y, post, comb, dafter), *weights, None, None, None
 
 
@@ -239,6 +300,13 @@ class _Write(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         return _write_gradients(*ctx.saved_tensors, grads[0].contiguous())
+
+
+def _or_zeros(grads: tuple[Tensor | None, ...], streams: Tensor, kept: Tensor) -> list[Tensor]:
+    """Gradients of x, post and comb; zeros for a result that was not used."""
+    T, M, D = streams.shape
+    shapes = ((streams, (T, D)), (kept, (T, M)), (kept, (T, M, M)))
+    return [like.new_zeros(shape) if g is None else g for g, (like, shape) in zip(grads, shapes, strict=True)]
 
 
 def _write_gradients(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor, g: Tensor) -> tuple[Tensor, ...]:
@@ -260,37 +328,39 @@ def _begin_gradients(
     if T == 0:
         zeros = [None if w is None else torch.zeros_like(w) for w in (fn, base, scale, gain)]
         return torch.empty_like(streams), *zeros  # pyright: ignore[reportReturnType]
-    dlogits = kept
-    if iters:
-        with torch.enable_grad():
-            z = kept[:, 2 * M : N] * scale[2].float() + base[2 * M :].float()
-            logits = z.detach().view(T, M, M).requires_grad_()
-            made = Sinkhorn.apply(logits, iters, eps)
-        (dlogits,) = torch.autograd.grad(made, logits, dcomb.contiguous())
+    dlogits = logits_gradient(kept, base, scale, dcomb.contiguous(), iters=iters, eps=eps) if iters else kept
     block_n, block_d = columns(N), triton.next_power_of_2(D)
     programs = min(T, _WARPS // warps_for(block_d))
-    dx, draw = torch.empty_like(gx, memory_format=torch.contiguous_format), torch.empty_like(kept)
-    dgains = kept.new_empty((programs, D) if gain is not None else (0,))
-    dbases, dscales = kept.new_empty((2, programs, block_n))
+    dx, draw = torch.empty_like(gx, memory_format=torch.contiguous_format), streams.new_empty(kept.shape)
+    slope, sums = kept.new_empty(T), kept.new_empty((programs, D + block_n + _GROUPS))
     _outputs_kernel[(programs,)](
         streams, kept, base, scale, base if gain is None else gain, gx.contiguous(), dpost.contiguous(), dlogits, dx,
-        draw, dgains, dbases, dscales, T, D, programs, eps, norm_eps,
-        M=M, MIX=iters > 0, GAIN=gain is not None, BLOCK_N=block_n, BLOCK_D=block_d, num_warps=warps_for(block_d),
+        draw, slope, sums, T, D, programs, eps, norm_eps, M=M, MIX=iters > 0, GAIN=gain is not None, GROUPS=_GROUPS,
+        BLOCK_N=block_n, BLOCK_D=block_d, num_warps=warps_for(block_d),
     )  # fmt: skip
     grad = torch.empty_like(streams)
-    tiles = triton.cdiv(D, _BLOCK_D) * M
-    splits = max(1, min(_WARPS // 2 // tiles, triton.cdiv(T, 4 * _BLOCK_T)))
-    share = triton.cdiv(triton.cdiv(T, _BLOCK_T), splits) * _BLOCK_T
+    dfn = _streams_gradient(streams, kept, base, scale, fn, dx, draw, slope, added, grad, eps)
+    total = sums.sum(0)
+    dbase, dscale = total[D : D + N], total[D + block_n : D + block_n + len(scale)]
+    dgain = None if gain is None else total[:D].to(gain.dtype)
+    return grad, dfn.to(fn.dtype), dbase.to(base.dtype), dscale.to(scale.dtype), dgain
+
+
+def _streams_gradient(
+    streams: Tensor, kept: Tensor, base: Tensor, scale: Tensor, fn: Tensor, dx: Tensor, draw: Tensor, slope: Tensor,
+    added: Tensor | None, grad: Tensor, eps: float,
+) -> Tensor:  # fmt: skip
+    """Write grad [T, M, D]; -> the gradient of fn, FP32."""
+    (T, M, D), N = streams.shape, len(fn)
+    block_t, block_d, warps, stages = _TILES[streams.dtype]
+    columns_of = triton.cdiv(D, block_d)
+    splits = max(1, min(_WARPS // 4 // columns_of, triton.cdiv(T, 4 * block_t)))
+    share = triton.cdiv(triton.cdiv(T, block_t), splits) * block_t
     splits = triton.cdiv(T, share)
     dfn = kept.new_empty((splits, N, M * D))
-    _streams_kernel[(triton.cdiv(D, _BLOCK_D), M, splits)](
-        streams, kept, base, scale, fn, dx, draw, streams if added is None else added.contiguous(), grad, dfn, T, D,
-        share, eps, M=M, N=N, ADD=added is not None, BLOCK_N=block_n, BLOCK_T=_BLOCK_T, BLOCK_D=_BLOCK_D,
-        PRECISION="tf32" if streams.dtype == torch.bfloat16 else "tf32x3", num_warps=4, num_stages=2,
+    _streams_kernel[(columns_of, splits)](
+        streams, kept, base, scale, fn, dx, draw, slope, streams if added is None else added.contiguous(), grad, dfn,
+        T, D, share, eps, M=M, N=N, ADD=added is not None, BLOCK_N=kept.shape[1], BLOCK_T=block_t, BLOCK_D=block_d,
+        NATIVE=streams.is_cuda and streams.dtype == torch.bfloat16, num_warps=warps, num_stages=stages,
     )  # fmt: skip
-    scaled = dscales.sum(0)
-    groups = [scaled[:M], scaled[M : 2 * M], scaled[2 * M : N]] if iters else [scaled[:M]]
-    dscale = torch.stack([part.sum() for part in groups])
-    dgain = None if gain is None else dgains.sum(0).to(gain.dtype)
-    whole = dfn[0] if splits == 1 else dfn.sum(0)
-    return grad, whole.to(fn.dtype), dbases.sum(0)[:N].to(base.dtype), dscale.to(scale.dtype), dgain
+    return dfn[0] if splits == 1 else dfn.sum(0)

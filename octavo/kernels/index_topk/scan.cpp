@@ -41,28 +41,28 @@ struct Part {
   int64_t lo, hi;
 };
 
-// By bytes for few queries: rough scores of all keys first, since what k keys of all surely beat rules out more than
-// what k keys of a part do. `bests[i]` get what queries hold of part i.
+// By bytes for few queries: bounds of the scores of all keys first, since what k keys of all surely beat rules out more
+// than what k keys of a part do. `bests[i]` get what queries hold of part i.
 template <class Form>
 void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Part>& parts, std::vector<Bests>& bests) {
   const int S = call.S, n = int(parts.size());
   const size_t room = size_t(n) * kTile;
   std::vector<Rounded> rounded(S);
   for (int s = 0; s < S; ++s) round_query<Form>(call.query(s), call.weights(s), call.I, call.J, rounded[s]);
-  static thread_local std::vector<float> held_scores, held_tops;  // not made anew for every step
-  held_scores.resize(std::max(held_scores.size(), S * room));
+  static thread_local std::vector<float> held_mosts, held_tops;  // not made anew for every step
+  held_mosts.resize(std::max(held_mosts.size(), S * room));
   held_tops.resize(std::max(held_tops.size(), S * room / kRows));
-  float *scores = held_scores.data(), *tops = held_tops.data();
-  std::vector<Tile> tiles(n);
+  float *mosts = held_mosts.data(), *tops = held_tops.data();
   share(run, threads, n, [&](int i) {
-    const Tile& tile = tiles[i] = parts[i].place->tile(parts[i].lo, int(parts[i].hi - parts[i].lo), call.J);
+    const Tile tile = parts[i].place->tile(parts[i].lo, int(parts[i].hi - parts[i].lo), call.J);
+    float least[kChunk];
     for (int at = 0; at < tile.count; at += kChunk) {
-      const Chunk chunk(tile, at, call.J);
+      const Chunk chunk = chunk_at(tile, at / kLanes, call.J);
       for (int b = 0; b < kChunk * call.J; b += 64) __builtin_prefetch(chunk.keys[0] + kFetch + b);
       for (int s = 0; s < S; ++s) {
-        float* own = scores + s * room + size_t(i) * kTile;
-        rough(Form{}, rounded[s], chunk.keys, chunk.scale, call.J, own + at);
-        add_to_tops(own + at, at, tops + (s * room + size_t(i) * kTile) / kRows);
+        const size_t own = s * room + size_t(i) * kTile;
+        rough<Form>(rounded[s], chunk, tile, at, call.J, least, mosts + own + at);
+        add_to_tops(least, at, tops + own / kRows);
       }
     }
   });
@@ -72,13 +72,11 @@ void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Par
   std::vector<float> whole, levels(S);
   for (int s = 0; s < S; ++s) {
     whole.clear();
-    float slack = 0.f;
     for (int i = 0; i < n; ++i) {
       const float* top = tops + (s * room + size_t(i) * kTile) / kRows;
       whole.insert(whole.end(), top, top + visible(i, s) / (kLanes * kRows) * kLanes);  // over visible keys alone
-      slack = std::max(slack, rounded[s].slack(tiles[i].norm, tiles[i].error));
     }
-    levels[s] = std::isfinite(slack) ? below_the_best(whole.data(), int(whole.size()), call.k) - slack : kNone;
+    levels[s] = below_the_best(whole.data(), int(whole.size()), call.k);
   }
   share(run, threads, n, [&](int i) {
     static thread_local std::vector<int32_t> found;
@@ -86,9 +84,7 @@ void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Par
     found.resize(kTile), exact.resize(kTile);
     bests[i].assign(S, {});
     for (int s = 0; s < S; ++s) {
-      const float slack = rounded[s].slack(tiles[i].norm, tiles[i].error);
-      const float bar = std::isfinite(slack) ? levels[s] - slack : kNone;
-      const int some = list_above(scores + s * room + size_t(i) * kTile, visible(i, s), bar, found.data());
+      const int some = list_above(mosts + s * room + size_t(i) * kTile, visible(i, s), levels[s], found.data());
       for (int f = 0; f < some; ++f) found[f] += int32_t(parts[i].lo);
       score_entries<Form>(call, s, found.data(), some, exact.data());
       const int kept = choose(exact.data(), found.data(), some, call.k);

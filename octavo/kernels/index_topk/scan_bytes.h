@@ -4,20 +4,25 @@
 
 #include "scan_scores.h"
 
+#include <numeric>
+
 namespace {
 
 constexpr int kLanes = 16;   // keys whose bytes lie together: a group
-constexpr int kGroups = 4;   // groups that are scored together
+constexpr int kGroups = 8;   // groups that are scored together
 constexpr int kChunk = kLanes * kGroups;
 constexpr int kTile = 8192;  // keys of a step's item as bytes: 512 KB of 64-wide keys, in the second-level cache
-constexpr int kShared = 16;  // queries that pass over a chunk of keys while it is in the first-level cache
+constexpr int kShared = 32;  // queries that pass over a chunk of keys while it is in the first-level cache
 constexpr int kFirst = 512;  // keys after which a query first looks for a level
 constexpr int kPassed = 2048;  // keys between such looks
+constexpr int kEarly = 128;  // times k: keys after which a query's level rules out enough by some heads alone
 constexpr int kRows = 8;     // groups whose lanes share a maximum
 constexpr int kHalvings = 14;
 constexpr int kAhead = 8;     // keys fetched before they are scored
-constexpr int kFetch = 2048;  // bytes of keys fetched before they are scored
+constexpr int kFetch = 8192;  // bytes of keys fetched before they are scored
 constexpr int kHeld = 4;      // times k: scored keys held before all but the best go
+constexpr int kFewRows = 8;   // rows up to which a sum of products bounds best
+constexpr int kThird = 3;     // heads that lower scores are left for later if they are one in so many
 constexpr float kGuard = 1.0001f;   // rounding of the bound itself
 constexpr float kLeast = 1e-15f;    // squares of smaller numbers lose their bits
 constexpr float kNone = -std::numeric_limits<float>::infinity();
@@ -34,31 +39,52 @@ inline bool before(const Scored& a, const Scored& b) {
 
 #ifdef OCTAVO_X86
 
-// An upper bound of the largest eigenvalue of sum_i w_i a_i a_i^T, w_i >= 0: (trace G^8)^(1/8) of the Gram matrix G.
-__attribute__((target("avx2,fma"))) inline float largest(const float* a, const float* w, int I, int J) {
-  std::vector<float> gram(size_t(I) * I), square(gram.size());
+// An upper bound of the largest eigenvalue of sum_i w_i a_i a_i^T over the first n rows, w_i >= 0, by their products
+// a_i . a_j [., I]: (trace G^8)^(1/8) of the Gram matrix G of w_i^(1/2) a_i.
+inline float eigenvalue(const std::vector<float>& products, const float* w, int n, int I) {
+  std::vector<float> gram(size_t(n) * n), square(gram.size());
   float trace = 0.f;
-  for (int i = 0; i < I; ++i) {
-    for (int h = 0; h <= i; ++h)
-      gram[size_t(i) * I + h] = gram[size_t(h) * I + i] =
-          dot(a + size_t(i) * J, a + size_t(h) * J, J) * std::sqrt(w[i] * w[h]);
-    trace += gram[size_t(i) * I + i];
-  }
+  for (int i = 0; i < n; ++i) trace += w[i] * products[size_t(i) * I + i];
   if (!(trace > 0.f)) return trace;
-  for (float& each : gram) each /= trace;  // no eigenvalue is greater than 1: powers stay within FP32
+  for (int i = 0; i < n; ++i)  // over the trace: no eigenvalue is greater than 1, and powers stay within FP32
+    for (int h = 0; h < n; ++h) gram[size_t(i) * n + h] = products[size_t(i) * I + h] * std::sqrt(w[i] * w[h]) / trace;
   for (int twice = 0; twice < 2; ++twice) {
     std::fill(square.begin(), square.end(), 0.f);
-    for (int i = 0; i < I; ++i)
-      for (int j = 0; j < I; ++j) {
-        float* row = square.data() + size_t(i) * I;
-        const float share = gram[size_t(i) * I + j], *other = gram.data() + size_t(j) * I;
-        for (int h = 0; h < I; ++h) row[h] += share * other[h];
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) {
+        float* row = square.data() + size_t(i) * n;
+        const float share = gram[size_t(i) * n + j], *other = gram.data() + size_t(j) * n;
+        for (int h = 0; h < n; ++h) row[h] += share * other[h];
       }
     std::swap(gram, square);
   }
   float total = 0.f;
   for (const float each : gram) total += each * each;
   return trace * std::pow(total, 0.125f);
+}
+
+// Upper bounds of sum_i w_i |a_i . u| over all u of length 1, w_i >= 0: of the first `part` of the rows a [I, J], and of
+// all. The sum is largest as |sum_i s_i w_i a_i| for some signs s_i, so it is at most (sum_ij w_i w_j |a_i . a_j|)^(1/2);
+// for many rows (sum_i w_i e)^(1/2) with the eigenvalue e above may be less.
+__attribute__((target("avx2,fma"))) inline void largest(const float* a, const float* w, int part, int I, int J,
+                                                        float& of_part, float& of_all) {
+  std::vector<float> products(size_t(I) * I);
+  float square = 0.f, weights = 0.f;
+  for (int i = 0; i < I; ++i) {
+    float row = 0.f;
+    for (int h = 0; h <= i; ++h) {
+      const float product = dot(a + size_t(i) * J, a + size_t(h) * J, J);
+      products[size_t(i) * I + h] = products[size_t(h) * I + i] = product;
+      row += (h < i ? 2.f : 1.f) * w[h] * std::fabs(product);
+    }
+    square += w[i] * row, weights += w[i];
+    if (i + 1 != part && i + 1 != I) continue;
+    float bound = square;
+    if (i >= kFewRows) bound = std::min(bound, weights * eigenvalue(products, w, i + 1, I));
+    bound = std::sqrt(bound);
+    if (i + 1 == part) of_part = bound;
+    if (i + 1 == I) of_all = bound;
+  }
 }
 
 // Keys as bytes: group g of 16 keys holds J / 4 blocks of [16][4] bytes. Of each key its scale, |k|, |k - k'|. Keys
@@ -68,11 +94,10 @@ struct Packed {
   float *scale, *norm, *error;
 };
 
-// Keys that are scored together, and the largest |k| and |k - k'| among them.
+// Keys that are scored together.
 struct Tile {
   Packed at;
   int count;
-  float norm, error;
 };
 
 // Makes keys lo .. hi - 1 of keys [n, J] bytes.
@@ -108,36 +133,27 @@ __attribute__((target("avx2,fma"))) void pack(const float* keys, int64_t lo, int
   }
 }
 
-// The largest of n numbers that are not negative.
-__attribute__((target("avx2,fma"))) float most_of(const float* values, int n) {
-  __m256 top = _mm256_setzero_ps();
-  int i = 0;
-  for (; i + 8 <= n; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(values + i));
-  float lanes[8], most = 0.f;
-  _mm256_storeu_ps(lanes, top);
-  for (; i < n; ++i) most = std::max(most, values[i]);
-  return std::max(most, *std::max_element(lanes, lanes + 8));
-}
+// Factors of the bound of a score's error.
+struct Slack {
+  float of_norm, of_error;
+};
 
-// The `count` keys from number `lo` on (a multiple of the lanes).
-Tile tile_of(const Packed& all, int64_t lo, int count, int J) {
-  const Packed at{all.bytes + size_t(lo) * J, all.scale + lo, all.norm + lo, all.error + lo};
-  return {at, count, most_of(at.norm, count), most_of(at.error, count)};
-}
-
-// A query as bytes. Heads are filled up to a multiple of four with zeros and come in blocks of 8 or 4.
+// A query as bytes. Heads that can only lower a score, those without a positive weight, come after the others: what the
+// first `plus` heads give is the most that a score can be. Each of the two parts is cut into blocks of a few heads.
 struct Rounded {
   std::vector<int32_t> fours;  // for each block [J / 4][heads of the block]: four bytes of a head
   std::vector<int32_t> start;  // what cancels the keys' offset
   std::vector<float> weight;   // w_i times the scale of q_i
-  float slack_norm, slack_error;  // factors of the error's bound
+  int plus;
+  Slack slack, plus_slack;  // of the score by all heads, and by those that raise it
 
-  float slack(float norm, float error) const { return slack_norm * norm + slack_error * error; }
+  int heads() const { return int(weight.size()); }
 };
 
+// The heads of the next block where `left` are left.
 template <class Form>
-constexpr int heads_at(int i, int heads) {
-  return i + Form::heads <= heads ? Form::heads : 4;
+constexpr int block_of(int left) {
+  return left <= Form::heads ? left : 4;
 }
 
 // The largest |value|, NaN if one is NaN or infinite.
@@ -159,106 +175,144 @@ __attribute__((target("avx2,fma"))) inline float size_of(const float* values, in
 
 template <class Form>
 __attribute__((target("avx2,fma"))) void round_query(const float* q, const float* w, int I, int J, Rounded& out) {
-  const int heads = (I + 3) / 4 * 4;
-  out.fours.assign(size_t(heads) * J / 4, 0);
-  out.start.assign(heads, 0);
-  out.weight.assign(heads, 0.f);
+  static thread_local std::vector<float> whole, kept, lost, shares;
+  static thread_local std::vector<int> order;
+  out.fours.resize(size_t(I) * J / 4), out.start.resize(I), out.weight.resize(I);
+  whole.resize(J), kept.resize(size_t(I) * J), lost.resize(size_t(I) * J), shares.resize(I), order.resize(I);
+  std::iota(order.begin(), order.end(), 0);
+  const auto rest = std::stable_partition(order.begin(), order.end(), [&](int i) { return !(w[i] <= 0.f); });
+  out.plus = int(rest - order.begin());
+  if (out.plus == 0 || kThird * (I - out.plus) < I) out.plus = I;
   // bounds are those of q and w over their largest numbers, so that their squares are within FP32
   const float q_size = size_of(q, I * J), w_size = size_of(w, I);
   const float q_inverse = q_size > 0.f ? 1.f / q_size : 0.f, w_inverse = w_size > 0.f ? 1.f / w_size : 0.f;
-  std::vector<float> whole(J), kept(size_t(I) * J), off(size_t(I) * J), shares(I);
-  float all = 0.f, lengths = 0.f;
-  for (int i = 0, block = 0; i < I; ++i) {
-    if (i == block + heads_at<Form>(block, heads)) block = i;
-    const int width = heads_at<Form>(block, heads);
-    const float *own = q + size_t(i) * J, most = size_of(own, J);
+  float lengths = 0.f;
+  for (int at = 0, block = 0, width = 0; at < I; ++at) {
+    if (at == block + width) block = at, width = block_of<Form>((at < out.plus ? out.plus : I) - at);
+    const float *own = q + size_t(order[at]) * J, weight = w[order[at]], most = size_of(own, J);
     const float scale = most / Form::query_most, inverse = most >= 1e-30f ? Form::query_most / most : 0.f;
-    float sum = 0.f, *near = kept.data() + size_t(i) * J, *rest = off.data() + size_t(i) * J;
+    float sum = 0.f, *near = kept.data() + size_t(at) * J, *off = lost.data() + size_t(at) * J;
     for (int j = 0; j < J; ++j) {
       whole[j] = std::nearbyintf(own[j] * inverse);
       near[j] = whole[j] * scale * q_inverse;
-      rest[j] = (own[j] - whole[j] * scale) * q_inverse;
+      off[j] = (own[j] - whole[j] * scale) * q_inverse;
     }
-    int32_t* four = out.fours.data() + size_t(block) * J / 4 + i - block;
+    int32_t* four = out.fours.data() + size_t(block) * J / 4 + at - block;
     for (int j = 0; j < J; j += 4, four += width) {
       uint32_t bytes = 0;
       for (int b = 0; b < 4; ++b) bytes |= uint32_t(uint8_t(int32_t(whole[j + b]))) << (8 * b), sum += whole[j + b];
       *four = int32_t(bytes);
     }
-    out.start[i] = -int32_t(sum) * Form::offset;  // whole numbers, so `sum` is exact
-    out.weight[i] = w[i] * scale;
-    shares[i] = std::fabs(w[i]) * w_inverse;
-    all += shares[i];
-    lengths += shares[i] * (std::sqrt(dot(near, near, J)) + std::sqrt(dot(rest, rest, J)));
+    out.start[at] = -int32_t(sum) * Form::offset;  // whole numbers, so `sum` is exact
+    out.weight[at] = weight * scale;
+    shares[at] = std::fabs(weight) * w_inverse;
+    lengths += shares[at] * (std::sqrt(dot(near, near, J)) + std::sqrt(dot(off, off, J)));
   }
   const float size = q_size * w_size * kGuard;
   const float rounding = float(J + I + 32) * std::numeric_limits<float>::epsilon() * lengths;
-  out.slack_norm = size * (std::sqrt(all * largest(off.data(), shares.data(), I, J)) + rounding);
-  out.slack_error = size * std::sqrt(all * largest(kept.data(), shares.data(), I, J));
+  float of_lost[2], of_kept[2];
+  largest(lost.data(), shares.data(), out.plus, I, J, of_lost[0], of_lost[1]);
+  largest(kept.data(), shares.data(), out.plus, I, J, of_kept[0], of_kept[1]);
+  out.plus_slack = {size * (of_lost[0] + rounding), size * of_kept[0]};
+  out.slack = {size * (of_lost[1] + rounding), size * of_kept[1]};
 }
 
-// Adds the shares of some heads to the totals of some groups. Sums stay in registers, and a query's four bytes, once
-// spread over a register, serve every group.
+// Where the groups of keys that are scored together lie: group g is group `at(g)` of the tile.
+struct Chunk {
+  const uint8_t* keys[kGroups];
+
+  template <class At>
+  Chunk(const Tile& tile, int J, const At& at) {
+    for (int g = 0; g < kGroups; ++g) keys[g] = tile.at.bytes + size_t(at(g)) * kLanes * J;
+  }
+};
+
+// The chunk that begins with group `first` of a tile; the tile's last group stands for those behind it.
+inline Chunk chunk_at(const Tile& tile, int first, int J) {
+  return Chunk(tile, J, [=, last = (tile.count - 1) / kLanes](int g) { return std::min(first + g, last); });
+}
+
+// Adds the shares of some heads to the totals of some groups, each [kLanes]. Sums stay in registers, and a query's four
+// bytes, once spread over a register, serve every group.
 template <int HEADS, int GROUPS>
-__attribute__((target(OCTAVO_AVX512), always_inline)) inline void heads_vnni(
-    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* const* keys, int J, __m512* total) {
+__attribute__((target(OCTAVO_AVX512), noinline)) void heads_vnni(
+    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* const* keys, int J, bool anew,
+    float* totals) {
+  const __mmask16 old = anew ? 0 : 0xffff;
   __m512i sum[HEADS][GROUPS];
 #pragma GCC unroll 8
   for (int h = 0; h < HEADS; ++h)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int g = 0; g < GROUPS; ++g) sum[h][g] = _mm512_set1_epi32(start[h]);
   int j = 0;
   do {  // one way out: else compilers move every sum
-    __m512i key[GROUPS];
-#pragma GCC unroll 4
-    for (int g = 0; g < GROUPS; ++g) key[g] = _mm512_loadu_si512(keys[g] + size_t(j) * kLanes);
+    __m512i four[HEADS];
 #pragma GCC unroll 8
-    for (int h = 0; h < HEADS; ++h) {
-      const __m512i four = _mm512_set1_epi32(fours[h]);
-#pragma GCC unroll 4
-      for (int g = 0; g < GROUPS; ++g) asm("vpdpbusd %2, %1, %0" : "+v"(sum[h][g]) : "v"(key[g]), "v"(four));
+    for (int h = 0; h < HEADS; ++h) four[h] = _mm512_set1_epi32(fours[h]);
+#pragma GCC unroll 8
+    for (int g = 0; g < GROUPS; ++g) {
+      const __m512i key = _mm512_loadu_si512(keys[g] + size_t(j) * kLanes);
+#pragma GCC unroll 8
+      for (int h = 0; h < HEADS; ++h) asm("vpdpbusd %2, %1, %0" : "+v"(sum[h][g]) : "v"(key), "v"(four[h]));
     }
     fours += HEADS, j += 4;
   } while (j < J);
 #pragma GCC unroll 8
-  for (int h = 0; h < HEADS; ++h)
-#pragma GCC unroll 4
-    for (int g = 0; g < GROUPS; ++g)
-      total[g] = _mm512_fmadd_ps(_mm512_max_ps(_mm512_cvtepi32_ps(sum[h][g]), _mm512_setzero_ps()),
-                                 _mm512_set1_ps(weight[h]), total[g]);
+  for (int g = 0; g < GROUPS; ++g) {
+    __m512 total = _mm512_maskz_load_ps(old, totals + g * kLanes);
+#pragma GCC unroll 8
+    for (int h = 0; h < HEADS; ++h)
+      total = _mm512_fmadd_ps(_mm512_max_ps(_mm512_cvtepi32_ps(sum[h][g]), _mm512_setzero_ps()),
+                              _mm512_set1_ps(weight[h]), total);
+    _mm512_store_ps(totals + g * kLanes, total);
+  }
 }
 
-// Scores from bytes of the keys of a chunk, whose groups begin at `keys` with scales at `scale`: out [kChunk].
-__attribute__((target(OCTAVO_AVX512))) inline void rough(Vnni, const Rounded& q, const uint8_t* const* keys,
-                                                         const float* const* scale, int J, float* out) {
-  const int heads = int(q.weight.size());
-  const int32_t *fours = q.fours.data(), *start = q.start.data();
-  const float* weight = q.weight.data();
-  __m512 total[kGroups];
-  for (__m512& each : total) each = _mm512_setzero_ps();
-  int i = 0;
-  for (; i + 8 <= heads; i += 8)
-    for (int g = 0; g < kGroups; g += 2)
-      heads_vnni<8, 2>(fours + size_t(i) * J / 4, start + i, weight + i, keys + g, J, total + g);
-  if (i < heads) heads_vnni<4, 4>(fours + size_t(i) * J / 4, start + i, weight + i, keys, J, total);
-  for (int g = 0; g < kGroups; ++g)
-    _mm512_storeu_ps(out + g * kLanes, _mm512_mul_ps(total[g], _mm512_loadu_ps(scale[g])));
+template <int HEADS>
+__attribute__((target(OCTAVO_AVX512), always_inline)) inline void block_vnni(
+    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* const* keys, int J, bool anew,
+    float* totals) {
+  constexpr int groups = HEADS <= 3 ? kGroups : kGroups / 2;
+  for (int g = 0; g < kGroups; g += groups)
+    heads_vnni<HEADS, groups>(fours, start, weight, keys + g, J, anew, totals + g * kLanes);
 }
 
-// Adds the shares of four heads to the totals of a group, whose halves share a query's four bytes in a register.
+// Adds the shares of the heads i .. end - 1, one of a query's two parts, to the totals [kChunk] of a chunk's keys; the
+// first part's are new.
+__attribute__((target(OCTAVO_AVX512))) inline void add_heads(Vnni, const Rounded& q, int i, int end, const Chunk& chunk,
+                                                             int J, float* totals) {
+  for (int n; i < end; i += n) {
+    const bool anew = i == 0;
+    n = block_of<Vnni>(end - i);
+    const int32_t *fours = q.fours.data() + size_t(i) * J / 4, *start = q.start.data() + i;
+    const float* weight = q.weight.data() + i;
+    switch (n) {
+      case 1: block_vnni<1>(fours, start, weight, chunk.keys, J, anew, totals); break;
+      case 2: block_vnni<2>(fours, start, weight, chunk.keys, J, anew, totals); break;
+      case 3: block_vnni<3>(fours, start, weight, chunk.keys, J, anew, totals); break;
+      case 4: block_vnni<4>(fours, start, weight, chunk.keys, J, anew, totals); break;
+      case 5: block_vnni<5>(fours, start, weight, chunk.keys, J, anew, totals); break;
+      default: block_vnni<6>(fours, start, weight, chunk.keys, J, anew, totals);
+    }
+  }
+}
+
+// Adds the shares of some heads to the totals of a group, whose halves share a query's four bytes in a register.
+template <int HEADS>
 __attribute__((target("avx2,fma"), always_inline)) inline void heads_avx2(
-    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* keys, int J, __m256* total) {
+    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* keys, int J, bool anew,
+    float* totals) {
   const __m256i ones = _mm256_set1_epi16(1);
   const __m256i* at = reinterpret_cast<const __m256i*>(keys);
   const __m256i* const end = at + J / 2;
-  __m256i sum[4][2];
-  for (int h = 0; h < 4; ++h) sum[h][0] = sum[h][1] = _mm256_set1_epi32(start[h]);
+  __m256i sum[HEADS][2];
+  for (int h = 0; h < HEADS; ++h) sum[h][0] = sum[h][1] = _mm256_set1_epi32(start[h]);
   do {  // one way out: else compilers move every sum
     const __m256i key[2] = {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
     const __m256i next[2] = {_mm256_loadu_si256(at + 2), _mm256_loadu_si256(at + 3)};
 #pragma GCC unroll 4
-    for (int h = 0; h < 4; ++h) {
-      const __m256i four = _mm256_set1_epi32(fours[h]), more = _mm256_set1_epi32(fours[4 + h]);
+    for (int h = 0; h < HEADS; ++h) {
+      const __m256i four = _mm256_set1_epi32(fours[h]), more = _mm256_set1_epi32(fours[HEADS + h]);
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
         const __m256i pairs =
@@ -266,39 +320,102 @@ __attribute__((target("avx2,fma"), always_inline)) inline void heads_avx2(
         sum[h][half] = _mm256_add_epi32(sum[h][half], _mm256_madd_epi16(pairs, ones));
       }
     }
-    at += 4, fours += 8;
+    at += 4, fours += 2 * HEADS;
   } while (at != end);
-  for (int h = 0; h < 4; ++h)
-    for (int half = 0; half < 2; ++half)
-      total[half] = _mm256_fmadd_ps(_mm256_max_ps(_mm256_cvtepi32_ps(sum[h][half]), _mm256_setzero_ps()),
-                                    _mm256_set1_ps(weight[h]), total[half]);
-}
-
-__attribute__((target("avx2,fma"))) inline void rough(Avx2, const Rounded& q, const uint8_t* const* keys,
-                                                      const float* const* scale, int J, float* out) {
-  const int heads = int(q.weight.size());
-  for (int g = 0; g < kGroups; ++g) {
-    __m256 total[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-    for (int i = 0; i < heads; i += 4)
-      heads_avx2(q.fours.data() + size_t(i) * J / 4, q.start.data() + i, q.weight.data() + i, keys[g], J, total);
-    for (int half = 0; half < 2; ++half)
-      _mm256_storeu_ps(out + g * kLanes + half * 8, _mm256_mul_ps(total[half], _mm256_loadu_ps(scale[g] + half * 8)));
+  for (int half = 0; half < 2; ++half) {
+    __m256 total = anew ? _mm256_setzero_ps() : _mm256_load_ps(totals + half * 8);
+    for (int h = 0; h < HEADS; ++h)
+      total = _mm256_fmadd_ps(_mm256_max_ps(_mm256_cvtepi32_ps(sum[h][half]), _mm256_setzero_ps()),
+                              _mm256_set1_ps(weight[h]), total);
+    _mm256_store_ps(totals + half * 8, total);
   }
 }
 
-// Where the groups of the chunk that begins with key `at` of a tile lie; those behind the tile's last stand for it.
-struct Chunk {
-  const uint8_t* keys[kGroups];
-  const float* scale[kGroups];
-
-  Chunk(const Tile& tile, int at, int J) {
+__attribute__((target("avx2,fma"))) inline void add_heads(Avx2, const Rounded& q, int i, int end, const Chunk& chunk,
+                                                          int J, float* totals) {
+  for (int n; i < end; i += n) {
+    const bool anew = i == 0;
+    n = block_of<Avx2>(end - i);
+    const int32_t *fours = q.fours.data() + size_t(i) * J / 4, *start = q.start.data() + i;
+    const float* weight = q.weight.data() + i;
     for (int g = 0; g < kGroups; ++g) {
-      const int group = std::min(at / kLanes + g, (tile.count - 1) / kLanes);
-      keys[g] = tile.at.bytes + size_t(group) * kLanes * J;
-      scale[g] = tile.at.scale + group * kLanes;
+      float* own = totals + g * kLanes;
+      switch (n) {
+        case 1: heads_avx2<1>(fours, start, weight, chunk.keys[g], J, anew, own); break;
+        case 2: heads_avx2<2>(fours, start, weight, chunk.keys[g], J, anew, own); break;
+        case 3: heads_avx2<3>(fours, start, weight, chunk.keys[g], J, anew, own); break;
+        default: heads_avx2<4>(fours, start, weight, chunk.keys[g], J, anew, own);
+      }
     }
   }
+}
+
+// What the scores of the keys of a chunk, whose first key is key `at` of a tile, are at least and at most: each [kChunk].
+template <class Form>
+__attribute__((target("avx2,fma"))) void rough(const Rounded& q, const Chunk& chunk, const Tile& tile, int at, int J,
+                                               float* least, float* most) {
+  alignas(64) float totals[kChunk];
+  add_heads(Form{}, q, 0, q.plus, chunk, J, totals);
+  add_heads(Form{}, q, q.plus, q.heads(), chunk, J, totals);
+  const __m256 of_norm = _mm256_set1_ps(q.slack.of_norm), of_error = _mm256_set1_ps(q.slack.of_error);
+  const int last = (tile.count - 1) / kLanes * kLanes;
+  for (int i = 0; i < kChunk; i += 8) {
+    const int key = std::min(at + i / kLanes * kLanes, last) + i % kLanes;
+    const __m256 score = _mm256_mul_ps(_mm256_load_ps(totals + i), _mm256_loadu_ps(tile.at.scale + key));
+    const __m256 slack = _mm256_fmadd_ps(of_norm, _mm256_loadu_ps(tile.at.norm + key),
+                                         _mm256_mul_ps(of_error, _mm256_loadu_ps(tile.at.error + key)));
+    _mm256_storeu_ps(least + i, _mm256_sub_ps(score, slack));
+    _mm256_storeu_ps(most + i, _mm256_add_ps(score, slack));
+  }
+}
+
+// Groups of a tile, ascending, that a query has scored by the heads that raise scores, and that wait for the others.
+struct Waiting {
+  alignas(64) float totals[2 * kChunk];
+  int groups[2 * kGroups], count = 0;
 };
+
+// Adds those of `count` groups, the first of which is group `first` of a tile, with a key whose score may not be less
+// than `level`, by totals [kChunk] of the heads that raise scores. NaN are not less.
+__attribute__((target(OCTAVO_AVX512))) inline void wait(Vnni, const Rounded& q, const float* totals, const Tile& tile,
+                                                        int first, int count, float level, Waiting& waiting) {
+  const __m512 least = _mm512_set1_ps(level), of_norm = _mm512_set1_ps(q.plus_slack.of_norm),
+               of_error = _mm512_set1_ps(q.plus_slack.of_error);
+  int to = waiting.count;
+  for (int g = 0; g < count; ++g) {
+    const int at = (first + g) * kLanes;
+    const __m512 total = _mm512_load_ps(totals + g * kLanes);
+    const __m512 slack = _mm512_fmadd_ps(of_norm, _mm512_loadu_ps(tile.at.norm + at),
+                                         _mm512_mul_ps(of_error, _mm512_loadu_ps(tile.at.error + at)));
+    const __m512 most = _mm512_fmadd_ps(total, _mm512_loadu_ps(tile.at.scale + at), slack);
+    _mm512_store_ps(waiting.totals + to * kLanes, total);
+    waiting.groups[to] = first + g;
+    to += _mm512_cmp_ps_mask(most, least, _CMP_NLT_UQ) != 0;
+  }
+  waiting.count = to;
+}
+
+__attribute__((target("avx2,fma"))) inline void wait(Avx2, const Rounded& q, const float* totals, const Tile& tile,
+                                                     int first, int count, float level, Waiting& waiting) {
+  const __m256 least = _mm256_set1_ps(level), of_norm = _mm256_set1_ps(q.plus_slack.of_norm),
+               of_error = _mm256_set1_ps(q.plus_slack.of_error);
+  int to = waiting.count;
+  for (int g = 0; g < count; ++g) {
+    int reach = 0;
+    for (int half = 0; half < kLanes; half += 8) {
+      const int at = (first + g) * kLanes + half;
+      const __m256 total = _mm256_load_ps(totals + g * kLanes + half);
+      const __m256 slack = _mm256_fmadd_ps(of_norm, _mm256_loadu_ps(tile.at.norm + at),
+                                           _mm256_mul_ps(of_error, _mm256_loadu_ps(tile.at.error + at)));
+      const __m256 most = _mm256_fmadd_ps(total, _mm256_loadu_ps(tile.at.scale + at), slack);
+      _mm256_store_ps(waiting.totals + to * kLanes + half, total);
+      reach |= _mm256_movemask_ps(_mm256_cmp_ps(most, least, _CMP_NLT_UQ));
+    }
+    waiting.groups[to] = first + g;
+    to += reach != 0;
+  }
+  waiting.count = to;
+}
 
 // How many values are greater than `bar`.
 __attribute__((target("avx2,fma"))) inline int above(const float* values, int n, float bar) {

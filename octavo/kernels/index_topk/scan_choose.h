@@ -18,7 +18,10 @@ struct Place {
   float *scale, *norm, *error;
 
   // The entries at .. at + count - 1; `at` is a multiple of 16 keys behind `base`.
-  Tile tile(int64_t at, int count, int J) const { return tile_of({bytes, scale, norm, error}, at - base, count, J); }
+  Tile tile(int64_t at, int count, int J) const {
+    const int64_t lo = at - base;
+    return {{bytes + size_t(lo) * J, scale + lo, norm + lo, error + lo}, count};
+  }
 };
 
 // What a call works with; query s sees the entries below seen[s].
@@ -144,7 +147,7 @@ struct Held {
   int count, enough;  // with more than `enough` it is worth to look for a higher level
   float level;        // at least k scores are greater
 
-  void clear(int k) { count = 0, enough = 2 * k, level = kNone; }
+  void clear(int k) { count = 0, enough = k + k / 2, level = kNone; }
 
   // Room for more entries, and for a register beyond them.
   void room(int more) {
@@ -195,74 +198,115 @@ void shrink(Held& held, int k) {
     held.level = found;
     leave_out(Form{}, held);
   }
-  held.enough = std::max(2 * k, held.count + held.count / 2);
+  held.enough = std::max(k + k / 2, held.count + held.count / 4);
 }
 
-// Adds the first `visible` keys of a chunk, from key `at` of a tile on, but those whose scores are less than the level:
-// the scores by bytes that are less than `bar` are. NaN are not less. The tile begins with entry `base`.
-__attribute__((target("avx2,fma"))) inline void hold(Avx2, const float* scores, float bar, int visible,
-                                                     const Rounded& q, const Tile& tile, int at, int64_t base,
+// Adds the keys of `count` groups of a tile, by totals of all heads, but those whose scores are less than the level. NaN
+// are not less. The tile begins with entry `base`, and its keys before `visible` count.
+__attribute__((target("avx2,fma"))) inline void hold(Avx2, const float* totals, const int* groups, int count,
+                                                     const Rounded& q, const Tile& tile, int visible, int64_t base,
                                                      Held& held) {
-  const __m256 low = _mm256_set1_ps(bar);
-  uint64_t bits = 0;
-  for (int i = 0; i < kChunk; i += 8)
-    bits |= uint64_t(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_load_ps(scores + i), low, _CMP_NLT_UQ))) << i;
-  if (visible < kChunk) bits &= (uint64_t(1) << visible) - 1;
-  float *least = held.least.data(), *most = held.most.data();
-  int32_t* entries = held.entries.data();
-  int count = held.count;
-  for (; bits; bits &= bits - 1) {
-    const int i = __builtin_ctzll(bits);
-    const float slack = q.slack(tile.at.norm[at + i], tile.at.error[at + i]);
-    least[count] = scores[i] - slack, most[count] = scores[i] + slack, entries[count] = int32_t(base) + at + i;
-    count += !(most[count] < held.level);
-  }
-  held.count = count;
-}
-
-__attribute__((target(OCTAVO_AVX512))) inline void hold(Vnni, const float* scores, float bar, int visible,
-                                                        const Rounded& q, const Tile& tile, int at, int64_t base,
-                                                        Held& held) {
-  const __m512 low = _mm512_set1_ps(bar), level = _mm512_set1_ps(held.level);
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  int count = held.count;
-  for (int g = 0; g < visible; g += kLanes) {
-    const __m512 score = _mm512_load_ps(scores + g);
-    __mmask16 bits = _mm512_cmp_ps_mask(score, low, _CMP_NLT_UQ);
-    if (visible - g < kLanes) bits &= __mmask16((1u << (visible - g)) - 1);
-    if (!bits) continue;
-    const __m512 slack =
-        _mm512_fmadd_ps(_mm512_set1_ps(q.slack_norm), _mm512_loadu_ps(tile.at.norm + at + g),
-                        _mm512_mul_ps(_mm512_set1_ps(q.slack_error), _mm512_loadu_ps(tile.at.error + at + g)));
-    const __m512 most = _mm512_add_ps(score, slack);
-    bits = _mm512_mask_cmp_ps_mask(bits, most, level, _CMP_NLT_UQ);
-    _mm512_storeu_ps(held.least.data() + count, _mm512_maskz_compress_ps(bits, _mm512_sub_ps(score, slack)));
-    _mm512_storeu_ps(held.most.data() + count, _mm512_maskz_compress_ps(bits, most));
-    _mm512_storeu_si512(held.entries.data() + count, _mm512_maskz_compress_epi32(
-                            bits, _mm512_add_epi32(_mm512_set1_epi32(int32_t(base) + at + g), lanes)));
-    count += __builtin_popcount(bits);
-  }
-  held.count = count;
-}
-
-// Holds of each query from `first` on what may be among its best of a tile that begins with entry `base`.
-template <class Form>
-void hold_tile(const Call& call, const Rounded* rounded, int first, int S, const Tile& tile, int64_t base, Held* held) {
-  alignas(64) float scores[kChunk];
-  float bar[kShared];
-  for (int s = 0; s < S; ++s) {
-    bar[s] = held[s].level - rounded[s].slack(tile.norm, tile.error);
-    held[s].room(tile.count);
-  }
-  for (int at = 0; at < tile.count; at += kChunk) {
-    const Chunk chunk(tile, at, call.J);
-    for (int s = 0; s < S; ++s) {  // while the chunk is in the first-level cache
-      const int64_t visible = std::min<int64_t>(tile.count, call.seen[first + s] - base) - at;
-      if (visible <= 0) continue;
-      rough(Form{}, rounded[s], chunk.keys, chunk.scale, call.J, scores);
-      hold(Form{}, scores, bar[s], int(std::min<int64_t>(visible, kChunk)), rounded[s], tile, at, base, held[s]);
+  const __m256 level = _mm256_set1_ps(held.level), of_norm = _mm256_set1_ps(q.slack.of_norm),
+               of_error = _mm256_set1_ps(q.slack.of_error);
+  alignas(32) float least[kLanes], most[kLanes];
+  for (int g = 0; g < count; ++g) {
+    const int at = groups[g] * kLanes;
+    unsigned bits = 0;
+    for (int half = 0; half < kLanes; half += 8) {
+      const __m256 score = _mm256_mul_ps(_mm256_load_ps(totals + g * kLanes + half),
+                                         _mm256_loadu_ps(tile.at.scale + at + half));
+      const __m256 slack = _mm256_fmadd_ps(of_norm, _mm256_loadu_ps(tile.at.norm + at + half),
+                                           _mm256_mul_ps(of_error, _mm256_loadu_ps(tile.at.error + at + half)));
+      const __m256 high = _mm256_add_ps(score, slack);
+      _mm256_store_ps(least + half, _mm256_sub_ps(score, slack)), _mm256_store_ps(most + half, high);
+      bits |= unsigned(_mm256_movemask_ps(_mm256_cmp_ps(high, level, _CMP_NLT_UQ))) << half;
+    }
+    if (visible - at < kLanes) bits &= (1u << (visible - at)) - 1;
+    for (; bits; bits &= bits - 1) {
+      const int i = __builtin_ctz(bits), to = held.count++;
+      held.least[to] = least[i], held.most[to] = most[i], held.entries[to] = int32_t(base + at + i);
     }
   }
+}
+
+__attribute__((target(OCTAVO_AVX512))) inline void hold(Vnni, const float* totals, const int* groups, int count,
+                                                        const Rounded& q, const Tile& tile, int visible, int64_t base,
+                                                        Held& held) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512 level = _mm512_set1_ps(held.level), of_norm = _mm512_set1_ps(q.slack.of_norm),
+               of_error = _mm512_set1_ps(q.slack.of_error);
+  __m512 least[kGroups], most[kGroups];
+  __mmask16 reach[kGroups];
+  unsigned some = 0;
+  for (int g = 0; g < count; ++g) {
+    const int at = groups[g] * kLanes;
+    const __m512 score = _mm512_mul_ps(_mm512_load_ps(totals + g * kLanes), _mm512_loadu_ps(tile.at.scale + at));
+    const __m512 slack = _mm512_fmadd_ps(of_norm, _mm512_loadu_ps(tile.at.norm + at),
+                                         _mm512_mul_ps(of_error, _mm512_loadu_ps(tile.at.error + at)));
+    least[g] = _mm512_sub_ps(score, slack), most[g] = _mm512_add_ps(score, slack);
+    reach[g] = _mm512_cmp_ps_mask(most[g], level, _CMP_NLT_UQ);
+    if (visible - at < kLanes) reach[g] &= __mmask16((1u << (visible - at)) - 1);
+    some |= unsigned(reach[g] != 0) << g;
+  }
+  int to = held.count;
+  for (; some; some &= some - 1) {
+    const int g = __builtin_ctz(some);
+    const __m512i entries = _mm512_add_epi32(_mm512_set1_epi32(int32_t(base) + groups[g] * kLanes), lanes);
+    _mm512_storeu_ps(held.least.data() + to, _mm512_maskz_compress_ps(reach[g], least[g]));
+    _mm512_storeu_ps(held.most.data() + to, _mm512_maskz_compress_ps(reach[g], most[g]));
+    _mm512_storeu_si512(held.entries.data() + to, _mm512_maskz_compress_epi32(reach[g], entries));
+    to += __builtin_popcount(reach[g]);
+  }
+  held.count = to;
+}
+
+// Scores the first groups that wait, as many as a chunk has, by the other heads and takes them into what is held.
+template <class Form>
+void settle(const Call& call, const Rounded& q, const Tile& tile, int visible, int64_t base, Waiting& waiting,
+            Held& held) {
+  const int count = std::min(waiting.count, kGroups);
+  const Chunk chunk(tile, call.J, [&](int g) { return waiting.groups[std::min(g, count - 1)]; });
+  add_heads(Form{}, q, q.plus, q.heads(), chunk, call.J, waiting.totals);
+  hold(Form{}, waiting.totals, waiting.groups, count, q, tile, visible, base, held);
+  std::copy(waiting.totals + count * kLanes, waiting.totals + waiting.count * kLanes, waiting.totals);
+  std::copy(waiting.groups + count, waiting.groups + waiting.count, waiting.groups);
+  waiting.count -= count;
+}
+
+// Holds of each query from `first` on what may be among its best of a tile that begins with entry `base`. Once levels
+// are high, most groups are ruled out by the heads that raise scores alone.
+template <class Form>
+void hold_tile(const Call& call, const Rounded* rounded, int first, int S, const Tile& tile, int64_t base, Held* held) {
+  alignas(64) float totals[kChunk];
+  Waiting waiting[kShared];
+  int visible[kShared], groups[kGroups];
+  for (int s = 0; s < S; ++s) {
+    visible[s] = int(std::max<int64_t>(0, std::min<int64_t>(tile.count, call.seen[first + s] - base)));
+    held[s].room(tile.count);
+  }
+  const bool early = base < int64_t(kEarly) * call.k;
+  for (int at = 0; at < tile.count; at += kChunk) {
+    const Chunk chunk = chunk_at(tile, at / kLanes, call.J);
+    std::iota(groups, groups + kGroups, at / kLanes);
+    const uint8_t* next = tile.at.bytes + size_t(at + kChunk) * call.J;  // each query fetches a share of it
+    const int share = (kChunk * call.J / 64 + S - 1) / S * 64;
+    for (int s = 0; s < S; ++s) {  // while the chunk is in the first-level cache
+      const Rounded& q = rounded[s];
+      for (int b = 0; b < share; b += 64) __builtin_prefetch(next + s * share + b);
+      const int count = std::min(kGroups, (visible[s] - at + kLanes - 1) / kLanes);
+      if (count <= 0) continue;
+      add_heads(Form{}, q, 0, q.plus, chunk, call.J, totals);
+      if (early || q.plus == call.I) {
+        add_heads(Form{}, q, q.plus, call.I, chunk, call.J, totals);
+        hold(Form{}, totals, groups, count, q, tile, visible[s], base, held[s]);
+      } else {
+        wait(Form{}, q, totals, tile, groups[0], count, held[s].level, waiting[s]);
+        if (waiting[s].count >= kGroups) settle<Form>(call, q, tile, visible[s], base, waiting[s], held[s]);
+      }
+    }
+  }
+  for (int s = 0; s < S; ++s)
+    if (waiting[s].count) settle<Form>(call, rounded[s], tile, visible[s], base, waiting[s], held[s]);
 }
 
 // FP32 scores of what is held, -infinity where others are surely greater. Those that are probably the best come first:

@@ -18,9 +18,10 @@ namespace {
 
 #ifdef OCTAVO_X86
 
-// How keys and queries become bytes: keys unsigned with an offset, queries signed; heads whose sums stay in registers.
+// How keys and queries become bytes: keys unsigned with an offset, queries signed; heads whose sums of a
+// few groups stay in registers.
 struct Vnni {
-  static constexpr int key_most = 127, offset = 128, query_most = 127, heads = 8;
+  static constexpr int key_most = 127, offset = 128, query_most = 127, heads = 6;
 };
 struct Avx2 {
   static constexpr int key_most = 63, offset = 64, query_most = 63, heads = 4;  // four products stay below 2^15

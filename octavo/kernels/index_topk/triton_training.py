@@ -6,7 +6,7 @@ Scores are the sums of `ref` in another order. Does not cover: gradients (the ch
 """
 
 # Triton's annotations do not know that constants arrive as plain numbers, nor launch options.
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -59,12 +59,15 @@ def _mark_kernel(scores, words, S, C, N, begin, first, k, RATIO: tl.constexpr, B
     score = tl.load(scores + (b * S + s) * C + e, mask=e < visible, other=float("-inf")) + 0.0  # no -0
     bits = score.to(tl.int32, bitcast=True)
     rank = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    least, most = -(1 << 31) + tl.zeros((), tl.int64), (1 << 31) + tl.zeros((), tl.int64)
-    for _ in range(32):  # at least k ranks are >= least, fewer than k are >= most
+    least = tl.min(tl.where(e < visible, rank, 0x7FFFFFFF)).to(tl.int64)
+    most = tl.max(tl.where(e < visible, rank, -0x80000000)).to(tl.int64) + 1
+    search = (visible > k) & (most - least > 1)
+    while search:  # at least k ranks are >= least, fewer than k are >= most
         middle = (least + most) >> 1
-        enough = tl.sum(((rank >= middle.to(tl.int32)) & (e < visible)).to(tl.int32)) >= k
-        least = tl.where(enough, middle, least)
-        most = tl.where(enough, most, middle)
+        count = tl.sum(((rank >= middle.to(tl.int32)) & (e < visible)).to(tl.int32))
+        least = tl.where(count >= k, middle, least)
+        most = tl.where(count >= k, most, middle)
+        search = (count != k) & (most - least > 1)
     level = least.to(tl.int32)
     above = (rank > level) & (e < visible)
     equal = ((rank == level) & (e < visible)).to(tl.int32)

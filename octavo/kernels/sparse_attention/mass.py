@@ -23,19 +23,22 @@ def mass_of(
     if isinstance(selection, Picked):
         index = selection.index[:, some]
         picked = rows.gather(index.clamp_min(0)).detach().to(q.dtype)
-        return _shares(torch.matmul(q, picked.transpose(2, 3)) * scale, total, index >= 0)
+        return _shares(torch.matmul(q, picked.transpose(2, 3)), total, index >= 0, None, scale)
     entries = rows.tile(0, rows.length).detach().to(q.dtype)
-    logits = torch.matmul(q.flatten(1, 2), entries.transpose(1, 2)).unflatten(1, q.shape[1:3]) * scale
+    logits = torch.matmul(q.flatten(1, 2), entries.transpose(1, 2)).unflatten(1, q.shape[1:3])
     if isinstance(selection, Masked | Marked):
-        return _shares(logits, total, selection.of(some))
+        return _shares(logits, total, selection.of(some), None, scale)
     assert isinstance(selection, Causal)
     token = torch.arange(q.shape[1], device=q.device) * every + (first + every - 1)
     seen = torch.arange(rows.length, device=q.device) < ((token + 1) // selection.ratio).view(1, -1, 1)
-    return _shares(selection.shifted(logits), total, seen)
+    return _shares(logits, total, seen, selection.offset, scale)
 
 
 @fusable
-def _shares(logits: Tensor, total: Tensor, seen: Tensor) -> Tensor:
-    """Probability of each entry summed over heads, [B, n, H, C] -> [B, n, C]."""
-    p = torch.exp(logits.float() - total.unsqueeze(-1)).sum(2)
+def _shares(products: Tensor, total: Tensor, seen: Tensor, offset: Tensor | None, scale: float) -> Tensor:
+    """Probability of each entry summed over heads, [B, n, H, C] -> [B, n, C]; logits get `offset` [B] or [1] added."""
+    logits = products.float() * scale
+    if offset is not None:
+        logits = logits + offset.view(-1, 1, 1, 1)
+    p = torch.exp(logits - total.unsqueeze(-1)).sum(2)
     return torch.where(seen, p, 0.0)

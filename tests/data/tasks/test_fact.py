@@ -59,3 +59,26 @@ def test_careless_questions_are_rare() -> None:
     made = [careless("What is it?", Random(s)) for s in range(600)]
     assert set(made) == {"What is it?", "what is it"}
     assert 20 < made.count("what is it") < 90
+
+
+def test_families_share_a_relation_and_all_but_one_part_of_the_key() -> None:
+    book = FactBook(Random(5), word)
+    for _ in range(60):
+        family = book.family(6)
+        assert 2 <= len(family) <= 6
+        assert len({fact.relation if isinstance(fact.relation, str) else fact.relation.name for fact in family}) == 1
+        first = family[0].entity.words
+        for fact in family[1:]:
+            assert sum(a != b for a, b in zip(first, fact.entity.words, strict=True)) == 1
+        assert len({fact.entity.text for fact in family}) == len(family)
+
+
+def test_a_pair_that_is_reserved_is_not_stated() -> None:
+    book = FactBook(Random(6), word, hard=0.0)
+    fact = book.fact()
+    assert not book.is_free(fact.entity, fact.relation)
+    assert book.is_free(fact.entity, "tally of nothing")
+    book.reserve(fact.entity, "tally of nothing")
+    assert not book.is_free(fact.entity, "tally of nothing")
+    assert book.mentions(fact.entity.text.upper())
+    assert not book.mentions("nobody at all")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from octavo.config.errors import UsageError
-from octavo.train.parallel import Ranks
+from octavo.train.parallel.ranks import Ranks
 from tests.support import ranks_run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_one_process_sums_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,8 @@ def test_a_rank_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_ranks_train_as_one_process_does(tmp_path: Path) -> None:
-    """Five steps of a small recipe: the same losses, parameters equal on all ranks and close to the single run's."""
+    """Five steps of a small recipe, replicas and spread: the same losses, parameters equal on all ranks and close to
+    the single run's. The spread run was gone on with in another layout, when nothing was left to do."""
     count = 4
     alone = ranks_run.train_small(tmp_path / "alone")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
@@ -48,13 +49,17 @@ def test_ranks_train_as_one_process_does(tmp_path: Path) -> None:
         [*command, "-m", "tests.support.ranks_run", str(tmp_path / "many")], cwd=ROOT, env=environment, check=True,
         capture_output=True, timeout=300,
     )  # fmt: skip
-    results = [json.loads((tmp_path / "many" / f"rank-{i}.json").read_text()) for i in range(count)]
+    folder = tmp_path / "many"
+    results = [json.loads((folder / f"rank-{i}.json").read_text()) for i in range(count)]
     assert all(result == results[0] for result in results)
-    assert results[0]["steps"] == alone["steps"]
-    for name in ("loss", "accuracy", "max_load", "fact"):
-        assert results[0]["last"][name] == pytest.approx(alone["last"][name], rel=1e-4, abs=1e-5), name
-    for name in ("index", "balance"):  # means over parts of what is not linear in the rows
-        assert results[0]["last"][name] == pytest.approx(alone["last"][name], rel=0.05), name
-    for name, value in alone["sums"].items():  # orthogonalised updates magnify rounding
-        assert results[0]["sums"][name] == pytest.approx(value, rel=0.02, abs=0.01), name
-    assert len((tmp_path / "many" / "log.jsonl").read_text().splitlines()) == 1
+    line = json.loads((folder / "spread" / "log.jsonl").read_text())
+    later = json.loads((folder / "later" / "rank-0.json").read_text())
+    for found in (results[0], {"steps": line["step"] + 1, "last": line, "sums": later["sums"]}):
+        assert found["steps"] == alone["steps"] == later["steps"]
+        for name in ("loss", "accuracy", "max_load", "fact"):
+            assert found["last"][name] == pytest.approx(alone["last"][name], rel=1e-4, abs=1e-5), name
+        for name in ("index", "balance"):  # means over parts of what is not linear in the rows
+            assert found["last"][name] == pytest.approx(alone["last"][name], rel=0.05), name
+        for name, value in alone["sums"].items():  # orthogonalised updates magnify rounding
+            assert found["sums"][name] == pytest.approx(value, rel=0.02, abs=0.01), name
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 1

@@ -1,0 +1,36 @@
+"""Shares of kinds."""
+
+import pytest
+
+from octavo.config.errors import ConfigError
+from octavo.data.rows import KINDS
+from octavo.data.shares import GROUP_TOKENS, LINKED, QUESTION_TOKENS, Mix
+
+
+def test_linked_kinds_take_their_share_of_every_row_and_the_others_what_is_left() -> None:
+    mix = Mix(multi_key=0.2, tracking=0.1)
+    for is_play in (False, True):
+        plain, shares = Mix().shares(is_play=is_play), mix.shares(is_play=is_play)
+        assert sum(shares.values()) == pytest.approx(1)
+        assert (shares["multi_key"], shares["tracking"]) == (0.2, 0.1)
+        assert {kind: share * 0.7 for kind, share in plain.items()} == pytest.approx(
+            {kind: shares[kind] for kind in plain}
+        )
+        assert not set(LINKED) & set(plain)
+
+
+def test_program_text_is_asked_what_it_can_answer() -> None:
+    assert set(Mix(multi_key=0.5).shares(is_code=True)) == {"quotation", "tracking"}
+
+
+def test_every_kind_has_its_size() -> None:
+    assert set(QUESTION_TOKENS) == set(KINDS)
+    assert set(GROUP_TOKENS) == set(LINKED)
+    assert len(KINDS) < 16  # room in the sums of a training step
+
+
+def test_impossible_mixes_are_named() -> None:
+    with pytest.raises(ConfigError, match="share of 1.20; at most 0.9"):
+        Mix(multi_key=0.6, two_hop=0.6)
+    with pytest.raises(ConfigError, match="plain_weight is 1.0; it must be from 0 to below 1"):
+        Mix(plain_weight=1.0)
