@@ -59,8 +59,9 @@ class Compressor(nn.Module):
         used = rows[:, : stop * self.ratio - since]
         gain = self.norm.weight
         if B == 1 and not self.simulate and step.serves_entry(used, gain, tokens=S, ratio=self.ratio):
+            rows = place(used, self.ape, first=0) if whole else used
             made = step.entry(
-                used[0], gain, rotary.frequencies(self.ratio, used.device), ratio=self.ratio, overlap=self.overlap,
+                rows[0], gain, rotary.frequencies(self.ratio, used.device), ratio=self.ratio, overlap=self.overlap,
                 has_previous=previous, first=start, eps=self.norm.eps, transformed=self.kind == "index",
             )  # fmt: skip
             return group.past.entries(self.layer, self.kind, start, made.unsqueeze(0))

@@ -136,12 +136,14 @@ def test_several_tiles(heads: int, width: int, ties: bool) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_keys_that_bytes_cannot_tell_apart() -> None:
+@pytest.mark.parametrize("lower", [0, 2])
+def test_keys_that_bytes_cannot_tell_apart(lower: int) -> None:
     """Scores closer together than a byte's rounding: only the bound keeps the best from being passed over."""
     generator = torch.Generator().manual_seed(0)
     base, small = torch.randn(64, generator=generator), torch.randn(9_000, 64, generator=generator)
     keys = (base + 1e-3 * small).unsqueeze(0)
     q, w = torch.randn(1, 16, 4, 64, generator=generator), torch.ones(1, 16, 4)
+    w[..., :lower] = -1e-3  # the other heads alone rule keys out
     found = picked(q, w, keys, first=36_000 - 16, k=32)
     scores = index_scores(q.double(), w.double(), keys.double())
     best = scores.topk(32, -1).values.amin(-1)
@@ -186,3 +188,20 @@ def test_threads_change_nothing() -> None:
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(alone.sort(-1).values, both.sort(-1).values)
+
+
+@pytest.mark.parametrize("heads", [1, 3, 8, 13])
+def test_heads_that_lower_scores(heads: int) -> None:
+    """Any number of them: keys behind the first few hundred are ruled out by the other heads, those of a tile's last
+    group and of a place that ends within a group too. Scoring all keys in FP32 knows no such heads."""
+    generator = torch.Generator().manual_seed(heads)
+    q = torch.randn(1, heads + 16, heads, 64, generator=generator)
+    w = torch.rand(1, heads + 16, heads, generator=generator)
+    for s in range(heads + 1):
+        w[0, s, torch.randperm(heads, generator=generator)[:s]] *= -1
+    keys, call = torch.randn(1, 4_999, 64, generator=generator), {"first": 4 * 4_999 - heads - 16, "k": 3}
+    for rows in (DenseRows(keys), in_parts(keys, (1_600, 4_000))):
+        found = picked(q, w, rows, **call)
+        for s in range(heads + 16):
+            alone = scan.few_topk(q[:, [s]], w[:, [s]], DenseRows(keys), first=call["first"] + s, ratio=4, k=3)
+            assert torch.equal(found[:, [s]], alone)

@@ -4,10 +4,12 @@
 // bound on their error, so that only keys that may be among a query's k best are scored in FP32. The result is that of
 // scoring every key in FP32: a key is passed over only where k others surely have higher scores.
 //
-// With rounded q', k' a score is off by at most sum_i |w_i| (|(q_i - q'_i) . k| + |q'_i . (k - k')|), and by the
-// inequality of Cauchy and Schwarz (sum_i |w_i| |a_i . u|)^2 <= sum_i |w_i| * u^T (sum_i |w_i| a_i a_i^T) u. So the
-// bound is slack_norm |k| + slack_error |k - k'|, each factor from the largest eigenvalue of such a matrix. Sums in FP32, of
-// these scores and of those that decide, round: slack_norm has (J + I + 32) 2^-23 sum_i |w_i| |q_i| more for them.
+// With rounded q', k' a score is off by at most sum_i |w_i| (|(q_i - q'_i) . k| + |q'_i . (k - k')|), each part of
+// which is at most a factor of the query times |k|, or |k - k'| (`largest` has these factors). Sums in FP32, of these
+// scores and of those that decide, round: the factor of |k| has (J + I + 32) 2^-23 sum_i |w_i| |q_i| more for them.
+//
+// Heads with w_i <= 0 only lower a score: what the others give, and the bound of their own error, is the most that it
+// can be. Most groups of keys are ruled out by that, before the heads that lower scores are looked at.
 //
 // A query keeps of each key the least and the most that its score can be. k keys whose least is above a level rule out
 // those whose most is below it. At the end the keys that are probably the best are scored in FP32; the k-th of these
@@ -16,7 +18,7 @@
 // Covers: queries of one sequence with ascending numbers of visible keys. Ties go to the lower key. Built as a plain
 // shared library without any other; Python calls it through ctypes, which lets other threads run.
 
-#include "scan_choose.h"
+#include "scan_read.h"
 
 namespace {
 
@@ -32,7 +34,9 @@ void share(Run run, int threads, int items, const Work& work) {
   for (int i = 0; i < items; ++i) work(i);
 }
 
-constexpr int64_t kPart = 2048;  // keys of an item in FP32; as bytes they are kTile
+constexpr int64_t kPart = 2048;  // keys of an item in FP32
+constexpr int kTile = 8192;      // keys of an item as bytes: 512 KB of 64-wide keys, in the second-level cache
+constexpr int kFetch = 8192;     // bytes of keys fetched before they are scored
 constexpr int kBlocks = 16;      // blocks of an item
 
 // Entries of one place that an item of a loop takes.
@@ -40,6 +44,15 @@ struct Part {
   const Place* place;
   int64_t lo, hi;
 };
+
+// The largest of a chunk's numbers in each lane: tops [kLanes].
+__attribute__((target("avx2,fma"))) inline void top_lanes(const float* values, float* tops) {
+  for (int lane = 0; lane < kLanes; lane += 8) {
+    __m256 most = _mm256_set1_ps(kNone);
+    for (int g = 0; g < kGroups; ++g) most = _mm256_max_ps(_mm256_loadu_ps(values + g * kLanes + lane), most);
+    _mm256_storeu_ps(tops + lane, most);
+  }
+}
 
 // By bytes for few queries: bounds of the scores of all keys first, since what k keys of all surely beat rules out more
 // than what k keys of a part do. `bests[i]` get what queries hold of part i.
@@ -51,7 +64,7 @@ void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Par
   for (int s = 0; s < S; ++s) round_query<Form>(call.query(s), call.weights(s), call.I, call.J, rounded[s]);
   static thread_local std::vector<float> held_mosts, held_tops;  // not made anew for every step
   held_mosts.resize(std::max(held_mosts.size(), S * room));
-  held_tops.resize(std::max(held_tops.size(), S * room / kRows));
+  held_tops.resize(std::max(held_tops.size(), S * room / kGroups));
   float *mosts = held_mosts.data(), *tops = held_tops.data();
   share(run, threads, n, [&](int i) {
     const Tile tile = parts[i].place->tile(parts[i].lo, int(parts[i].hi - parts[i].lo), call.J);
@@ -60,9 +73,9 @@ void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Par
       const Chunk chunk = chunk_at(tile, at / kLanes, call.J);
       for (int b = 0; b < kChunk * call.J; b += 64) __builtin_prefetch(chunk.keys[0] + kFetch + b);
       for (int s = 0; s < S; ++s) {
-        const size_t own = s * room + size_t(i) * kTile;
-        rough<Form>(rounded[s], chunk, tile, at, call.J, least, mosts + own + at);
-        add_to_tops(least, at, tops + own / kRows);
+        const size_t own = s * room + size_t(i) * kTile + at;
+        rough<Form>(rounded[s], chunk, tile, at, call.J, least, mosts + own);
+        top_lanes(least, tops + own / kGroups);
       }
     }
   });
@@ -73,8 +86,8 @@ void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Par
   for (int s = 0; s < S; ++s) {
     whole.clear();
     for (int i = 0; i < n; ++i) {
-      const float* top = tops + (s * room + size_t(i) * kTile) / kRows;
-      whole.insert(whole.end(), top, top + visible(i, s) / (kLanes * kRows) * kLanes);  // over visible keys alone
+      const float* top = tops + (s * room + size_t(i) * kTile) / kGroups;
+      whole.insert(whole.end(), top, top + visible(i, s) / kChunk * kLanes);  // over visible keys alone
     }
     levels[s] = below_the_best(whole.data(), int(whole.size()), call.k);
   }
@@ -226,13 +239,14 @@ void octavo_listed(int level, const float* q, const float* w, const int64_t* see
 #endif
 }
 
-// The picks of a handful of queries, which are the tokens first, first + 1, ..: the k best, ascending, of the entries that
-// each sees, (token + 1) / ratio and at most `length` of them. With `best` > 0 only entries of blocks of `block` tokens
-// are looked at: those of the `best` best blocks by their coarse keys, of the last complete block, and of the open one.
-// Places hold all entries, coarse places a key for every complete block; picks [S, k] are -1 where fewer are visible.
-void octavo_select(void* run, int threads, int level, const float* q, const float* w, int S, int I, int J, int64_t first,
-                   int64_t ratio, int64_t length, int k, const void* places, int count, int64_t block, int best,
-                   const void* coarse_places, int coarse_count, int64_t* picks) {
+// The picks of a handful of queries, which are the tokens first, first + 1, ..: the k best, ascending, of the entries
+// that each sees, (token + 1) / ratio and at most `length` of them. With `best` > 0 only entries of blocks of `block`
+// tokens are looked at: those of the `best` best blocks by their coarse keys, of the last complete block, and of the
+// open one. Places hold all entries, coarse places a key for every complete block; picks [S, k] are -1 where fewer are
+// visible.
+void octavo_select(void* run, int threads, int level, const float* q, const float* w, int S, int I, int J,
+                   int64_t first, int64_t ratio, int64_t length, int k, const void* places, int count, int64_t block,
+                   int best, const void* coarse_places, int coarse_count, int64_t* picks) {
 #ifdef OCTAVO_X86
   const Place *fine = static_cast<const Place*>(places), *coarse = static_cast<const Place*>(coarse_places);
   const Run on = reinterpret_cast<Run>(run);

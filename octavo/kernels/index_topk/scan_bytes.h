@@ -1,4 +1,4 @@
-// Index keys and queries as bytes, and scores from them, for scan.cpp: a part of it, so all is in its own namespace.
+// Index keys and queries as bytes and the bounds of what they lose, for scan.cpp: a part of it, in its own namespace.
 
 #pragma once
 
@@ -8,34 +8,11 @@
 
 namespace {
 
-constexpr int kLanes = 16;   // keys whose bytes lie together: a group
-constexpr int kGroups = 8;   // groups that are scored together
-constexpr int kChunk = kLanes * kGroups;
-constexpr int kTile = 8192;  // keys of a step's item as bytes: 512 KB of 64-wide keys, in the second-level cache
-constexpr int kShared = 32;  // queries that pass over a chunk of keys while it is in the first-level cache
-constexpr int kFirst = 512;  // keys after which a query first looks for a level
-constexpr int kPassed = 2048;  // keys between such looks
-constexpr int kEarly = 128;  // times k: keys after which a query's level rules out enough by some heads alone
-constexpr int kRows = 8;     // groups whose lanes share a maximum
-constexpr int kHalvings = 14;
-constexpr int kAhead = 8;     // keys fetched before they are scored
-constexpr int kFetch = 8192;  // bytes of keys fetched before they are scored
-constexpr int kHeld = 4;      // times k: scored keys held before all but the best go
-constexpr int kFewRows = 8;   // rows up to which a sum of products bounds best
-constexpr int kThird = 3;     // heads that lower scores are left for later if they are one in so many
-constexpr float kGuard = 1.0001f;   // rounding of the bound itself
-constexpr float kLeast = 1e-15f;    // squares of smaller numbers lose their bits
-constexpr float kNone = -std::numeric_limits<float>::infinity();
-
-struct Scored {
-  float score;
-  int32_t entry;
-};
-
-// Before in rank: higher score, then lower entry.
-inline bool before(const Scored& a, const Scored& b) {
-  return a.score > b.score || (a.score == b.score && a.entry < b.entry);
-}
+constexpr int kLanes = 16;        // keys whose bytes lie together: a group
+constexpr int kFewRows = 8;       // rows up to which a sum of products bounds best
+constexpr int kWorth = 3;         // heads that lower scores wait if they are at least one in so many
+constexpr float kGuard = 1.0001f;  // rounding of the bound itself
+constexpr float kLeast = 1e-15f;  // squares of smaller numbers lose their bits
 
 #ifdef OCTAVO_X86
 
@@ -63,9 +40,9 @@ inline float eigenvalue(const std::vector<float>& products, const float* w, int 
   return trace * std::pow(total, 0.125f);
 }
 
-// Upper bounds of sum_i w_i |a_i . u| over all u of length 1, w_i >= 0: of the first `part` of the rows a [I, J], and of
-// all. The sum is largest as |sum_i s_i w_i a_i| for some signs s_i, so it is at most (sum_ij w_i w_j |a_i . a_j|)^(1/2);
-// for many rows (sum_i w_i e)^(1/2) with the eigenvalue e above may be less.
+// Upper bounds of sum_i w_i |a_i . u| over all u of length 1, w_i >= 0: of the first `part` of the rows a [I, J], and
+// of all. The sum is largest as |sum_i s_i w_i a_i| for some signs s_i, so it is at most (sum_ij w_i w_j |a_i .
+// a_j|)^(1/2); for many rows (sum_i w_i e)^(1/2) with the eigenvalue e above may be less.
 __attribute__((target("avx2,fma"))) inline void largest(const float* a, const float* w, int part, int I, int J,
                                                         float& of_part, float& of_all) {
   std::vector<float> products(size_t(I) * I);
@@ -182,7 +159,7 @@ __attribute__((target("avx2,fma"))) void round_query(const float* q, const float
   std::iota(order.begin(), order.end(), 0);
   const auto rest = std::stable_partition(order.begin(), order.end(), [&](int i) { return !(w[i] <= 0.f); });
   out.plus = int(rest - order.begin());
-  if (out.plus == 0 || kThird * (I - out.plus) < I) out.plus = I;
+  if (out.plus == 0 || kWorth * (I - out.plus) < I) out.plus = I;
   // bounds are those of q and w over their largest numbers, so that their squares are within FP32
   const float q_size = size_of(q, I * J), w_size = size_of(w, I);
   const float q_inverse = q_size > 0.f ? 1.f / q_size : 0.f, w_inverse = w_size > 0.f ? 1.f / w_size : 0.f;
@@ -215,213 +192,6 @@ __attribute__((target("avx2,fma"))) void round_query(const float* q, const float
   largest(kept.data(), shares.data(), out.plus, I, J, of_kept[0], of_kept[1]);
   out.plus_slack = {size * (of_lost[0] + rounding), size * of_kept[0]};
   out.slack = {size * (of_lost[1] + rounding), size * of_kept[1]};
-}
-
-// Where the groups of keys that are scored together lie: group g is group `at(g)` of the tile.
-struct Chunk {
-  const uint8_t* keys[kGroups];
-
-  template <class At>
-  Chunk(const Tile& tile, int J, const At& at) {
-    for (int g = 0; g < kGroups; ++g) keys[g] = tile.at.bytes + size_t(at(g)) * kLanes * J;
-  }
-};
-
-// The chunk that begins with group `first` of a tile; the tile's last group stands for those behind it.
-inline Chunk chunk_at(const Tile& tile, int first, int J) {
-  return Chunk(tile, J, [=, last = (tile.count - 1) / kLanes](int g) { return std::min(first + g, last); });
-}
-
-// Adds the shares of some heads to the totals of some groups, each [kLanes]. Sums stay in registers, and a query's four
-// bytes, once spread over a register, serve every group.
-template <int HEADS, int GROUPS>
-__attribute__((target(OCTAVO_AVX512), noinline)) void heads_vnni(
-    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* const* keys, int J, bool anew,
-    float* totals) {
-  const __mmask16 old = anew ? 0 : 0xffff;
-  __m512i sum[HEADS][GROUPS];
-#pragma GCC unroll 8
-  for (int h = 0; h < HEADS; ++h)
-#pragma GCC unroll 8
-    for (int g = 0; g < GROUPS; ++g) sum[h][g] = _mm512_set1_epi32(start[h]);
-  int j = 0;
-  do {  // one way out: else compilers move every sum
-    __m512i four[HEADS];
-#pragma GCC unroll 8
-    for (int h = 0; h < HEADS; ++h) four[h] = _mm512_set1_epi32(fours[h]);
-#pragma GCC unroll 8
-    for (int g = 0; g < GROUPS; ++g) {
-      const __m512i key = _mm512_loadu_si512(keys[g] + size_t(j) * kLanes);
-#pragma GCC unroll 8
-      for (int h = 0; h < HEADS; ++h) asm("vpdpbusd %2, %1, %0" : "+v"(sum[h][g]) : "v"(key), "v"(four[h]));
-    }
-    fours += HEADS, j += 4;
-  } while (j < J);
-#pragma GCC unroll 8
-  for (int g = 0; g < GROUPS; ++g) {
-    __m512 total = _mm512_maskz_load_ps(old, totals + g * kLanes);
-#pragma GCC unroll 8
-    for (int h = 0; h < HEADS; ++h)
-      total = _mm512_fmadd_ps(_mm512_max_ps(_mm512_cvtepi32_ps(sum[h][g]), _mm512_setzero_ps()),
-                              _mm512_set1_ps(weight[h]), total);
-    _mm512_store_ps(totals + g * kLanes, total);
-  }
-}
-
-template <int HEADS>
-__attribute__((target(OCTAVO_AVX512), always_inline)) inline void block_vnni(
-    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* const* keys, int J, bool anew,
-    float* totals) {
-  constexpr int groups = HEADS <= 3 ? kGroups : kGroups / 2;
-  for (int g = 0; g < kGroups; g += groups)
-    heads_vnni<HEADS, groups>(fours, start, weight, keys + g, J, anew, totals + g * kLanes);
-}
-
-// Adds the shares of the heads i .. end - 1, one of a query's two parts, to the totals [kChunk] of a chunk's keys; the
-// first part's are new.
-__attribute__((target(OCTAVO_AVX512))) inline void add_heads(Vnni, const Rounded& q, int i, int end, const Chunk& chunk,
-                                                             int J, float* totals) {
-  for (int n; i < end; i += n) {
-    const bool anew = i == 0;
-    n = block_of<Vnni>(end - i);
-    const int32_t *fours = q.fours.data() + size_t(i) * J / 4, *start = q.start.data() + i;
-    const float* weight = q.weight.data() + i;
-    switch (n) {
-      case 1: block_vnni<1>(fours, start, weight, chunk.keys, J, anew, totals); break;
-      case 2: block_vnni<2>(fours, start, weight, chunk.keys, J, anew, totals); break;
-      case 3: block_vnni<3>(fours, start, weight, chunk.keys, J, anew, totals); break;
-      case 4: block_vnni<4>(fours, start, weight, chunk.keys, J, anew, totals); break;
-      case 5: block_vnni<5>(fours, start, weight, chunk.keys, J, anew, totals); break;
-      default: block_vnni<6>(fours, start, weight, chunk.keys, J, anew, totals);
-    }
-  }
-}
-
-// Adds the shares of some heads to the totals of a group, whose halves share a query's four bytes in a register.
-template <int HEADS>
-__attribute__((target("avx2,fma"), always_inline)) inline void heads_avx2(
-    const int32_t* fours, const int32_t* start, const float* weight, const uint8_t* keys, int J, bool anew,
-    float* totals) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  const __m256i* at = reinterpret_cast<const __m256i*>(keys);
-  const __m256i* const end = at + J / 2;
-  __m256i sum[HEADS][2];
-  for (int h = 0; h < HEADS; ++h) sum[h][0] = sum[h][1] = _mm256_set1_epi32(start[h]);
-  do {  // one way out: else compilers move every sum
-    const __m256i key[2] = {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
-    const __m256i next[2] = {_mm256_loadu_si256(at + 2), _mm256_loadu_si256(at + 3)};
-#pragma GCC unroll 4
-    for (int h = 0; h < HEADS; ++h) {
-      const __m256i four = _mm256_set1_epi32(fours[h]), more = _mm256_set1_epi32(fours[HEADS + h]);
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) {
-        const __m256i pairs =
-            _mm256_add_epi16(_mm256_maddubs_epi16(key[half], four), _mm256_maddubs_epi16(next[half], more));
-        sum[h][half] = _mm256_add_epi32(sum[h][half], _mm256_madd_epi16(pairs, ones));
-      }
-    }
-    at += 4, fours += 2 * HEADS;
-  } while (at != end);
-  for (int half = 0; half < 2; ++half) {
-    __m256 total = anew ? _mm256_setzero_ps() : _mm256_load_ps(totals + half * 8);
-    for (int h = 0; h < HEADS; ++h)
-      total = _mm256_fmadd_ps(_mm256_max_ps(_mm256_cvtepi32_ps(sum[h][half]), _mm256_setzero_ps()),
-                              _mm256_set1_ps(weight[h]), total);
-    _mm256_store_ps(totals + half * 8, total);
-  }
-}
-
-__attribute__((target("avx2,fma"))) inline void add_heads(Avx2, const Rounded& q, int i, int end, const Chunk& chunk,
-                                                          int J, float* totals) {
-  for (int n; i < end; i += n) {
-    const bool anew = i == 0;
-    n = block_of<Avx2>(end - i);
-    const int32_t *fours = q.fours.data() + size_t(i) * J / 4, *start = q.start.data() + i;
-    const float* weight = q.weight.data() + i;
-    for (int g = 0; g < kGroups; ++g) {
-      float* own = totals + g * kLanes;
-      switch (n) {
-        case 1: heads_avx2<1>(fours, start, weight, chunk.keys[g], J, anew, own); break;
-        case 2: heads_avx2<2>(fours, start, weight, chunk.keys[g], J, anew, own); break;
-        case 3: heads_avx2<3>(fours, start, weight, chunk.keys[g], J, anew, own); break;
-        default: heads_avx2<4>(fours, start, weight, chunk.keys[g], J, anew, own);
-      }
-    }
-  }
-}
-
-// What the scores of the keys of a chunk, whose first key is key `at` of a tile, are at least and at most: each [kChunk].
-template <class Form>
-__attribute__((target("avx2,fma"))) void rough(const Rounded& q, const Chunk& chunk, const Tile& tile, int at, int J,
-                                               float* least, float* most) {
-  alignas(64) float totals[kChunk];
-  add_heads(Form{}, q, 0, q.plus, chunk, J, totals);
-  add_heads(Form{}, q, q.plus, q.heads(), chunk, J, totals);
-  const __m256 of_norm = _mm256_set1_ps(q.slack.of_norm), of_error = _mm256_set1_ps(q.slack.of_error);
-  const int last = (tile.count - 1) / kLanes * kLanes;
-  for (int i = 0; i < kChunk; i += 8) {
-    const int key = std::min(at + i / kLanes * kLanes, last) + i % kLanes;
-    const __m256 score = _mm256_mul_ps(_mm256_load_ps(totals + i), _mm256_loadu_ps(tile.at.scale + key));
-    const __m256 slack = _mm256_fmadd_ps(of_norm, _mm256_loadu_ps(tile.at.norm + key),
-                                         _mm256_mul_ps(of_error, _mm256_loadu_ps(tile.at.error + key)));
-    _mm256_storeu_ps(least + i, _mm256_sub_ps(score, slack));
-    _mm256_storeu_ps(most + i, _mm256_add_ps(score, slack));
-  }
-}
-
-// Groups of a tile, ascending, that a query has scored by the heads that raise scores, and that wait for the others.
-struct Waiting {
-  alignas(64) float totals[2 * kChunk];
-  int groups[2 * kGroups], count = 0;
-};
-
-// Adds those of `count` groups, the first of which is group `first` of a tile, with a key whose score may not be less
-// than `level`, by totals [kChunk] of the heads that raise scores. NaN are not less.
-__attribute__((target(OCTAVO_AVX512))) inline void wait(Vnni, const Rounded& q, const float* totals, const Tile& tile,
-                                                        int first, int count, float level, Waiting& waiting) {
-  const __m512 least = _mm512_set1_ps(level), of_norm = _mm512_set1_ps(q.plus_slack.of_norm),
-               of_error = _mm512_set1_ps(q.plus_slack.of_error);
-  int to = waiting.count;
-  for (int g = 0; g < count; ++g) {
-    const int at = (first + g) * kLanes;
-    const __m512 total = _mm512_load_ps(totals + g * kLanes);
-    const __m512 slack = _mm512_fmadd_ps(of_norm, _mm512_loadu_ps(tile.at.norm + at),
-                                         _mm512_mul_ps(of_error, _mm512_loadu_ps(tile.at.error + at)));
-    const __m512 most = _mm512_fmadd_ps(total, _mm512_loadu_ps(tile.at.scale + at), slack);
-    _mm512_store_ps(waiting.totals + to * kLanes, total);
-    waiting.groups[to] = first + g;
-    to += _mm512_cmp_ps_mask(most, least, _CMP_NLT_UQ) != 0;
-  }
-  waiting.count = to;
-}
-
-__attribute__((target("avx2,fma"))) inline void wait(Avx2, const Rounded& q, const float* totals, const Tile& tile,
-                                                     int first, int count, float level, Waiting& waiting) {
-  const __m256 least = _mm256_set1_ps(level), of_norm = _mm256_set1_ps(q.plus_slack.of_norm),
-               of_error = _mm256_set1_ps(q.plus_slack.of_error);
-  int to = waiting.count;
-  for (int g = 0; g < count; ++g) {
-    int reach = 0;
-    for (int half = 0; half < kLanes; half += 8) {
-      const int at = (first + g) * kLanes + half;
-      const __m256 total = _mm256_load_ps(totals + g * kLanes + half);
-      const __m256 slack = _mm256_fmadd_ps(of_norm, _mm256_loadu_ps(tile.at.norm + at),
-                                           _mm256_mul_ps(of_error, _mm256_loadu_ps(tile.at.error + at)));
-      const __m256 most = _mm256_fmadd_ps(total, _mm256_loadu_ps(tile.at.scale + at), slack);
-      _mm256_store_ps(waiting.totals + to * kLanes + half, total);
-      reach |= _mm256_movemask_ps(_mm256_cmp_ps(most, least, _CMP_NLT_UQ));
-    }
-    waiting.groups[to] = first + g;
-    to += reach != 0;
-  }
-  waiting.count = to;
-}
-
-// How many values are greater than `bar`.
-__attribute__((target("avx2,fma"))) inline int above(const float* values, int n, float bar) {
-  int count = 0;
-  for (int i = 0; i < n; ++i) count += values[i] > bar;
-  return count;
 }
 
 #endif
