@@ -18,6 +18,8 @@ import os
 import re
 import resource
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +101,16 @@ def _confine(extra_bytes: int) -> None:
         resource.setrlimit(kind, (0, 0))
 
 
+def _end_with_parent(parent: int) -> None:
+    """End this process within a second of its parent's end, whatever a program is doing."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 async def serve(heap_mib: int, extra_bytes: int) -> None:
-    """Answer requests until stdin ends."""
+    """Answer requests until stdin ends or the parent is gone."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     # V8 ends the process at its own limit; below it the program alone is ended.
     py_mini_racer.init_mini_racer(flags=(*_FLAGS, f"--max-heap-size={heap_mib + heap_mib // 4 + 16}"))
     prelude = Path(__file__).with_name("prelude.js").read_text("utf-8").strip()

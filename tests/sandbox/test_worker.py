@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -298,3 +300,24 @@ def test_a_child_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sandbox, "_command", [*sandbox._command[:3], "many", "few"])
     with pytest.raises(SandboxError, match="did not start: ValueError: invalid literal for int"):
         sandbox.run("1")
+
+
+def test_the_child_of_a_killed_parent_ends_in_the_middle_of_a_program() -> None:
+    program = (
+        "import sys; from octavo.sandbox import Limits, Sandbox\n"
+        "box = Sandbox(Limits(seconds=600)); box.run('1'); print(box.pid, flush=True)\n"
+        "box.run('const again = () => Promise.resolve().then(again); again()')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    os.kill(child, 0)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
