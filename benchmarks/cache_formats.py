@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 import octavo
-from benchmarks.int8 import ids_of, recall, token_bits
+from benchmarks.int8 import ids_of, recall
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.layout import RowFormat
 from octavo.engine.llm import LLM
 from octavo.engine.plan import parse_context
+from octavo.evals.language import token_bits
 from octavo.evals.texts import SHAKESPEARE, filler
 
 STRETCHES = 32  # of the text, over which the standard error of a difference is taken

@@ -11,7 +11,6 @@ recall at other lengths than `--prefill`.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
 import warnings
@@ -31,6 +30,7 @@ from octavo.data.tasks.cell import TEST_SEEDS
 from octavo.engine.llm import LLM
 from octavo.engine.plan import parse_context
 from octavo.engine.runner import CHUNK, Runner
+from octavo.evals.language import token_bits
 from octavo.evals.runner import RecallPlan, run_recall
 from octavo.evals.texts import SHAKESPEARE, filler
 from octavo.kernels.int8_linear import int8_linear, round_weight
@@ -146,17 +146,6 @@ def random_pair(capacity: int) -> dict[str, Runner]:
     pair = {name: random_runner(capacity) for name in ("fp32", "int8")}
     to_int8(pair["int8"].model)
     return pair
-
-
-def token_bits(model: LLM, ids: np.ndarray) -> np.ndarray:
-    """Bits of every token but the first, FP64 [len(ids) - 1], of a text read as one sequence in chunks."""
-    state, parts = model.new_state(), []
-    for at in range(0, len(ids), CHUNK):
-        part, following = ids[at : at + CHUNK], torch.from_numpy(ids[at + 1 : at + 1 + CHUNK])
-        logits = model.runner.step(part, state, all_rows=True).logits[: len(following)]
-        parts.append(F.cross_entropy(logits.double(), following, reduction="none"))
-    state.close()
-    return torch.cat(parts).numpy() / math.log(2)
 
 
 def bits_per_byte(model: LLM, ids: np.ndarray, text_bytes: int) -> float:

@@ -27,9 +27,8 @@ import torch.nn.functional as F
 import octavo
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
-from octavo.data.heldout import read_rows
 from octavo.evals.language import OwnScorer, Scorer, measure
-from octavo.evals.texts import filler
+from octavo.evals.texts import texts
 
 PEER = "SmolLM2-135M-Instruct"
 
@@ -56,16 +55,9 @@ class PeerScorer:
         return np.concatenate(([math.log(logits.shape[1])], rest)) / math.log(2)
 
 
-def texts_of(name: str) -> list[str]:
-    """The texts of a file apart: rows of `.jsonl` by their field `text`, or the whole of anything else."""
-    if ".jsonl" in Path(name).suffixes and Path(name).is_file():
-        return [row["text"] for row in read_rows(Path(name)) if "text" in row]
-    return [filler(name)]
-
-
-def compressed(texts: list[str], limit: int) -> float:
+def compressed(parts: list[str], limit: int) -> float:
     """Bits per byte of `xz -9` on the same bytes, all texts behind one another."""
-    data = b"".join(text[:limit].encode() for text in texts)
+    data = b"".join(text[:limit].encode() for text in parts)
     return 8 * len(lzma.compress(data, preset=9)) / len(data)
 
 
@@ -91,13 +83,13 @@ def main() -> None:
         "characters": arguments.characters, "texts": [],
     }  # fmt: skip
     for name in arguments.texts:
-        texts = texts_of(name)
-        found: dict[str, Any] = {"text": Path(name).name, "texts": len(texts), "bits_per_byte": {}, "tokens": {}}
+        parts = texts(name)
+        found: dict[str, Any] = {"text": Path(name).name, "texts": len(parts), "bits_per_byte": {}, "tokens": {}}
         for who, scorer in scorers.items():
-            made = measure(scorer, texts, window=arguments.window, limit=arguments.characters)
+            made = measure(scorer, parts, window=arguments.window, limit=arguments.characters)
             found["bits_per_byte"][who], found["tokens"][who] = made.bits_per_byte, made.tokens
             found["bytes"] = made.bytes
-        found["bits_per_byte"]["xz -9"] = compressed(texts, arguments.characters)
+        found["bits_per_byte"]["xz -9"] = compressed(parts, arguments.characters)
         for who, bits in found["bits_per_byte"].items():
             print(f"{found['text']:>28}, {found['bytes']:,} bytes, {who}: {bits:.4f} bits per byte", flush=True)
         record["texts"].append(found)

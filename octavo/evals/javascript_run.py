@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from octavo.config.errors import UsageError
 from octavo.evals.javascript import STOP, Problem, Verdict, code_of, cut, judge
-from octavo.evals.scoring import Z_95, wilson
+from octavo.evals.report import share, write_texts
+from octavo.evals.scoring import wilson
 from octavo.sandbox import Sandbox
 
 FORMS = ("complete", "chat")
@@ -115,8 +116,8 @@ def _row(form: str, group: str, results: list[ProblemResult]) -> dict[str, Any]:
     drawn = [verdict for result in results for verdict in result.drawn]
     row: dict[str, Any] = {
         "form": form, "group": group, "problems": len(results),
-        "pass@1": _share(sum(result.greedy.solved for result in results), len(results)),
-        "runs": _share(sum(result.greedy.ran for result in results), len(results)),
+        "pass@1": share(sum(result.greedy.solved for result in results), len(results)),
+        "runs": share(sum(result.greedy.ran for result in results), len(results)),
     }  # fmt: skip
     if drawn:
         samples = len(results[0].drawn)
@@ -127,19 +128,10 @@ def _row(form: str, group: str, results: list[ProblemResult]) -> dict[str, Any]:
     return row
 
 
-def _share(right: int, total: int) -> dict[str, Any]:
-    low, high = wilson(right, total)
-    return {"right": right, "asked": total, "share": right / total, "low": low, "high": high}
-
-
 def _mean(chances: Sequence[float]) -> dict[str, Any]:
-    """Mean over problems; Wilson's interval of that share, which for chances between 0 and 1 is on the wide side."""
-    total = len(chances)
-    mean = sum(chances) / total
-    middle, scale = mean + Z_95**2 / (2 * total), 1 + Z_95**2 / total
-    spread = Z_95 * math.sqrt(mean * (1 - mean) / total + Z_95**2 / (4 * total * total))
-    low, high = max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
-    return {"asked": total, "share": mean, "low": low, "high": high}
+    """Mean over problems, with its interval."""
+    low, high = wilson(sum(chances), len(chances))
+    return {"asked": len(chances), "share": sum(chances) / len(chances), "low": low, "high": high}
 
 
 def to_json(results: Sequence[ProblemResult], *, about: dict[str, Any] | None = None) -> str:
@@ -167,9 +159,5 @@ def to_markdown(results: Sequence[ProblemResult]) -> str:
 
 def write(results: Sequence[ProblemResult], folder: Path, *, about: dict[str, Any] | None = None) -> None:
     """Write `javascript.json` and `javascript.md` into `folder`, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"javascript.json": to_json(results, about=about), "javascript.md": to_markdown(results)}
-    for name, content in texts.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(content, "utf-8")
-        partial.replace(folder / name)
+    write_texts(folder, texts)

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 
 from octavo.config.errors import LimitError
 from octavo.engine.llm import LLM
+from octavo.engine.runner import CHUNK
 
 MIN_WINDOW = 16
-_ROWS = 1024  # rows whose logits are held at once
 
 
 class Scorer(Protocol):
@@ -59,16 +59,20 @@ class OwnScorer:
         return self._model.tokenizer.encode(text)
 
     def bits(self, ids: np.ndarray) -> np.ndarray:
-        state, parts = self._model.new_state(), []
-        given = np.array([self._model.tokenizer.special("BOS"), *ids[:-1]], dtype=np.int64)
-        try:
-            for at in range(0, len(ids), _ROWS):
-                logits = self._model.runner.step(given[at : at + _ROWS], state, all_rows=True).logits
-                wanted = torch.from_numpy(ids[at : at + _ROWS].astype(np.int64)).to(logits.device)
-                parts.append(F.cross_entropy(logits.double(), wanted, reduction="none").cpu())
-        finally:
-            state.close()
-        return torch.cat(parts).numpy() / math.log(2)
+        return token_bits(self._model, np.array([self._model.tokenizer.special("BOS"), *ids], dtype=np.int64))
+
+
+def token_bits(model: LLM, ids: np.ndarray) -> np.ndarray:
+    """Bits of every token but the first, FP64 [N - 1], of ids [N] int64 read as one sequence in chunks."""
+    state, parts = model.new_state(), []
+    try:
+        for at in range(0, len(ids), CHUNK):
+            logits = model.runner.step(ids[at : at + CHUNK], state, all_rows=True).logits
+            following = torch.from_numpy(ids[at + 1 : at + 1 + CHUNK]).to(logits.device)
+            parts.append(F.cross_entropy(logits[: len(following)].double(), following, reduction="none").cpu())
+    finally:
+        state.close()
+    return torch.cat(parts).numpy() / math.log(2)
 
 
 def windows(count: int, size: int) -> Iterator[tuple[int, int, int]]:

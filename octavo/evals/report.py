@@ -6,7 +6,7 @@ Covers: the two forms, writing them. Does not cover: running.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,20 @@ from octavo.evals.scoring import wilson
 FORMAT = 1
 
 
-def _share(right: int, total: int) -> dict[str, Any]:
+def share(right: int, total: int) -> dict[str, Any]:
+    """A share as JSON: right, asked, their ratio (None for none asked) and its 95 % interval."""
     low, high = wilson(right, total)
-    share = right / total if total else None
-    return {"right": right, "asked": total, "share": share, "low": low, "high": high}
+    return {"right": right, "asked": total, "share": right / total if total else None, "low": low, "high": high}
 
 
 def cell_json(result: CellResult) -> dict[str, Any]:
     """One cell with its shares, times and every outcome."""
     return {
         "kind": result.kind, "text": Path(result.text).name, "length": result.length, "tokens": result.tokens,
-        "seed": result.seed, "control": result.control, "recall": _share(result.right, len(result.outcomes)),
-        "first_source_covers": _share(result.source_hits, result.right),
-        "by_depth": [_share(*part) for part in result.by_depth()],
-        "by_mark": {mark: _share(*part) for mark, part in result.by_mark().items()},
+        "seed": result.seed, "control": result.control, "recall": share(result.right, len(result.outcomes)),
+        "first_source_covers": share(result.source_hits, result.right),
+        "by_depth": [share(*part) for part in result.by_depth()],
+        "by_mark": {mark: share(*part) for mark, part in result.by_mark().items()},
         "read_seconds": round(result.read_seconds, 3), "ask_seconds": round(result.ask_seconds, 3),
         "cache_bytes": result.cache_bytes, "outcomes": [asdict(outcome) for outcome in result.outcomes],
     }  # fmt: skip
@@ -68,8 +68,13 @@ def to_markdown(results: Sequence[CellResult]) -> str:
 
 def write(results: Sequence[CellResult], folder: Path, *, about: dict[str, Any] | None = None) -> None:
     """Write `recall.json` and `recall.md` into `folder`, each whole or not at all."""
+    write_texts(folder, {"recall.json": to_json(results, about=about), "recall.md": to_markdown(results)})
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files by name into `folder`, which is made if it is not there, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("recall.json", to_json(results, about=about)), ("recall.md", to_markdown(results))):
+    for name, content in texts.items():
         partial = folder / f"{name}.partial"
         partial.write_text(content, "utf-8")
         partial.replace(folder / name)

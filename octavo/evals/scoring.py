@@ -25,8 +25,11 @@ def part_right(given: str, expected: str) -> float:
     return 2 * len(found & wanted) / (len(found) + len(wanted))
 
 
-def wilson(right: int, total: int, *, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a share (E. B. Wilson, 1927), by default at 95 %; (0, 1) for no observations."""
+def wilson(right: float, total: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, 1927), by default at 95 %; (0, 1) for no observations.
+
+    `right` may be a sum of chances between 0 and 1, for which the interval is on the wide side.
+    """
     if total == 0:
         return 0.0, 1.0
     share = right / total

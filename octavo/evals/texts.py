@@ -17,17 +17,22 @@ SHAKESPEARE = "shakespeare"
 def filler(name: str | Path) -> str:
     """The text called `name`: "shakespeare" (the installed package's plays), or a file: `.jsonl` (also `.gz`, `.xz`)
     with a field `text` in each row, anything else as UTF-8. Raises UsageError naming what cannot be read."""
+    return "\n\n".join(texts(name))
+
+
+def texts(name: str | Path) -> list[str]:
+    """As `filler`, but rows of a `.jsonl` file apart."""
     if name == SHAKESPEARE:
-        return complete_text()
+        return [complete_text()]
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"held-out text {str(name)!r} is no file; give one, or {SHAKESPEARE!r} for the plays")
     if ".jsonl" in path.suffixes:
-        texts = [row["text"] for row in read_rows(path) if "text" in row]
-        if not texts:
+        found = [row["text"].strip() for row in read_rows(path) if "text" in row]
+        if not found:
             raise UsageError(f"held-out text {str(name)!r} has no row with a field 'text'")
-        return "\n\n".join(text.strip() for text in texts)
+        return found
     try:
-        return path.read_text("utf-8")
+        return [path.read_text("utf-8")]
     except UnicodeDecodeError as error:
         raise UsageError(f"held-out text {str(name)!r} is not UTF-8: byte {error.start}") from None

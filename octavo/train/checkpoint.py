@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from octavo.config.errors import CheckpointError
 from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
-from octavo.train.snapshots import random_states, set_random_states
+from octavo.train.snapshots import live_state, random_states, set_random_states
 
 _SHARD_BYTES = 15 * 2**20
 
@@ -59,38 +59,46 @@ def save(
         replace_folder(folder, work)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(work, ignore_errors=True)
-        there = folder.exists() or folder.with_name(folder.name + ".old").exists()
-        kept = "the one before is kept" if there else "there was none before"
-        raise CheckpointError(f"{folder}: the checkpoint of step {step} cannot be written; {kept}: {error}") from error
+        raise unwritten(folder, step, error) from error
+
+
+def unwritten(folder: Path, step: int, why: object) -> CheckpointError:
+    """The error for a checkpoint that cannot be written."""
+    kept = "the one before is kept" if found_folder(folder).exists() else "there was none before"
+    return CheckpointError(f"{folder}: the checkpoint of step {step} cannot be written; {kept}: {why}")
 
 
 def _write(
     work: Path, model: Transformer, optimizer: Optimizer, *, step: int, recipe: str, parts: Mapping[str, Part]
 ) -> None:
-    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for name, state in optimizer.state.items():
-        tensors.update({f"optim.{kind}.{name}": value for kind, value in state.items()})
     rest, values = rest_of(parts)
-    tensors |= rest
+    tensors = live_state(model, optimizer) | rest
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    shards = []
+    files = []
     for i, shard in enumerate(_shards(tensors)):
         path = work / f"state-{i:03d}.safetensors"
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in shard.items()}, path)
-        sync(path)
-        shards.append({"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        files.append(path)
+    write_meta(work, files, model, optimizer, step=step, recipe=recipe, values=values)
+
+
+def write_meta(
+    work: Path, files: Sequence[Path], model: Transformer, optimizer: Optimizer, *, step: int, recipe: str,
+    values: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write `checkpoint.json` beside the finished `files`, with their checksums, and put all of `work` on disk."""
     meta = {
         "step": step,
         "recipe": recipe,
         "optimizer_steps": optimizer.step_count,
         "config": model.config.to_dict(),
         "parts": values,
-        "shards": shards,
+        "shards": [{"file": path.name, "sha256": _sum(path)} for path in files],
     }
     (work / "checkpoint.json").write_text(json.dumps(meta, indent=1))
-    sync(work / "checkpoint.json")
-    sync(work)
+    for path in (*files, work / "checkpoint.json", work):
+        sync(path)
 
 
 def replace_folder(folder: Path, work: Path) -> None:
@@ -119,9 +127,7 @@ def load(
     parts, folder = parts or {}, found_folder(folder)
     meta = read_meta(folder, model, recipe=recipe, parts=parts)
     tensors = read_shards(folder, meta["shards"])
-    names = {f"model.{k}" for k in model.state_dict()}
-    names |= {f"optim.{kind}.{name}" for name, state in optimizer.state.items() for kind in state}
-    if missing := sorted(names - tensors.keys()):
+    if missing := sorted(live_state(model, optimizer).keys() - tensors.keys()):
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing")
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     with torch.no_grad():
@@ -185,13 +191,23 @@ def read_shards(folder: Path, shards: list[dict[str, str]]) -> dict[str, Tensor]
     """All tensors of the shards, each checked against its checksum."""
     tensors: dict[str, Tensor] = {}
     for shard in shards:
-        path = folder / shard["file"]
-        if not path.exists():
-            raise CheckpointError(f"{path}: shard is missing")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
-            raise CheckpointError(f"{path}: checksum differs, the shard is damaged")
-        tensors.update(load_file(path))
+        tensors.update(load_file(checked(folder, shard)))
     return tensors
+
+
+def checked(folder: Path, shard: Mapping[str, str]) -> Path:
+    """The file of a shard. Raises CheckpointError if it is missing or its checksum differs."""
+    path = folder / shard["file"]
+    if not path.exists():
+        raise CheckpointError(f"{path}: shard is missing")
+    if _sum(path) != shard["sha256"]:
+        raise CheckpointError(f"{path}: checksum differs, the shard is damaged")
+    return path
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

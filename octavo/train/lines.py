@@ -49,7 +49,7 @@ class Tally:
     def add(self, report: StepReport) -> None:
         """Count a step."""
         self.computed += 1
-        self.skipped += int(report.skipped)
+        self.skipped += report.skipped
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Both counts."""

@@ -48,8 +48,8 @@ BeforeStep = Callable[[int, Transformer], None]
 class RunOptions:
     """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints,
     device, micro-batches a step (more than 1 saves memory), a folder of weights to start from instead of random ones
-    (the optimiser starts anew), a folder that gets the weights in the release format when the run stops, steps between
-    log lines, and whether TensorBoard's files are written beside the log."""
+    (the optimiser starts anew), a folder that gets the weights in the release format when the run stops, and steps
+    between log lines."""
 
     out: Path
     max_seconds: float | None = None
@@ -162,7 +162,7 @@ class _Run:
             _set_recompute(self.model, self._plain, plan, self.recipe)
         report = train_step(self.model, self.optimizer, parts, plan, self.recipe.weights, self.ranks, routing)
         self.tally.add(report)
-        if bool(report.skipped):
+        if report.skipped:
             why = None if self.ranks.mesh is not None else first_nonfinite(self.model, parts, plan, routing)
             self._write({"event": "skipped", "step": self.step, "first_nonfinite": why, "skipped": self.tally.skipped})
         return plan, report
@@ -174,8 +174,7 @@ class _Run:
 
     def _went_back(self, report: StepReport, plan: StepPlan, batches: Batches) -> bool:
         """Whether the step was a spike that sent the run back to an earlier one."""
-        loss, norm = torch.stack((report.loss.float(), report.grad_norm.float())).tolist()
-        spike = self.stabiliser.after(self.step, plan.stage, loss, norm)
+        spike = self.stabiliser.after(self.step, plan.stage, *report.judged)
         if spike is None:
             return False
         self._write(

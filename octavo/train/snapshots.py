@@ -41,7 +41,8 @@ class Snapshots:
 
     def take(self, step: int, watch: dict[str, Any]) -> None:
         """Keep the state before `step`; the oldest beyond `keep` goes."""
-        tensors = {name: value.detach().to("cpu", copy=True) for name, value in self._live().items()}
+        live = live_state(self._model, self._optimizer)
+        tensors = {name: value.detach().to("cpu", copy=True) for name, value in live.items()}
         made = Snapshot(
             step=step, optimizer_steps=self._optimizer.step_count, tensors=tensors | random_states(), watch=watch
         )
@@ -56,7 +57,7 @@ class Snapshots:
             return None
         found, self._kept = old[-1], old
         with torch.no_grad():
-            for name, value in self._live().items():
+            for name, value in live_state(self._model, self._optimizer).items():
                 value.copy_(found.tensors[name])
         set_random_states(found.tensors)
         self._optimizer.step_count = found.optimizer_steps
@@ -73,11 +74,13 @@ class Snapshots:
         parts = [{k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{i}.")} for i in range(len(rest))]
         self._kept = [Snapshot(tensors=own, **one) for own, one in zip(parts, rest, strict=True)]
 
-    def _live(self) -> dict[str, Tensor]:
-        live = {f"model.{name}": value for name, value in self._model.state_dict().items()}
-        for name, kinds in self._optimizer.state.items():
-            live |= {f"optim.{kind}.{name}": value for kind, value in kinds.items()}
-        return live
+
+def live_state(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights, buffers and optimiser state by the names that snapshots and checkpoints use; not copies."""
+    live = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, kinds in optimizer.state.items():
+        live |= {f"optim.{kind}.{name}": value for kind, value in kinds.items()}
+    return live
 
 
 def random_states() -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ is not finite. Does not cover: where batches come from, logging to files, checkp
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,8 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """Scalars of a step, still on the device: read them rarely."""
+    """Scalars of a step. Tensors are still on the device: read them rarely. `judged` is loss and gradient norm,
+    `skipped` whether the norm was not finite."""
 
     loss: Tensor
     text_loss: Tensor
@@ -64,7 +66,8 @@ class StepReport:
     balance: Tensor
     grad_norm: Tensor
     max_load: Tensor
-    skipped: Tensor
+    skipped: bool
+    judged: tuple[float, float]
     hits_by_kind: Tensor
     asked_by_kind: Tensor
     mtp_loss: Tensor | None = None
@@ -104,8 +107,9 @@ def train_step(
     sums = {key: torch.stack([p[key] for p in parts]).sum(0) for key in parts[0]}
     grads = ranks.gather_gradients(optimizer.parameters.values(), list(sums.values()))
     norm = ranks.norm(grads)
-    finite = torch.isfinite(norm)
-    if bool(finite):
+    judged = tuple(torch.stack((sums["loss"].to(norm.dtype), norm)).tolist())  # the step's one wait for the device
+    finite = math.isfinite(judged[1])
+    if finite:
         torch._foreach_mul_(  # pyright: ignore[reportPrivateImportUsage]
             grads, (weights.clip / (norm + 1e-6)).clamp(max=1.0)
         )
@@ -121,7 +125,8 @@ def train_step(
         balance=sums["balance"] / n,
         grad_norm=norm,
         max_load=(counts.amax(-1) / counts.mean(-1).clamp_min(1)).amax(),
-        skipped=(~finite).long(),
+        skipped=not finite,
+        judged=judged,
         hits_by_kind=sums["hits_by_kind"],
         asked_by_kind=sums["asked_by_kind"],
         mtp_loss=sums.get("mtp"),

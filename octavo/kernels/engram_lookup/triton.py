@@ -167,10 +167,15 @@ def gate(streams: Tensor, keys: Tensor, q_weight: Tensor, k_weight: Tensor, eps:
         raise ValueError(f"streams is {streams.dtype} of {D} channels; BF16, FP16 or FP32 and 1 to {_WIDEST} are valid")
     if tuple(keys.shape) != (T, M, D):
         raise ValueError(f"keys has the shape {tuple(keys.shape)}; streams has {(T, M, D)}")
+    check_gains(q_weight, k_weight, M, D)
+    return _Gate.apply(streams, keys, q_weight, k_weight, eps)
+
+
+def check_gains(q_weight: Tensor, k_weight: Tensor, M: int, D: int) -> None:
+    """Raise ValueError unless both are [M, D]."""
     for name, weight in (("q_weight", q_weight), ("k_weight", k_weight)):
         if tuple(weight.shape) != (M, D):
             raise ValueError(f"{name} has the shape {tuple(weight.shape)}; it must be {(M, D)}")
-    return _Gate.apply(streams, keys, q_weight, k_weight, eps)
 
 
 @lru_cache(maxsize=64)

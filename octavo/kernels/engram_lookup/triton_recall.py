@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octavo.kernels.engram_lookup.triton import gated
+from octavo.kernels.engram_lookup.triton import check_gains, gated
 
 _PROGRAMS = 1056  # of the backward pass: eight a multiprocessor of an H100
 
@@ -92,9 +92,7 @@ def recall(streams: Tensor, both: Tensor, q_weight: Tensor, k_weight: Tensor, ep
     T, M, D = streams.shape
     if tuple(both.shape) != (T, (M + 1) * D):
         raise ValueError(f"both has the shape {tuple(both.shape)}; it must be {(T, (M + 1) * D)}")
-    for name, weight in (("q_weight", q_weight), ("k_weight", k_weight)):
-        if tuple(weight.shape) != (M, D):
-            raise ValueError(f"{name} has the shape {tuple(weight.shape)}; it must be {(M, D)}")
+    check_gains(q_weight, k_weight, M, D)
     return _Recall.apply(streams, both, q_weight, k_weight, eps)
 
 

@@ -13,8 +13,6 @@ A tensor is written under its name as it is in one process; an expert's place in
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -55,9 +53,7 @@ def save(
         error = _first_does(ranks, lambda: _finish(folder, work, model, optimizer, step, recipe, parts))
     if error is not None:
         _first_does(ranks, lambda: shutil.rmtree(work, ignore_errors=True))
-        there = plain.found_folder(folder).exists()
-        kept = "the one before is kept" if there else "there was none before"
-        raise CheckpointError(f"{folder}: the checkpoint of step {step} cannot be written; {kept}: {error}")
+        raise plain.unwritten(folder, step, error)
 
 
 def load(
@@ -158,32 +154,13 @@ def _finish(
     rest, values = plain.rest_of(parts)
     save_file({name: value.detach().cpu().contiguous() for name, value in rest.items()}, work / _REST)
     files = sorted(path for path in work.iterdir() if path.is_file())
-    meta = {
-        "step": step,
-        "recipe": recipe,
-        "optimizer_steps": optimizer.step_count,
-        "config": model.config.to_dict(),
-        "parts": values,
-        "shards": [{"file": path.name, "sha256": _sum(path)} for path in files],
-    }
-    (work / "checkpoint.json").write_text(json.dumps(meta, indent=1))
-    for path in (*files, work / "checkpoint.json", work):
-        plain.sync(path)
+    plain.write_meta(work, files, model, optimizer, step=step, recipe=recipe, values=values)
     plain.replace_folder(folder, work)
 
 
 def _check(folder: Path, shards: list[dict[str, str]]) -> None:
     for shard in shards:
-        path = folder / shard["file"]
-        if not path.exists():
-            raise CheckpointError(f"{path}: shard is missing")
-        if _sum(path) != shard["sha256"]:
-            raise CheckpointError(f"{path}: checksum differs, the shard is damaged")
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        plain.checked(folder, shard)
 
 
 def _emptied(work: Path) -> None:
