@@ -178,6 +178,14 @@ def octavo_s() -> Recipe:
     )  # fmt: skip
 
 
+def octavo_s_further() -> Recipe:
+    """Goes on from weights of `octavo-s` that was cut off (`--init-from`), at the same rate, for as long as there is
+    time."""
+    base = octavo_s()
+    stage = replace(base.schedule.stages[-1], name="further", warmup=60)
+    return replace(base, name="octavo-s-further", schedule=Schedule(stages=(stage,), seed=23), seed=base.seed + 3)
+
+
 def octavo_s_longer() -> Recipe:
     """Goes on from weights of `octavo-s` (`--init-from`) with its MTP block, at the same rate, for as long as there is
     time."""
@@ -220,7 +228,8 @@ RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
     "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor,
-    "octavo-s": octavo_s, "octavo-s-longer": octavo_s_longer, "octavo-s-anneal": octavo_s_anneal, "tiny": tiny,
+    "octavo-s": octavo_s, "octavo-s-further": octavo_s_further, "octavo-s-longer": octavo_s_longer,
+    "octavo-s-anneal": octavo_s_anneal, "tiny": tiny,
 }  # fmt: skip
 
 
