@@ -143,7 +143,7 @@ _S_MIX = replace(_S_FIRST, multi_key=0.14, multi_value=0.06, two_hop=0.1, orderi
 
 
 def octavo_s() -> Recipe:
-    """`octavo-s` without its MTP block, which later recipes add: dense rows while the recall circuits form, sparse rows
+    """`octavo-s` without its MTP block, which `octavo-s-predictor` adds: dense rows while the recall circuits form, sparse rows
     of 4K, then rows of 4K, 16K and 64K by lot at a constant rate for as long as there is time. Whatever step it is cut
     at, `octavo-s-anneal` brings its weights to rest.
 
@@ -186,27 +186,27 @@ def octavo_s_further() -> Recipe:
     return replace(base, name="octavo-s-further", schedule=Schedule(stages=(stage,), seed=23), seed=base.seed + 3)
 
 
-def octavo_s_longer() -> Recipe:
-    """Goes on from weights of `octavo-s` (`--init-from`) with its MTP block, at the same rate, for as long as there is
-    time."""
-    base = octavo_s()
-    stage = replace(base.schedule.stages[-1], name="longer", warmup=60)
-    return replace(
-        base, name="octavo-s-longer", model=s(), schedule=Schedule(stages=(stage,), seed=21), seed=base.seed + 1
-    )
-
-
 def octavo_s_anneal() -> Recipe:
-    """Goes on from weights of `octavo-s` or `octavo-s-longer` (`--init-from`): more of the long rows, to a rate of
+    """Goes on from weights of `octavo-s` or `octavo-s-further` (`--init-from`): more of the long rows, to a rate of
     nothing."""
-    base = octavo_s_longer()
+    base = octavo_s_further()
     stage = replace(
-        base.schedule.stages[0], name="anneal", steps=600, shares=(0.4, 0.35, 0.25), dilute=0.6, final_rate=0.01,
+        base.schedule.stages[0], name="anneal", steps=500, shares=(0.4, 0.35, 0.25), dilute=0.6, final_rate=0.01,
         warmup=25, mix=replace(_S_MIX, plain=0.25),
     )  # fmt: skip
+    return replace(base, name="octavo-s-anneal", schedule=Schedule(stages=(stage,), seed=22), seed=base.seed + 1)
+
+
+def octavo_s_predictor() -> Recipe:
+    """An MTP block for the weights of `octavo-s-anneal`, which stay as they are: it alone trains."""
+    base = octavo_s_anneal()
+    stage = replace(
+        base.schedule.stages[0], name="predictor", steps=1200, row_lengths=(4096, 16384), shares=(0.7, 0.3),
+        topk=(256,), final_rate=0.02, warmup=40,
+    )  # fmt: skip
     return replace(
-        base, name="octavo-s-anneal", schedule=Schedule(stages=(stage,), seed=22), seed=base.seed + 1,
-        weights=LossWeights(mtp=0.1),
+        base, name="octavo-s-predictor", schedule=Schedule(stages=(stage,), seed=24), seed=base.seed + 1, model=s(),
+        weights=LossWeights(mtp=1.0), only=("mtp.",),
     )  # fmt: skip
 
 
@@ -228,8 +228,8 @@ RECIPES = {
     "octavo-xs": octavo_xs, "octavo-xs-longer": octavo_xs_longer, "octavo-xs-wider": octavo_xs_wider,
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
     "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor,
-    "octavo-s": octavo_s, "octavo-s-further": octavo_s_further, "octavo-s-longer": octavo_s_longer,
-    "octavo-s-anneal": octavo_s_anneal, "tiny": tiny,
+    "octavo-s": octavo_s, "octavo-s-further": octavo_s_further, "octavo-s-anneal": octavo_s_anneal,
+    "octavo-s-predictor": octavo_s_predictor, "tiny": tiny,
 }  # fmt: skip
 
 

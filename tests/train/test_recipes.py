@@ -35,17 +35,17 @@ def test_first_weights_keep_their_mix() -> None:
 
 
 def test_s_can_be_cut_anywhere_and_comes_to_rest_with_its_predictor() -> None:
-    first, further, longer, anneal = (recipe(f"octavo-s{end}") for end in ("", "-further", "-longer", "-anneal"))
-    assert further.model == first.model
-    assert (longer.model, anneal.model) == (s(), s())
+    first, further, anneal, last = (recipe(f"octavo-s{end}") for end in ("", "-further", "-anneal", "-predictor"))
+    assert first.model == further.model == anneal.model
+    assert (last.model, last.only, last.weights.mtp) == (s(), ("mtp.",), 1.0)
     assert first.model.num_nextn_predict_layers == 0
     assert first.model.layer_ratios == s().layer_ratios
     stable = first.schedule.stages[-1]
-    assert stable.rate == stable.final_rate == longer.schedule.plan(longer.schedule.steps - 1).rate == 1.0
+    assert stable.rate == stable.final_rate == further.schedule.plan(further.schedule.steps - 1).rate == 1.0
     assert stable.steps > 0.8 * first.schedule.steps
     assert anneal.schedule.plan(anneal.schedule.steps - 1).rate < 0.02
-    assert len({one.seed for one in (first, further, longer, anneal)}) == 4
-    for one in (first, further, longer, anneal):
+    assert len({one.seed for one in (first, further, anneal, last)}) == 4
+    for one in (first, further, anneal, last):
         assert all(one.tokens_per_step % (4 * length) == 0 for st in one.schedule.stages for length in st.row_lengths)
         assert all(st.mix.plain > 0 and st.mix.code > 0 and len(st.mix.linked) == 7 for st in one.schedule.stages)
 
@@ -59,6 +59,6 @@ def test_trial_run_is_small() -> None:
 
 def test_unknown_name() -> None:
     ends = ("", "-fuller", "-last", "-longer", "-mixed", "-predictor", "-settled", "-wider")
-    known = ", ".join(["octavo-s, octavo-s-anneal, octavo-s-further, octavo-s-longer", *(f"octavo-xs{end}" for end in ends)])
+    known = ", ".join(["octavo-s, octavo-s-anneal, octavo-s-further, octavo-s-predictor", *(f"octavo-xs{end}" for end in ends)])
     with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}, tiny"):
         recipe("huge")

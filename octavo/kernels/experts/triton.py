@@ -26,14 +26,15 @@ _FEW_PAIRS = 128  # pairs that one program of the kernels for few tokens looks t
 _PACK_FROM = 64  # tokens of a tile from which x is written in packed order before it is read once for every expert
 
 
-def tiles_for(pairs: int, experts: int, D: int, F: int, *, form: ExpertFormat) -> Tiles:
-    """Block sizes for `pairs` over `experts`: tiles hold a quarter more tokens than an expert has on average."""
+def tiles_for(pairs: int, experts: int, D: int, F: int, *, form: ExpertFormat, deep: bool = True) -> Tiles:
+    """Block sizes for `pairs` over `experts`: tiles hold a quarter more tokens than an expert has on average. Not
+    `deep`: inputs in FP32, whose tiles are twice as large, so that fewer of them are in flight."""
     mean = pairs / experts * (1.25 if experts > 1 else 1)
     tokens = min(max(triton.next_power_of_2(math.ceil(mean)), 16), 128)
     if form == "bf16":
         whole = math.gcd(D, F)
         width = min(64 if tokens > 32 else 128, whole & -whole)
-        return Tiles(128 if tokens > 16 else 64, tokens, width, 8 if tokens > 64 else 4, 4)
+        return Tiles(128 if tokens > 16 else 64, tokens, width, 8 if tokens > 64 else 4, 4 if deep else 2)
     # Four warps: two programs share a multiprocessor (and its 227 KiB), and one decodes while the other multiplies.
     stages = 4 if tokens <= 32 else (3 if form == "fp4" or tokens <= 64 else 2)
     # A single expert has few rows to share out.
@@ -260,14 +261,14 @@ def experts(
     if T == 0:
         return torch.empty(0, D, dtype=dtype, device=x.device)
     x, chosen, share = x.contiguous(), chosen.contiguous(), share.contiguous()
-    sizes = tiles or tiles_for(T * A, X, D, F, form=weights.format)
+    sizes = tiles or tiles_for(T * A, X, D, F, form=weights.format, deep=not wide(x))
     if T <= _FEW_TOKENS and T * A <= _FEW_PAIRS:
         parts = _passed_few(x, weights, chosen, share, limit, sizes)
     else:
         parts = passed(x, weights, chosen, share, limit, sizes)[0]
     more = None
     if shared is not None:
-        sizes = tiles_for(T, 1, D, shared.shape[1], form=shared.format)
+        sizes = tiles_for(T, 1, D, shared.shape[1], form=shared.format, deep=not wide(x))
         more = passed(x, shared, None, None, limit, sizes)[0]
     return ordered_sum(parts.view(T, A, D), dtype, chosen=chosen, more=more)
 

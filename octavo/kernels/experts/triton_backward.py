@@ -155,7 +155,7 @@ class _Experts(torch.autograd.Function):
         weights = ExpertWeights(format="bf16", w1=w1, w3=w3, w2=w2)
         check(x, weights, chosen, share, None)
         (T, A), (X, F, D) = chosen.shape, w1.shape
-        ctx.tiles, ctx.limit = tiles_for(T * A, X, D, F, form="bf16"), limit
+        ctx.tiles, ctx.limit = tiles_for(T * A, X, D, F, form="bf16", deep=not wide(x)), limit
         parts, hidden, gates, ups, plan = passed(
             x, weights, chosen, share, limit, ctx.tiles, save=True, dtype=x.dtype, up=_inner(ctx.tiles, D, 64)
         )
