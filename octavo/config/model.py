@@ -56,7 +56,8 @@ class YarnConfig:
 class QuantizationConfig:
     """How a checkpoint stores its FP8 matrices: e4m3 with one power-of-two scale per tile.
 
-    `embeddings` is ours: embedding and head are stored so too (official checkpoints keep them in BF16).
+    `embeddings` and `engram_tables` are ours: embedding and head, or Engram's tables, are stored so too (official
+    checkpoints keep the first in BF16).
     """
 
     fmt: str = "e4m3"
@@ -64,6 +65,7 @@ class QuantizationConfig:
     activation_scheme: str = "dynamic"
     weight_block_size: tuple[int, int] = (128, 128)
     embeddings: bool = False
+    engram_tables: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

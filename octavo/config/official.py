@@ -251,4 +251,4 @@ def _write_quantization(stored: QuantizationConfig) -> dict[str, Any]:
         "activation_scheme": stored.activation_scheme,
         "weight_block_size": list(stored.weight_block_size),
     }
-    return values | ({"embeddings": True} if stored.embeddings else {})
+    return values | {name: True for name in ("embeddings", "engram_tables") if getattr(stored, name)}

@@ -108,6 +108,11 @@ def _table_storage(config: ModelConfig) -> Storage:
     return Storage.FP8 if quantised else Storage.BF16
 
 
+def _memory_storage(config: ModelConfig) -> Storage:
+    quantised = config.quantization is not None and config.quantization.engram_tables
+    return Storage.FP8 if quantised else Storage.BF16
+
+
 def _dense(config: ModelConfig) -> Storage:
     return Storage.BF16 if config.quantization is None else Storage.FP8
 
@@ -215,8 +220,9 @@ def _engram(config: ModelConfig, layer: int) -> Iterator[TensorSpec]:
     assert engram is not None
     prefix = f"layers.{layer}.engram."
     yield TensorSpec(
-        name=f"{prefix}table.weight", shape=(engram.table_rows(layer), engram.head_dim), part=Part.ENGRAM_TABLE
-    )
+        name=f"{prefix}table.weight", shape=(engram.table_rows(layer), engram.head_dim), part=Part.ENGRAM_TABLE,
+        storage=_memory_storage(config),
+    )  # fmt: skip
     shapes = [
         ("wkv.weight", ((streams + 1) * d, engram.memory_dim)),
         ("q_norm.weight", (streams, d)),

@@ -22,6 +22,7 @@ from octavo.cache.view import View
 from octavo.config.errors import CheckpointError
 from octavo.kernels.engram_lookup import gather
 from octavo.model.checkpoint import LoadReport, Shards, StoredMatrix, formats
+from octavo.model.checkpoint.shard import Entry
 from octavo.model.engram import Engram
 from octavo.model.offload_experts import blocks_of
 from octavo.model.transformer import Transformer
@@ -35,7 +36,7 @@ def table_parameters(model: Transformer) -> frozenset[str]:
 def offload_engram(model: Transformer, report: LoadReport, dtype: torch.dtype, shards: Shards) -> None:
     """Give the Engram layers of `model` (loaded with `table_parameters` left on disk) tables that stay in their files.
 
-    `dtype` is that of the rows in use. CheckpointError for a table that is quantised or cannot be mapped.
+    `dtype` is that of the rows in use. CheckpointError for a table in FP4 or one that cannot be mapped.
     """
     threads = ThreadPoolExecutor(1, thread_name_prefix="octavo-engram")
     layers = []
@@ -59,8 +60,8 @@ class MappedTable:
 
     def __init__(self, matrix: StoredMatrix, shards: Shards, dtype: torch.dtype) -> None:
         entry = matrix.entry
-        if entry.tag not in formats.PLAIN:
-            kinds = ", ".join(sorted(formats.PLAIN))
+        if entry.tag not in formats.PLAIN and entry.tag != formats.FP8:
+            kinds = ", ".join((*sorted(formats.PLAIN), formats.FP8))
             raise CheckpointError(
                 f"tensor '{entry.name}' in {entry.path} has type {entry.tag}; a table that stays on disk must be of "
                 f"{kinds}"
@@ -76,12 +77,23 @@ class MappedTable:
         mapped.madvise(mmap.MADV_RANDOM)  # neighbours of a row are of no use
         values = torch.frombuffer(mapped, dtype=torch.uint8, count=entry.nbytes, offset=entry.offset)
         self._bytes = values.view(matrix.rows, -1)
+        self._scale = None if matrix.scale is None else self._factors(matrix.scale)
+
+    def _factors(self, scale: Entry) -> Tensor:
+        """The scale's tiles as factors of whole rows: FP32 [tiles, d]."""
+        (held,) = self._shards.read([(scale, 0, scale.nbytes)])
+        tiles = held.clone().view(formats.DTYPES[scale.tag]).view(scale.shape)
+        factors = formats.scale_factors(tiles.view(torch.uint8) if scale.tag == "F8_E8M0" else tiles)
+        return factors.repeat_interleave(formats.TILE, 1)[:, : self.shape[1]]
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows [T, n * d] of ids [T, n], in the dtype of the model; CheckpointError names tensor and file."""
         entry = self._matrix.entry
         self._shards.check(entry)
-        found = gather(self._bytes, ids).view(formats.DTYPES[entry.tag]).to(self.dtype)
+        found = gather(self._bytes, ids).view(formats.DTYPES[entry.tag])
+        if self._scale is not None:
+            found = found.float().view(*ids.shape, -1).mul_(self._scale[ids // formats.TILE]).flatten(-2)
+        found = found.to(self.dtype)
         if not bool(found.isfinite().all()):
             raise CheckpointError(
                 f"tensor '{entry.name}' in {entry.path} holds a value that is NaN, infinite or too large"

@@ -143,9 +143,9 @@ _S_MIX = replace(_S_FIRST, multi_key=0.14, multi_value=0.06, two_hop=0.1, orderi
 
 
 def octavo_s() -> Recipe:
-    """`octavo-s` without its MTP block, which `octavo-s-predictor` adds: dense rows while the recall circuits form, sparse rows
-    of 4K, then rows of 4K, 16K and 64K by lot at a constant rate for as long as there is time. Whatever step it is cut
-    at, `octavo-s-anneal` brings its weights to rest.
+    """`octavo-s` without its MTP block, which `octavo-s-predictor` adds: dense rows while the recall circuits form,
+    sparse rows of 4K, then rows of 4K, 16K and 64K by lot at a constant rate for as long as there is time. Whatever
+    step it is cut at, `octavo-s-anneal` brings its weights to rest.
 
     Three rows of ten are text alone, at half an answer's weight: language is learned from them. The others hold every
     kind of question.

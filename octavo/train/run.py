@@ -5,7 +5,6 @@ Covers: what `octavo train` calls, and the weights it leaves in the release form
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from octavo.data.loader import Loader, RowPlan
 from octavo.model.checkpoint import WritePlan, save_checkpoint
 from octavo.text.compress_map import compress_map
 from octavo.text.tokenizer import Tokenizer
+from octavo.train.export import copy_tokenizer
 from octavo.train.loop import RunOptions, RunResult, Show, train
 from octavo.train.parallel.checkpoint import whole_weights
 from octavo.train.parallel.layout import Layout
@@ -69,9 +69,7 @@ def run(
 def release(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer: Path, folder: Path) -> None:
     """Write a model's state in the formats that its configuration names, with the tokenizer's files beside it."""
     save_checkpoint(weights, config, folder, WritePlan.of(config))
-    for path in tokenizer.glob("tokenizer*.json"):
-        shutil.copyfile(path, folder / path.name)
-    (folder / "generation_config.json").write_text('{\n  "quote": true\n}\n', "utf-8")  # answers are copies in training
+    copy_tokenizer(tokenizer, folder)
 
 
 def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:

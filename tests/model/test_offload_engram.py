@@ -13,6 +13,7 @@ import torch
 from octavo.cache.layout import CacheLayout
 from octavo.cache.pool import PagePool
 from octavo.config.errors import CheckpointError
+from octavo.config.model import QuantizationConfig
 from octavo.engine.runner import Runner
 from octavo.kernels import quant
 from octavo.model.checkpoint import load_weights
@@ -25,8 +26,11 @@ from tests.support.tiny import tiny_engram
 IDS = torch.randint(0, 150, (70,), generator=torch.Generator().manual_seed(2)).numpy()
 
 
-def pair(tmp_path: Path, *, dtype: torch.dtype = torch.float32, variant: str = "v41") -> tuple[Runner, Runner, Path]:
-    config = stored_config(engram=tiny_engram(variant, layers=(0, 2)))
+def pair(
+    tmp_path: Path, *, dtype: torch.dtype = torch.float32, variant: str = "v41", fp8: bool = False
+) -> tuple[Runner, Runner, Path]:  # fmt: skip
+    stored = QuantizationConfig(engram_tables=fp8)
+    config = stored_config(engram=tiny_engram(variant, layers=(0, 2)), quantization=stored)
     folder = write_folder(tmp_path / "model", config, official_tensors(config, 3), shards=3)
     models = []
     for _ in range(2):
@@ -41,10 +45,12 @@ def pair(tmp_path: Path, *, dtype: torch.dtype = torch.float32, variant: str = "
     return runners[0], runners[1], folder
 
 
-@pytest.mark.parametrize("variant", ["v1", "v41"])
+@pytest.mark.parametrize(("variant", "fp8"), [("v1", False), ("v41", False), ("v41", True)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_are_those_of_the_resident_model(tmp_path: Path, dtype: torch.dtype, variant: str) -> None:
-    resident, offloaded, _ = pair(tmp_path, dtype=dtype, variant=variant)
+def test_logits_are_those_of_the_resident_model(
+    tmp_path: Path, dtype: torch.dtype, variant: str, fp8: bool
+) -> None:
+    resident, offloaded, _ = pair(tmp_path, dtype=dtype, variant=variant, fp8=fp8)
     states = [runner.new_state() for runner in (resident, offloaded)]
     for cut in (IDS[:20], IDS[20:21], IDS[21:24], IDS[24:70]):
         a, b = (r.step(cut, s, all_rows=True).logits for r, s in zip((resident, offloaded), states, strict=True))
@@ -106,16 +112,16 @@ def test_values_that_are_no_numbers_are_refused_when_they_are_read(tmp_path: Pat
         runner.step(IDS[:5], runner.new_state())
 
 
-def test_quantised_tables_are_refused(tmp_path: Path) -> None:
-    config = stored_config(engram=tiny_engram(layers=(1,)))
+def test_tables_in_fp4_are_refused(tmp_path: Path) -> None:
+    config = stored_config(engram=tiny_engram(layers=(1,), head_dim=32))
     tensors = official_tensors(config, 3)
-    packed, scale = quant.fp8_quantize_blocks(tensors["layers.1.engram.table.weight"].float())
+    packed, scale = quant.fp4_pack(tensors["layers.1.engram.table.weight"].float())
     tensors["layers.1.engram.table.weight"] = packed
     tensors["layers.1.engram.table.scale"] = scale.view(torch.float8_e8m0fnu)
     folder = write_folder(tmp_path / "model", config, tensors)
     with torch.device("meta"):
         model = Transformer(config)
     with pytest.raises(
-        CheckpointError, match=r"table\.weight' in .* has type F8_E4M3; a table that stays on disk must"
+        CheckpointError, match=r"table\.weight' in .* has type I8; a table that stays on disk must"
     ):
         load_offloaded(model, folder, torch.float32, budget_bytes=None, engram=True)

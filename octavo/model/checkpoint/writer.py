@@ -30,20 +30,21 @@ _HEADER_BYTES = 192  # an upper bound for what one tensor adds to a header
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritePlan:
     """How numbers are stored. `dense` False: nothing is quantised. Otherwise dense matrices are FP8, routed experts FP8
-    or, with `experts_fp4`, FP4, and with `embeddings` the embedding and the head are FP8 too. All the rest is BF16, or
-    FP32 with `wide`; what the release keeps in FP32 is always FP32.
+    or, with `experts_fp4`, FP4, with `embeddings` the embedding and the head are FP8 too, with `engram_tables` Engram's
+    tables. All the rest is BF16, or FP32 with `wide`; what the release keeps in FP32 is always FP32.
     """
 
     dense: bool = True
     experts_fp4: bool = False
     embeddings: bool = False
+    engram_tables: bool = False
     wide: bool = False
 
     def applied(self, config: ModelConfig) -> ModelConfig:
         """The configuration that describes the files."""
         if not self.dense:
             return config.changed(quantization=None, expert_dtype=None)
-        stored = QuantizationConfig(embeddings=self.embeddings)
+        stored = QuantizationConfig(embeddings=self.embeddings, engram_tables=self.engram_tables)
         return config.changed(quantization=stored, expert_dtype="fp4" if self.experts_fp4 else "fp8")
 
     @classmethod
@@ -57,7 +58,9 @@ class WritePlan:
         stored = config.quantization
         if stored is None:
             return cls(dense=False)
-        return cls(experts_fp4=config.expert_dtype == "fp4", embeddings=stored.embeddings)
+        return cls(
+            experts_fp4=config.expert_dtype == "fp4", embeddings=stored.embeddings, engram_tables=stored.engram_tables
+        )
 
 
 def save_checkpoint(

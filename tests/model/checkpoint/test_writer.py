@@ -28,6 +28,7 @@ PLANS = {
     "fp8": WritePlan(),
     "fp4": WritePlan(experts_fp4=True),
     "fp8-embeddings": WritePlan(embeddings=True),
+    "fp8-engram": WritePlan(experts_fp4=True, embeddings=True, engram_tables=True),
     "fp4-wide": WritePlan(experts_fp4=True, wide=True),
 }
 
@@ -127,8 +128,8 @@ def test_a_tensor_larger_than_a_shard_gets_its_own(tmp_path: Path) -> None:
 
 
 def test_plans_describe_configs() -> None:
-    config = stored_config(quantization=QuantizationConfig(embeddings=True))
-    assert WritePlan.of(config) == WritePlan(experts_fp4=True, embeddings=True)
+    config = stored_config(quantization=QuantizationConfig(embeddings=True, engram_tables=True))
+    assert WritePlan.of(config) == WritePlan(experts_fp4=True, embeddings=True, engram_tables=True)
     assert WritePlan.of(config).applied(config) == config
     assert WritePlan.of(tiny_config()) == WritePlan(dense=False)
 
