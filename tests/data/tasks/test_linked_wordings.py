@@ -1,13 +1,25 @@
 """Wordings of linked kinds: both halves are there and apart."""
 
+import re
 from random import Random
 
 import pytest
 
 from octavo.data.tasks import linked_wordings
+from octavo.data.tasks.authored.lines import lines
 from octavo.data.tasks.wordings import Wordings, near
 
 TABLES = {name: table for name, table in vars(linked_wordings).items() if isinstance(table, Wordings)}
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_structures_are_many_and_no_two_alike(name: str) -> None:
+    templates = lines(f"train_{name.lower()}")
+    assert len(templates) >= 90  # with twenty a model knew their questions in no other wording
+    assert len(set(templates)) == len(templates)
+    fields = {frozenset(re.findall(r"{\w}", template)) for template in templates}
+    assert len(fields) == 1
+    assert all(len(re.findall(r"{\w}", TABLES[name].pick(Random(seed)))) == len(*fields) for seed in range(200))
 
 
 @pytest.mark.parametrize("name", list(TABLES))
