@@ -89,7 +89,7 @@ class TensorSpec:
 def tensor_specs(config: ModelConfig) -> Iterator[TensorSpec]:
     """All tensors of a checkpoint of `config`, in file order."""
     d = config.hidden_size
-    table = _table_storage(config)
+    table = _fp8_if(config.quantization is not None and config.quantization.embeddings)
     yield TensorSpec(name="embed.weight", shape=(config.vocab_size, d), part=Part.EMBEDDING, storage=table)
     for layer, ratio in enumerate(config.layer_ratios):
         yield from _block(config, f"layers.{layer}.", ratio=ratio, hashed=config.is_hash_layer(layer))
@@ -103,18 +103,12 @@ def tensor_specs(config: ModelConfig) -> Iterator[TensorSpec]:
         yield from _draft_stage(config, stage)
 
 
-def _table_storage(config: ModelConfig) -> Storage:
-    quantised = config.quantization is not None and config.quantization.embeddings
-    return Storage.FP8 if quantised else Storage.BF16
-
-
-def _memory_storage(config: ModelConfig) -> Storage:
-    quantised = config.quantization is not None and config.quantization.engram_tables
+def _fp8_if(quantised: bool) -> Storage:
     return Storage.FP8 if quantised else Storage.BF16
 
 
 def _dense(config: ModelConfig) -> Storage:
-    return Storage.BF16 if config.quantization is None else Storage.FP8
+    return _fp8_if(config.quantization is not None)
 
 
 def _routed(config: ModelConfig) -> Storage:
@@ -221,7 +215,7 @@ def _engram(config: ModelConfig, layer: int) -> Iterator[TensorSpec]:
     prefix = f"layers.{layer}.engram."
     yield TensorSpec(
         name=f"{prefix}table.weight", shape=(engram.table_rows(layer), engram.head_dim), part=Part.ENGRAM_TABLE,
-        storage=_memory_storage(config),
+        storage=_fp8_if(config.quantization is not None and config.quantization.engram_tables),
     )  # fmt: skip
     shapes = [
         ("wkv.weight", ((streams + 1) * d, engram.memory_dim)),

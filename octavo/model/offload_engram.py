@@ -22,7 +22,6 @@ from octavo.cache.view import View
 from octavo.config.errors import CheckpointError
 from octavo.kernels.engram_lookup import gather
 from octavo.model.checkpoint import LoadReport, Shards, StoredMatrix, formats
-from octavo.model.checkpoint.shard import Entry
 from octavo.model.engram import Engram
 from octavo.model.offload_experts import blocks_of
 from octavo.model.transformer import Transformer
@@ -77,22 +76,19 @@ class MappedTable:
         mapped.madvise(mmap.MADV_RANDOM)  # neighbours of a row are of no use
         values = torch.frombuffer(mapped, dtype=torch.uint8, count=entry.nbytes, offset=entry.offset)
         self._bytes = values.view(matrix.rows, -1)
-        self._scale = None if matrix.scale is None else self._factors(matrix.scale)
-
-    def _factors(self, scale: Entry) -> Tensor:
-        """The scale's tiles as factors of whole rows: FP32 [tiles, d]."""
-        (held,) = self._shards.read([(scale, 0, scale.nbytes)])
-        tiles = held.clone().view(formats.DTYPES[scale.tag]).view(scale.shape)
-        factors = formats.scale_factors(tiles.view(torch.uint8) if scale.tag == "F8_E8M0" else tiles)
-        return factors.repeat_interleave(formats.TILE, 1)[:, : self.shape[1]]
+        self._factors: Tensor | None = None  # of whole rows: FP32 [tiles, d]
+        if matrix.scale is not None:
+            scale = matrix.read(shards, slice(0, 1)).scale  # all tiles come with any row
+            assert scale is not None
+            self._factors = formats.scale_factors(scale).repeat_interleave(formats.TILE, 1)[:, : matrix.width]
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows [T, n * d] of ids [T, n], in the dtype of the model; CheckpointError names tensor and file."""
         entry = self._matrix.entry
         self._shards.check(entry)
         found = gather(self._bytes, ids).view(formats.DTYPES[entry.tag])
-        if self._scale is not None:
-            found = found.float().view(*ids.shape, -1).mul_(self._scale[ids // formats.TILE]).flatten(-2)
+        if self._factors is not None:
+            found = found.float().view(*ids.shape, -1).mul_(self._factors[ids // formats.TILE]).flatten(-2)
         found = found.to(self.dtype)
         if not bool(found.isfinite().all()):
             raise CheckpointError(

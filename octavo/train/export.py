@@ -38,11 +38,11 @@ def export(source: Path, folder: Path, plan: WritePlan) -> int:
         model = Transformer(config)
     load_weights(model, source, torch.float32)
     save_checkpoint(model, config, folder, plan)
-    copy_tokenizer(source, folder)
+    copy_beside(source, folder)
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def copy_tokenizer(source: Path, folder: Path) -> None:
+def copy_beside(source: Path, folder: Path) -> None:
     """The tokenizer's files, and how answers are generated unless the folder says so already."""
     for path in source.glob("tokenizer*.json"):
         shutil.copyfile(path, folder / path.name)

@@ -18,7 +18,7 @@ from octavo.data.loader import Loader, RowPlan
 from octavo.model.checkpoint import WritePlan, save_checkpoint
 from octavo.text.compress_map import compress_map
 from octavo.text.tokenizer import Tokenizer
-from octavo.train.export import copy_tokenizer
+from octavo.train.export import copy_beside
 from octavo.train.loop import RunOptions, RunResult, Show, train
 from octavo.train.parallel.checkpoint import whole_weights
 from octavo.train.parallel.layout import Layout
@@ -69,7 +69,7 @@ def run(
 def release(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer: Path, folder: Path) -> None:
     """Write a model's state in the formats that its configuration names, with the tokenizer's files beside it."""
     save_checkpoint(weights, config, folder, WritePlan.of(config))
-    copy_tokenizer(tokenizer, folder)
+    copy_beside(tokenizer, folder)
 
 
 def with_vocabulary(chosen: Recipe, tokenizer: Path) -> tuple[Recipe, np.ndarray | None]:
