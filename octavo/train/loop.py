@@ -34,6 +34,7 @@ from octavo.train.parallel.owners import Owners
 from octavo.train.parallel.ranks import Ranks
 from octavo.train.parallel.sharding import shard
 from octavo.train.recipes import Recipe
+from octavo.train.rounding import RoundedWeights
 from octavo.train.routing import Prepare
 from octavo.train.schedule import StepPlan
 from octavo.train.speed import least_seconds, product_rate
@@ -118,6 +119,9 @@ class _Run:
             shard(self.model, ranks.mesh)
         self.model.to(self.device)
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if recipe.rounded is not None and ranks.mesh is not None:
+            raise UsageError(f"recipe {recipe.name!r} rounds weights, for which every rank must hold them all")
+        self.rounded = None if recipe.rounded is None else RoundedWeights(self.model, recipe.model, recipe.rounded)
         self.optimizer = Optimizer(trained, recipe.model, recipe.optim, owners)
         self.stabiliser = Stabiliser(self.model, self.optimizer, recipe.stabilise)
         self.looks, self.tally = Looks(self.model, looks), Tally()
@@ -160,7 +164,9 @@ class _Run:
         routing = self.stabiliser.before(self.step, parts, prepare)
         if routing is not None:  # batches of other lengths may have been looked at
             _set_recompute(self.model, self._plain, plan, self.recipe)
-        report = train_step(self.model, self.optimizer, parts, plan, self.recipe.weights, self.ranks, routing)
+        report = train_step(
+            self.model, self.optimizer, parts, plan, self.recipe.weights, self.ranks, routing, self.rounded
+        )
         self.tally.add(report)
         if report.skipped:
             why = None if self.ranks.mesh is not None else first_nonfinite(self.model, parts, plan, routing)

@@ -11,6 +11,7 @@ from octavo.config.errors import UsageError
 from octavo.config.model import ModelConfig
 from octavo.config.presets import s, xs
 from octavo.data.shares import Mix
+from octavo.model.checkpoint import WritePlan
 from octavo.train.optim import OptimConfig
 from octavo.train.schedule import Schedule, Stage
 from octavo.train.stabilise import Stabilise
@@ -20,7 +21,8 @@ from octavo.train.step import LossWeights
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A run. `tokens_per_step` is a multiple of every row length; rows longer than `recompute_from` recompute their
-    layers. Parameters whose names begin with one of `only` train (empty: all), the others stay as they are."""
+    layers. Parameters whose names begin with one of `only` train (empty: all), the others stay as they are. `rounded`:
+    formats in which the weights will ship, and whose rounding they meet in training already."""
 
     name: str
     model: ModelConfig
@@ -31,6 +33,7 @@ class Recipe:
     recompute_from: int = 16_384
     seed: int = 2026
     only: tuple[str, ...] = ()
+    rounded: WritePlan | None = None
     stabilise: Stabilise = field(default_factory=Stabilise)
 
 
@@ -135,6 +138,8 @@ def octavo_xs_predictor() -> Recipe:
     )  # fmt: skip
 
 
+S_SHIPS = WritePlan(experts_fp4=True, embeddings=True, engram_tables=True)
+"""The formats in which `octavo-s` ships (decision 0030)."""
 _S_FIRST = Mix(
     speaker=0.15, multi_key=0.12, multi_value=0.04, two_hop=0.05, two_hop_steps=0.07, tracking=0.07, ordering=0.03,
     counting=0.03, plain=0.3, code=0.12, tokens_per_question=130,
@@ -197,9 +202,31 @@ def octavo_s_anneal() -> Recipe:
     return replace(base, name="octavo-s-anneal", schedule=Schedule(stages=(stage,), seed=22), seed=base.seed + 1)
 
 
+def octavo_s_fuller() -> Recipe:
+    """Goes on from the weights of `octavo-s-anneal` (`--init-from`) once linked questions had six times as many
+    wordings: as `octavo-s-further`, with more of the questions that were answered worst."""
+    base = octavo_s_further()
+    mix = replace(_S_MIX, speaker=0.2, multi_key=0.1, multi_value=0.08, tracking=0.08, plain=0.25)
+    stage = replace(base.schedule.stages[0], name="fuller", shares=(0.5, 0.35, 0.15), rate=0.9, final_rate=0.9, mix=mix)
+    return replace(base, name="octavo-s-fuller", schedule=Schedule(stages=(stage,), seed=25), seed=base.seed + 4)
+
+
+def octavo_s_settled() -> Recipe:
+    """Goes on from the weights of `octavo-s-fuller` to a rate of nothing, with the weights rounded as they ship."""
+    fuller = octavo_s_fuller()
+    stage = replace(
+        fuller.schedule.stages[0], name="settled", steps=900, shares=(0.4, 0.35, 0.25), final_rate=0.005, warmup=25,
+        dilute=0.6,
+    )  # fmt: skip
+    return replace(
+        fuller, name="octavo-s-settled", schedule=Schedule(stages=(stage,), seed=26), seed=fuller.seed + 1,
+        rounded=S_SHIPS,
+    )  # fmt: skip
+
+
 def octavo_s_predictor() -> Recipe:
-    """An MTP block for the weights of `octavo-s-anneal`, which stay as they are: it alone trains."""
-    base = octavo_s_anneal()
+    """An MTP block for the weights of `octavo-s-settled`, which stay as they are: it alone trains."""
+    base = octavo_s_settled()
     stage = replace(
         base.schedule.stages[0], name="predictor", steps=1200, row_lengths=(4096, 16384), shares=(0.7, 0.3),
         topk=(256,), final_rate=0.02, warmup=40,
@@ -229,6 +256,7 @@ RECIPES = {
     "octavo-xs-mixed": octavo_xs_mixed, "octavo-xs-fuller": octavo_xs_fuller, "octavo-xs-settled": octavo_xs_settled,
     "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor,
     "octavo-s": octavo_s, "octavo-s-further": octavo_s_further, "octavo-s-anneal": octavo_s_anneal,
+    "octavo-s-fuller": octavo_s_fuller, "octavo-s-settled": octavo_s_settled,
     "octavo-s-predictor": octavo_s_predictor, "tiny": tiny,
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from octavo.model.transformer import Transformer
 from octavo.train.optim import Optimizer
 from octavo.train.parallel.context import Context
 from octavo.train.parallel.ranks import Ranks
+from octavo.train.rounding import RoundedWeights
 from octavo.train.schedule import StepPlan
 
 _KINDS = 16  # room for kinds of task, 0 included
@@ -90,10 +92,11 @@ def train_step(
     weights: LossWeights,
     ranks: Ranks | None = None,
     routing: Sequence[Mapping[int, Routed]] | None = None,
+    rounded: RoundedWeights | None = None,
 ) -> StepReport:
     """Accumulate the gradient over `batches` of all ranks, then update once; a gradient with NaN or infinity is
     dropped, counted. Every rank brings as many batches of as many rows. `routing`: for each batch, experts by layer in
-    place of the routers' choice."""
+    place of the routers' choice. `rounded`: the gradient is taken at these weights."""
     ranks = ranks or Ranks()
     optimizer.zero_grad()
     n, context = len(batches) * ranks.share[1], Context.of(ranks, model.config)
@@ -103,7 +106,10 @@ def train_step(
         total_weight, total_after_next = total_weight / context.count, total_after_next / context.count
     routes = [None] * len(batches) if routing is None else routing
     totals = total_weight, total_after_next
-    parts = [_backward(model, b, plan, weights, totals, n, r, context) for b, r in zip(batches, routes, strict=True)]
+    with nullcontext() if rounded is None else rounded.lent():
+        parts = [
+            _backward(model, b, plan, weights, totals, n, r, context) for b, r in zip(batches, routes, strict=True)
+        ]
     sums = {key: torch.stack([p[key] for p in parts]).sum(0) for key in parts[0]}
     grads = ranks.gather_gradients(optimizer.parameters.values(), list(sums.values()))
     norm = ranks.norm(grads)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from octavo.config.errors import UsageError
+from octavo.config.model import ModelConfig
 from octavo.config.presets import s, xs
 from octavo.data.shares import Mix
+from octavo.model.checkpoint import WritePlan
 from octavo.train.recipes import RECIPES, recipe
 
 
@@ -35,19 +39,28 @@ def test_first_weights_keep_their_mix() -> None:
 
 
 def test_s_can_be_cut_anywhere_and_comes_to_rest_with_its_predictor() -> None:
-    first, further, anneal, last = (recipe(f"octavo-s{end}") for end in ("", "-further", "-anneal", "-predictor"))
-    assert first.model == further.model == anneal.model
+    ends = ("", "-further", "-anneal", "-fuller", "-settled", "-predictor")
+    every = first, further, anneal, fuller, settled, last = [recipe(f"octavo-s{end}") for end in ends]
+    assert first.model == further.model == anneal.model == fuller.model == settled.model
     assert (last.model, last.only, last.weights.mtp) == (s(), ("mtp.",), 1.0)
     assert first.model.num_nextn_predict_layers == 0
     assert first.model.layer_ratios == s().layer_ratios
     stable = first.schedule.stages[-1]
     assert stable.rate == stable.final_rate == further.schedule.plan(further.schedule.steps - 1).rate == 1.0
     assert stable.steps > 0.8 * first.schedule.steps
-    assert anneal.schedule.plan(anneal.schedule.steps - 1).rate < 0.02
-    assert len({one.seed for one in (first, further, anneal, last)}) == 4
-    for one in (first, further, anneal, last):
+    assert fuller.schedule.plan(fuller.schedule.steps - 1).rate == 0.9
+    for resting in (anneal, settled):
+        assert resting.schedule.plan(resting.schedule.steps - 1).rate < 0.02
+    assert len({one.seed for one in every}) == len({one.schedule.seed for one in every}) == 6
+    for one in every:
         assert all(one.tokens_per_step % (4 * length) == 0 for st in one.schedule.stages for length in st.row_lengths)
         assert all(st.mix.plain > 0 and st.mix.code > 0 and len(st.mix.linked) == 7 for st in one.schedule.stages)
+
+
+def test_weights_are_rounded_as_the_shipped_ones_are() -> None:
+    shipped = ModelConfig.from_json(Path(__file__).parents[2] / "weights" / "octavo-s")
+    assert recipe("octavo-s-settled").rounded == WritePlan.of(shipped)
+    assert recipe("octavo-s-fuller").rounded is None
 
 
 def test_trial_run_is_small() -> None:
@@ -59,7 +72,7 @@ def test_trial_run_is_small() -> None:
 
 def test_unknown_name() -> None:
     ends = ("", "-fuller", "-last", "-longer", "-mixed", "-predictor", "-settled", "-wider")
-    s_ends = ("", "-anneal", "-further", "-predictor")
+    s_ends = ("", "-anneal", "-fuller", "-further", "-predictor", "-settled")
     known = ", ".join([*(f"octavo-s{end}" for end in s_ends), *(f"octavo-xs{end}" for end in ends)])
     with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}, tiny"):
         recipe("huge")

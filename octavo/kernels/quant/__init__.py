@@ -9,6 +9,7 @@ ValueError.
 Weights [out, in] (the released checkpoint format; `weights.py`):
     fp8_quantize_blocks(w, block=128) -> (e4m3 [out, in], e8m0 uint8 [ceil(out/block), ceil(in/block)])
     fp8_dequantize_blocks(q, scale, block=128, first_row=0) -> FP32 [out, in]; q may be a run of rows from first_row on
+    fp8_round_blocks(w [..., out, in], block=128) -> FP32 of w's shape: what each matrix is after the two above
     fp4_pack(w) -> (int8 [out, in/2], e8m0 uint8 [out, in/32]); byte b holds element 2b in its low half, 2b + 1 above
     fp4_unpack(packed, scale) -> FP32 [out, in]
     fp4_to_fp8(packed, scale, block=128) -> as fp8_quantize_blocks, without loss; ValueError where that is impossible
@@ -45,6 +46,7 @@ from octavo.kernels.quant.weights import (
     fp4_unpack,
     fp8_dequantize_blocks,
     fp8_quantize_blocks,
+    fp8_round_blocks,
     scale_values,
 )
 
@@ -62,6 +64,7 @@ __all__ = [
     "fp4_unpack",
     "fp8_dequantize_blocks",
     "fp8_quantize_blocks",
+    "fp8_round_blocks",
     "scale_values",
     "simulate_fp4",
     "simulate_fp8",

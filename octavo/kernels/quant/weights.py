@@ -44,6 +44,17 @@ def fp8_quantize_blocks(w: Tensor, block: int = 128) -> tuple[Tensor, Tensor]:
     return _untile(round_e4m3(ratio), w.shape), (exponent + BIAS).to(torch.uint8)
 
 
+def fp8_round_blocks(w: Tensor, block: int = 128) -> Tensor:
+    """FP32 values that w [..., out, in] has after fp8_quantize_blocks, each matrix for itself; see the package
+    docstring."""
+    *many, out, width = w.shape
+    padded = F.pad(w.float(), (0, -width % block, 0, -out % block))
+    tiles = padded.unflatten(-1, (-1, block)).unflatten(-3, (-1, block))
+    scale = power_of_two(scale_exponent(tiles.abs().amax((-3, -1), keepdim=True).clamp_min(_TILE_FLOOR), E4M3_MAX))
+    rounded = round_e4m3(tiles / scale).float() * scale
+    return rounded.view(*many, *padded.shape[-2:])[..., :out, :width]
+
+
 def fp8_dequantize_blocks(q: Tensor, scale: Tensor, block: int = 128, first_row: int = 0) -> Tensor:
     """FP32 values of the rows from first_row on of a matrix whose tiles have `scale`; see the package docstring."""
     out, width = q.shape
