@@ -92,15 +92,17 @@ class PagePool:
 
     def take(self) -> int:
         """A free page; LimitError where the pool must not grow and has none."""
-        if not self.allocator.free and not (self.fixed and self._slabs):
-            self._grow()
-        return self.allocator.take()
+        with self.allocator.lock:
+            if not self.allocator.free and not (self.fixed and self._slabs):
+                self._grow()
+            return self.allocator.take()
 
     def first_slab(self) -> Slab:
         """The slab of page 0, writable; made if there is none yet."""
-        if not self._slabs:
-            self._grow()
-        return self._slabs[0]
+        with self.allocator.lock:
+            if not self._slabs:
+                self._grow()
+            return self._slabs[0]
 
     def _grow(self) -> None:
         stores = {}
@@ -126,22 +128,25 @@ class PagePool:
 
         if self.fixed:
             self.first_slab()  # its pages come first
-        pages = self.allocator.add(count, adopted=True)
-        self._slabs.append(Slab(pages.start, count, {}, load=checked))
+        with self.allocator.lock:
+            pages = self.allocator.add(count, adopted=True)
+            self._slabs.append(Slab(pages.start, count, {}, load=checked))
         return pages
 
     def release(self, pages: list[int]) -> None:
         """Give pages back; slabs of retired read-only pages are dropped, so that their memory can be unmapped."""
-        self.allocator.release(pages)
-        held = self.allocator.held
-        if any(slab.adopted for slab in self._slabs):
-            self._slabs = [
-                s for s in self._slabs if not s.adopted or any(held(p) for p in range(s.first, s.first + s.count))
-            ]
+        with self.allocator.lock:
+            self.allocator.release(pages)
+            held = self.allocator.held
+            if any(slab.adopted for slab in self._slabs):
+                self._slabs = [
+                    s for s in self._slabs if not s.adopted or any(held(p) for p in range(s.first, s.first + s.count))
+                ]
 
     def locate(self, page: int) -> tuple[Slab, int]:
         """The slab of a page and the page's place in it."""
-        slab = self._slabs[bisect.bisect_right(self._slabs, page, key=lambda s: s.first) - 1]
+        slabs = self._slabs  # replaced as a whole, so that another thread's release does not matter
+        slab = slabs[bisect.bisect_right(slabs, page, key=lambda s: s.first) - 1]
         assert slab.first <= page < slab.first + slab.count, f"page {page} is in no slab"
         return slab, page - slab.first
 

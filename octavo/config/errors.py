@@ -28,6 +28,18 @@ class LimitError(OctavoError):
     """More than fits: a context, a request or a cache beyond its limit."""
 
 
+class BusyError(OctavoError):
+    """Nothing is wrong with the request, but there is no room for it now; `retry_after` seconds may help."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class MissingError(OctavoError):
+    """A document, a model or a stored response that is not there."""
+
+
 class TrainingError(OctavoError):
     """A training run that cannot go on."""
 

@@ -84,7 +84,7 @@ class Document:
             tally = self.tally(rule) if with_sources else None
             made = Generation(
                 self.llm.runner, self.llm.tokenizer, state, prompt, Request(**request), controls=controls, tally=tally,
-                quotation=self._quotation(quote),
+                quotation=self.quotation(quote),
             )  # fmt: skip
             for piece in made:
                 if on_text is not None:
@@ -133,7 +133,8 @@ class Document:
         usage = replace(reply.usage, reused_tokens=len(self), prefix=self._prefix)
         return replace(reply, sources=self.sources(tally, rule), usage=usage)
 
-    def _quotation(self, quote: bool | QuoteRule | None) -> Quotation | None:
+    def quotation(self, quote: bool | QuoteRule | None = None) -> Quotation | None:
+        """What allows an answer this document's own words alone; None where it may use any (`quote` as for `ask`)."""
         chosen = self.llm.quotes if quote is None else quote
         if chosen is False:
             return None

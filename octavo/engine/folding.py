@@ -39,11 +39,11 @@ def read_to_file(
     holds something else, belongs to another model, or cannot be written; what it held stays.
     """
     started = time.perf_counter()
-    header, total = _header(llm), len(texts.ids)
+    header, total = header_of(llm), len(texts.ids)
     state = llm.new_state()
     try:
         with DocumentWriter.resume(path, header) if path.exists() else DocumentWriter.create(path, header) as writer:
-            _check_sources(writer, texts)
+            check_sources(writer, texts)
             writer.fill(state)
             done = state.length
 
@@ -77,7 +77,7 @@ def save_document(document: Document, path: Path) -> None:
 
     Raises DocumentError when `path` exists or cannot be written; a file that could not be completed is removed.
     """
-    writer = DocumentWriter.create(path, _header(document.llm))
+    writer = DocumentWriter.create(path, header_of(document.llm))
     try:
         with writer:
             _check_sources(writer, document.texts)
@@ -95,7 +95,7 @@ def open_document(llm: LLM, path: Path) -> Document:
     """
     started = time.perf_counter()
     reader = DocumentReader.open(path)
-    reader.header.require(_header(llm), path)
+    reader.header.require(header_of(llm), path)
     texts = _texts(reader, llm)
     state = reader.fill(llm.new_state())
     usage = Usage(
@@ -107,7 +107,8 @@ def open_document(llm: LLM, path: Path) -> Document:
     return Document(llm, state, texts, usage, notice=reader.notice)
 
 
-def _header(llm: LLM) -> DocumentHeader:
+def header_of(llm: LLM) -> DocumentHeader:
+    """What a file of this model begins with."""
     return DocumentHeader(
         model_name=llm.name,
         model_fingerprint=llm.fingerprint,
@@ -116,7 +117,7 @@ def _header(llm: LLM) -> DocumentHeader:
     )
 
 
-def _check_sources(writer: DocumentWriter, texts: Texts) -> None:
+def check_sources(writer: DocumentWriter, texts: Texts) -> None:
     """Write the texts into a new file; in an old one they must be the same."""
     sources = [
         SourceText(name=entry.name, text=texts.text(entry), first_token=entry.first_token, tokens=entry.tokens)

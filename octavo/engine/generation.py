@@ -1,14 +1,16 @@
 """The loop that makes an answer token by token.
 
-Covers: prompt, sampling, end token, stop strings, text as it becomes certain, attention mass on the way. Does not
-cover: what the prompt says (`document`, `llm`), spans (`sources`), drafts (`speculative`).
+Covers: prompt, sampling, end token, stop strings, text as it becomes certain, attention mass on the way; a token at a
+time for those who have many answers under way. Does not cover: what the prompt says (`document`, `llm`), spans
+(`sources`), drafts (`speculative`), which tokens may come (`quoting`, `serving.grammar`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +20,6 @@ from octavo.cache.view import Controls
 from octavo.config.errors import UsageError
 from octavo.engine.answer import Finish
 from octavo.engine.attention import MassTally
-from octavo.engine.quoting import Quotation
 from octavo.engine.request import Request
 from octavo.engine.runner import Runner, StepOutput
 from octavo.engine.sampler import Sampler
@@ -28,12 +29,28 @@ from octavo.text.detokenizer import Detokenizer
 from octavo.text.special import Special
 from octavo.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from octavo.model.block import BlockReport
+
+
+class Rule(Protocol):
+    """Which tokens may come: a quotation, or a grammar."""
+
+    def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
+        """The logits [V] of the tokens that may come next; all others are minus infinity."""
+        ...
+
+    def push(self, token: int) -> None:
+        """Take note of the token that was chosen."""
+        ...
+
 
 class Generation:
     """One answer in the making; iterating gives pieces of text, and the properties are complete when it ends.
 
     The state belongs to the generation until then: it has read the prompt and every answer token but the last one made.
-    On the way it may hold drafts too; they are gone when the answer ends or is given up.
+    On the way it may hold drafts too; they are gone when the answer ends or is given up. `advance` makes one token, for
+    those who do not iterate; they `close` it.
     """
 
     def __init__(
@@ -46,10 +63,12 @@ class Generation:
         *,
         controls: Controls | None = None,
         tally: MassTally | None = None,
-        quotation: Quotation | None = None,
+        quotation: Rule | None = None,
+        look: Callable[[int, Tensor], None] | None = None,
     ) -> None:
-        """`prompt`: at least one id to read first. `quotation` says which tokens may come. Raises LimitError when the
-        prompt does not fit into the context, UsageError when drafts are asked of a model that makes none."""
+        """`prompt`: at least one id to read first. `quotation` says which tokens may come. `look` gets every token of
+        the answer and the logits [V] that the model gave for it. Raises LimitError when the prompt does not fit into
+        the context, UsageError when drafts are asked of a model that makes none."""
         if not prompt:
             raise UsageError("the prompt has no tokens; a generation needs at least one")
         self.prompt = np.array(prompt, dtype=np.int32)
@@ -58,7 +77,8 @@ class Generation:
         controls = controls if tally is quotation is None else replace(controls, mass=True)
         self._greedy = request.temperature == 0 and quotation is None
         self._steps = Decoding(runner, state, controls=controls, draft=request.draft, greedy=self._greedy)
-        self._quotation = quotation
+        self._quotation, self._look = quotation, look
+        self._output: StepOutput | None = None  # the row that the next token is chosen from
         self._runner, self.state, self.request, self.tally = runner, state, request, tally
         self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))
         self._ends = {runner.model.config.eos_token_id}
@@ -88,6 +108,11 @@ class Generation:
         return self.finish
 
     @property
+    def stop(self) -> str | None:
+        """The stop string that ended it."""
+        return self._scanner.found
+
+    @property
     def drafted_tokens(self) -> int:
         """Tokens that the MTP block proposed."""
         return self._steps.drafted
@@ -107,22 +132,41 @@ class Generation:
         """Pieces of text, none of them empty; they can be taken once."""
         if self.finish is not None or self.token_ids:
             raise UsageError("this answer has been made already")
-        started = time.perf_counter()
         try:
-            output = self._steps.begin(self.prompt, most=self.request.max_tokens - 1)
             while self.finish is None:
-                piece = self._take(output)
-                self.seconds = time.perf_counter() - started
-                self.first_token_seconds = self.first_token_seconds or self.seconds
+                piece = self.advance()
                 if piece:
-                    self._parts.append(piece)
                     yield piece
-                if self.finish is None:
-                    most = self.request.max_tokens - len(self.token_ids) - 1
-                    output = self._steps.next(self.token_ids[-1], most=most)
         finally:
+            self.close()
+
+    def advance(self) -> str:
+        """Make the next token, the first one by reading what is left of the prompt; the text that became certain, maybe
+        none. UsageError where the answer is complete."""
+        if self.finish is not None:
+            raise UsageError("this answer has been made already")
+        started = time.perf_counter()
+        if self._output is None:
+            self._output = self._steps.begin(self.prompt, most=self.request.max_tokens - 1)
+        else:
+            most = self.request.max_tokens - len(self.token_ids) - 1
+            self._output = self._steps.next(self.token_ids[-1], most=most)
+        piece = self._take(self._output)
+        self.seconds += time.perf_counter() - started
+        self.first_token_seconds = self.first_token_seconds or self.seconds
+        if piece:
+            self._parts.append(piece)
+        return piece
+
+    def close(self) -> None:
+        """Let the state hold nothing but the prompt and the answer; closing twice is fine."""
+        if self._output is not None:
             self._steps.close()
-        self.seconds = time.perf_counter() - started
+
+    def move(self, state: SequenceState) -> None:
+        """Go on with `state`, which holds what the one before held, behind a `close`."""
+        self.state = state
+        self._steps.move(state)
 
     def _take(self, output: StepOutput) -> str:
         """Choose the next token and return the text that it makes certain; sets `finish` at the end."""
@@ -133,6 +177,8 @@ class Generation:
         if token in self._ends:
             self.finish = Finish.END
             return self._flush()
+        if self._look is not None:
+            self._look(token, output.logits[-1])
         if self.tally is not None:
             self.tally.add(output.reports, question=not self.token_ids)
         if self._quotation is not None:

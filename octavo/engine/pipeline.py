@@ -27,15 +27,16 @@ _RECENT = 256  # token ids before a chunk that its layers may ask for
 
 def read_in_pipeline(
     model: Transformer, state: SequenceState, parts: Sequence[np.ndarray], *, controls: Controls | None = None,
-    after: Callable[[SequenceState], None] | None = None,
-) -> None:
+    after: Callable[[SequenceState], None] | None = None, workers: int | None = None,
+) -> None:  # fmt: skip
     """Read the chunks `parts` one after the other; `after` gets the state after each, on the caller's thread.
 
     While it runs, torch shares its operations out among threads / workers threads only, in the whole process, for a
-    single chunk too: how products are shared out shows in their last bits. What a chunk or `after` raises is raised
+    single chunk too: how products are shared out shows in their last bits. `workers`: how many chunks run at a time,
+    None: one for each of torch's threads. What a chunk or `after` raises is raised
     here, once no chunk runs any more.
     """
-    workers = max(1, min(torch.get_num_threads(), len(model.layers) // 2))
+    workers = max(1, min(torch.get_num_threads() if workers is None else workers, len(model.layers) // 2))
     recent = state.tokens[-_RECENT:]
     every, first, end = np.concatenate([recent, *parts]), state.length, len(recent)
     going: deque[tuple[RowsAhead, np.ndarray, Future[None]]] = deque()

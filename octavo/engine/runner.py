@@ -92,17 +92,19 @@ class Runner:
         *,
         controls: Controls | None = None,
         after: Callable[[SequenceState], None] | None = None,
+        workers: int | None = None,
     ) -> None:
-        """Read ids [T] in chunks that end at multiples of the chunk size; `after` gets the state after each."""
+        """Read ids [T] in chunks that end at multiples of the chunk size; `after` gets the state after each. `workers`:
+        chunks that run at the same time on a CPU, None: one for each of torch's threads."""
         self.check_room(len(ids), state.length)
-        self._read_parts(self._chunks(ids, state.length), state, controls, after)
+        self._read_parts(self._chunks(ids, state.length), state, controls, after, workers)
 
     def _read_parts(
         self, parts: list[np.ndarray], state: SequenceState, controls: Controls | None,
-        after: Callable[[SequenceState], None] | None = None,
+        after: Callable[[SequenceState], None] | None = None, workers: int | None = None,
     ) -> None:
         if self.pool.device.type == "cpu" and parts:
-            read_in_pipeline(self.model, state, parts, controls=controls, after=after)
+            read_in_pipeline(self.model, state, parts, controls=controls, after=after, workers=workers)
             return
         for part in parts:
             self._advance(part, state, controls)

@@ -50,8 +50,8 @@ class Decoding:
         self._runner, self._state, self._controls = runner, state, controls
         self._draft = runner.draft_count(draft)
         self._drafter = runner.drafter() if self._draft else None
-        alone = greedy and not self._draft and controls in (None, Controls())
-        self._ahead = runner.ahead(state) if alone else None
+        self._alone = greedy and not self._draft and controls in (None, Controls())
+        self._ahead = runner.ahead(state) if self._alone else None
         self._close = closeness(runner.model)
         self._ids: list[int] = []  # what the newest step read; the row at self._at was given out last
         self._at = -1
@@ -134,6 +134,12 @@ class Decoding:
         self._state.rollback(len(self._ids) - kept)
         self._step([token])
         return self._row()
+
+    def move(self, state: SequenceState) -> None:
+        """Go on with another state that holds what this one holds, from where no drafts wait (`close`)."""
+        assert not self._waiting, "drafts wait"
+        self._state = state
+        self._ahead = self._runner.ahead(state) if self._alone else None
 
     def close(self) -> None:
         """Roll back the rows of drafts that were not accepted."""

@@ -1,0 +1,87 @@
+"""States that begin a prompt, wherever they are kept.
+
+Covers: one face for memory (`prefixes`) and disk (`shelf`), safe for several threads; making room for pages. Does not
+cover: how either keeps them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from octavo.cache.layout import PAGE_TOKENS
+from octavo.cache.state import SequenceState
+from octavo.engine.answer import Prefix
+from octavo.engine.serving.prefixes import Prefixes, points
+from octavo.engine.serving.shelf import Shelf
+
+SHELF_TOKENS = 1024
+"""What is read again sooner than it is written and checked is not kept on disk."""
+
+
+class Hits:
+    """Both tiers of one model's service. `new_state` makes an empty state for what comes from disk."""
+
+    page = PAGE_TOKENS
+
+    def __init__(self, new_state: Callable[[], SequenceState], *, chunk: int, shelf: Shelf | None) -> None:
+        self._new_state, self._chunk, self.shelf = new_state, chunk, shelf
+        self.memory = Prefixes(chunk=chunk)
+        self._lock = threading.Lock()
+
+    def points(self, start: int, stop: int) -> tuple[int, ...]:
+        """Lengths at which a state is worth keeping while tokens start .. stop - 1 are read."""
+        return points(start, stop, chunk=self._chunk)
+
+    def find(
+        self, root: str, ids: np.ndarray, *, base: int, most: int
+    ) -> tuple[SequenceState, Prefix] | None:  # fmt: skip
+        """The longest state that begins `ids` [T], of at most `most` tokens, and where it came from; the caller closes
+        it. Tokens before `base` are those of the document that `root` names."""
+        with self._lock:
+            found = self.memory.find(root, ids, base=base, most=most)
+        shelved = None if self.shelf is None or base else self.shelf.find(root, ids, most=most)
+        if self.shelf is None or shelved is None or (found is not None and found.length >= shelved.length):
+            return None if found is None else (found, Prefix.MEMORY)
+        state = self.shelf.load(shelved, self._new_state())
+        if state is None:
+            return None if found is None else (found, Prefix.MEMORY)
+        if found is not None:
+            found.close()
+        return state, Prefix.SNAPSHOT
+
+    def add(self, root: str, state: SequenceState, *, base: int) -> None:
+        """Keep a fork of the state as it is."""
+        with self._lock:
+            self.memory.add(root, state, base=base)
+
+    def shelve(self, root: str, ids: np.ndarray, *, base: int) -> None:
+        """Write the longest state that memory keeps of `ids` to disk, where that is worth it."""
+        if self.shelf is None or base or len(ids) < SHELF_TOKENS:
+            return
+        with self._lock:
+            found = self.memory.find(root, ids, base=base, most=len(ids))
+        if found is None:
+            return
+        try:
+            if found.length >= SHELF_TOKENS:
+                self.shelf.put(root, found, base=base)
+        finally:
+            found.close()
+
+    def make_room(self, pages: int) -> int:
+        """Give up kept states until about `pages` pages are free; how many were freed."""
+        with self._lock:
+            return self.memory.evict(pages)
+
+    def held(self) -> int:
+        """Pages that nothing but the memory tier holds."""
+        with self._lock:
+            return self.memory.pages()
+
+    def forget(self, root: str | None = None) -> None:
+        """Give up all kept states in memory, or those of one root."""
+        with self._lock:
+            self.memory.clear(root)

@@ -1,0 +1,70 @@
+"""What the service is asked to make.
+
+Covers: the value and its limits. Does not cover: when it runs (`scheduler`), messages and protocols (`octavo.server`).
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from octavo.config.errors import LimitError, UsageError
+from octavo.engine.request import Request
+
+MAX_TOP_LOGPROBS = 20
+MAX_PRIORITY = 100
+
+
+class GrammarKind(StrEnum):
+    """How a grammar is written: any JSON object, a JSON schema, a regular expression, or llguidance's Lark dialect."""
+
+    JSON = "json"
+    SCHEMA = "schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What an answer may say: `source` is a schema as JSON text, a regular expression or a grammar; empty for JSON."""
+
+    kind: GrammarKind
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One sequence to be made; checked on construction (LimitError, UsageError).
+
+    id: unique among jobs that are not over. prompt: ids that begin the sequence or follow the document, at least one.
+    document: name in the library of what comes before the prompt. priority: higher ones first, -100 .. 100. salt:
+    prefixes are shared only among jobs of equal salt. top_logprobs: None for no log-probabilities, else how many
+    alternatives (0 .. 20) come beside each token's own. grammar: what the answer may say. sources: report where in the
+    document the answer came from; quote: make the answer of the document's own words (None: as the model was made for).
+    seconds: give up so long after submission, None for never.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    request: Request = field(default_factory=Request)
+    document: str | None = None
+    priority: int = 0
+    salt: str = ""
+    top_logprobs: int | None = None
+    grammar: Grammar | None = None
+    sources: bool = False
+    quote: bool | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise UsageError("the prompt has no tokens; a job needs at least one")
+        if not -MAX_PRIORITY <= self.priority <= MAX_PRIORITY:
+            raise LimitError(f"priority is {self.priority}; it must be from {-MAX_PRIORITY} to {MAX_PRIORITY}")
+        if self.top_logprobs is not None and not 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS:
+            raise LimitError(f"top_logprobs is {self.top_logprobs}; it must be from 0 to {MAX_TOP_LOGPROBS}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise LimitError(f"seconds is {self.seconds}; it must be above 0")
+        if self.document is None and (self.sources or self.quote):
+            raise UsageError("sources and quote need a document")

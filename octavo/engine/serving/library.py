@@ -1,0 +1,246 @@
+"""Documents by name.
+
+Covers: a folder of `.octavo` files (or memory alone), what is known of each, opening one when it is first asked for.
+Does not cover: reading texts into one (`reading`), the files (`octavo.cache.document`).
+
+A name is a file name without its ending and nothing else: letters, digits, dot, dash and underscore, no dot in front.
+Files of another model are listed as failed, with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octavo.config.errors import BusyError, DocumentError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from octavo.engine.document import Document
+    from octavo.engine.llm import LLM
+
+ENDING = ".octavo"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class DocumentState(StrEnum):
+    """Being read, ready, read in part (asking works, reading the same texts goes on), or unusable."""
+
+    READING = "reading"
+    READY = "ready"
+    PART = "part"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentInfo:
+    """What is known of a document. tokens: all of it, done: those read; bytes: of its cache; files: names of texts."""
+
+    name: str
+    state: DocumentState
+    tokens: int = 0
+    done: int = 0
+    bytes: int = 0
+    files: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class _Held:
+    info: DocumentInfo
+    key: str = ""
+    document: Document | None = None
+    users: int = 0
+    gone: bool = False
+
+
+class Library:
+    """Documents of one model's service; safe for several threads. `folder` None: in memory only."""
+
+    def __init__(self, llm: LLM, folder: Path | None = None) -> None:
+        """Raises DocumentError where `folder` cannot be used."""
+        self.llm, self.folder = llm, folder
+        self._lock, self._keys = threading.RLock(), count(1)
+        self._held: dict[str, _Held] = {}
+        self._going: list[_Held] = []  # removed ones that someone still reads
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.glob(f"*{ENDING}")):
+                if _NAME.fullmatch(path.stem):
+                    self._held[path.stem] = _Held(self._look(path))
+        except OSError as error:
+            raise DocumentError(f"{folder}: cannot be used for documents: {error.strerror or error}") from None
+
+    def names(self) -> list[str]:
+        """Every document, in alphabetical order."""
+        with self._lock:
+            return sorted(self._held)
+
+    def info(self, name: str) -> DocumentInfo:
+        """What is known of a document; MissingError."""
+        with self._lock:
+            return self._find(name).info
+
+    def open(self, name: str) -> tuple[Document, str]:
+        """A document that can be asked, and a key that tells it from all that had its name before; `leave` it
+        afterwards. MissingError, BusyError while it is being read, DocumentError where it is damaged."""
+        with self._lock:
+            held = self._find(name)
+            if held.info.state is DocumentState.READING:
+                raise BusyError(f"document {name!r} is being read: {held.info.done:,} of {held.info.tokens:,} tokens")
+            if held.document is None:
+                held.document = self.llm.open(self._path(name))
+                held.key = f"{name}/{next(self._keys)}"
+            held.users += 1
+            return held.document, held.key
+
+    def leave(self, document: Document) -> None:
+        """The opposite of `open`."""
+        with self._lock:
+            for held in (*self._held.values(), *self._going):
+                if held.document is document:
+                    held.users -= 1
+                    self._drop(held)
+                    return
+
+    def remove(self, name: str) -> None:
+        """Forget a document and delete its file; answers under way keep what they have. MissingError, BusyError while
+        it is being read."""
+        with self._lock:
+            held = self._find(name)
+            if held.info.state is DocumentState.READING:
+                raise BusyError(f"document {name!r} is being read; cancel that first")
+            del self._held[name]
+            if self.folder is not None:
+                self._path(name).unlink(missing_ok=True)
+            held.gone = True
+            self._going.append(held)
+            self._drop(held)
+
+    def text(self, name: str, start: int, end: int, *, file: int = 0) -> str:
+        """Characters start .. end - 1 of a document's text number `file`; MissingError, UsageError beyond it."""
+        document, _ = self.open(name)
+        try:
+            entries = document.texts.entries
+            if not 0 <= file < len(entries):
+                raise UsageError(f"file is {file}; document {name!r} has the files 0 to {len(entries) - 1}")
+            if not 0 <= start <= end:
+                raise UsageError(f"start is {start} and end {end}; 0 <= start <= end is needed")
+            return document.texts.text(entries[file])[start:end]
+        finally:
+            self.leave(document)
+
+    # -- for reading ---------------------------------------------------------------------------------------------------
+
+    def begin(self, name: str, *, tokens: int, files: tuple[str, ...]) -> Path | None:
+        """A document of this name is being read from now on; the file that it goes to. UsageError for a name that is
+        none, and for one that a whole document has."""
+        check_name(name)
+        with self._lock:
+            held = self._held.get(name)
+            if held is not None and held.info.state is DocumentState.READING:
+                raise UsageError(f"document {name!r} is being read already")
+            if held is not None and held.info.state is DocumentState.READY:
+                raise UsageError(f"document {name!r} is there already; remove it, or choose another name")
+            if held is not None and held.document is not None:
+                held.gone = True
+                self._going.append(held)
+                self._drop(held)
+            info = DocumentInfo(name=name, state=DocumentState.READING, tokens=tokens, files=files)
+            self._held[name] = _Held(info)
+            return None if self.folder is None else self._path(name)
+
+    def progress(self, name: str, *, done: int, nbytes: int) -> None:
+        """So much of it is read."""
+        with self._lock:
+            held = self._held[name]
+            held.info = replace(held.info, done=done, bytes=nbytes)
+
+    def finish(self, name: str, document: Document | None) -> None:
+        """It is read: `document` where it lives in memory, None where its file is complete."""
+        with self._lock:
+            held = self._held[name]
+            if document is None:
+                held.info = self._look(self._path(name))
+                return
+            held.document, held.key = document, f"{name}/{next(self._keys)}"
+            held.info = replace(
+                held.info, state=DocumentState.READY, done=len(document), bytes=document.nbytes
+            )
+
+    def give_up(self, name: str, error: str) -> None:
+        """Reading ended early: what is in its file stays, and can be asked or gone on with."""
+        with self._lock:
+            path = None if self.folder is None else self._path(name)
+            if path is None or not path.exists():
+                self._held.pop(name, None)
+                return
+            info = self._look(path)
+            if info.state is DocumentState.FAILED and not info.error:
+                info = DocumentInfo(name=name, state=DocumentState.FAILED, error=error)
+            self._held[name] = _Held(info)
+
+    def pages(self) -> int:
+        """Pages of memory that documents hold; those of a file's map are not among them."""
+        with self._lock:
+            opened = [held.document for held in (*self._held.values(), *self._going) if held.document is not None]
+            return sum(not run.slab.adopted and run.count for document in opened for run in document.state.runs)
+
+    def close(self) -> None:
+        """Close all documents that are open."""
+        with self._lock:
+            for held in (*self._held.values(), *self._going):
+                if held.document is not None:
+                    held.document.close()
+                    held.document = None
+
+    def _drop(self, held: _Held) -> None:
+        if held.gone and held.users == 0:
+            if held.document is not None:
+                held.document.close()
+            self._going = [other for other in self._going if other is not held]
+
+    def _find(self, name: str) -> _Held:
+        check_name(name)
+        if name not in self._held:
+            raise MissingError(f"there is no document {name!r}")
+        return self._held[name]
+
+    def _path(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{name}{ENDING}"
+
+    def _look(self, path: Path) -> DocumentInfo:
+        """What a file says about itself; FAILED with the reason where it cannot be opened."""
+        from octavo.cache.document import DocumentReader
+        from octavo.engine.folding import header_of
+
+        try:
+            reader = DocumentReader.open(path)
+            reader.header.require(header_of(self.llm), path)
+        except DocumentError as error:
+            return DocumentInfo(name=path.stem, state=DocumentState.FAILED, error=str(error))
+        tokens = len(reader.planned_tokens)
+        return DocumentInfo(
+            name=path.stem,
+            state=DocumentState.READY if reader.length == tokens else DocumentState.PART,
+            tokens=tokens,
+            done=reader.length,
+            bytes=path.stat().st_size,
+            files=tuple(source.name for source in reader.sources),
+        )
+
+
+def check_name(name: str) -> str:
+    """The name itself; UsageError where no document can be called so."""
+    if not _NAME.fullmatch(name):
+        said = name if len(name) <= 60 else f"{name[:60]}..."
+        rule = "letters, digits, dot, dash and underscore, at most 100, and no dot or dash in front"
+        raise UsageError(f"document name {said!r} is not possible: {rule}")
+    return name

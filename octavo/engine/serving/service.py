@@ -1,0 +1,352 @@
+"""Many jobs over one model, on as many threads as there are cores.
+
+Covers: taking jobs in, the threads (lanes) that run what the scheduler gives them, pages, cancelling, draining, numbers
+for those who watch. Does not cover: what a task does (`answering`, `reading`), which comes next (`scheduler`), HTTP.
+
+A lane is a thread that runs one task at a time on one core. So a long prompt is read on one core while answers go on on
+the other, and neither waits for the other; a prompt that nobody answers beside is read on all of them. Lanes share the
+model, whose weights nobody writes, and the pool of pages, which locks itself. The service's own lock is held while it
+is decided what runs, never while the model runs.
+
+Torch's operations run on one thread each from `start` on, in the whole process: how a product is shared out among
+threads shows in its last bits, and an answer shall not depend on what runs beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from octavo.cache.layout import PAGE_TOKENS
+from octavo.config.errors import BusyError, LimitError, OctavoError, UsageError
+from octavo.engine.folding import header_of
+from octavo.engine.serving.answering import Answering
+from octavo.engine.serving.events import Cancelled, Ended, Event, Failed
+from octavo.engine.serving.grammar import Grammars
+from octavo.engine.serving.hits import Hits
+from octavo.engine.serving.job import Job
+from octavo.engine.serving.library import Library
+from octavo.engine.serving.reading import ReadingWork
+from octavo.engine.serving.scheduler import Kind, Rules, Scheduler, Task
+from octavo.engine.serving.settings import ServiceSettings
+from octavo.engine.serving.shelf import Shelf
+from octavo.engine.serving.work import LATE, GivenUp, Tell, Work
+
+if TYPE_CHECKING:
+    from octavo.engine.llm import LLM
+    from octavo.engine.texts import Text
+
+_log = logging.getLogger(__name__)
+_IDLE_SECONDS = 0.5  # how long a lane sleeps at most before it looks for late jobs
+_COUNT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Numbers of one moment, and totals since the start."""
+
+    running: int = 0
+    waiting: int = 0
+    reading: int = 0
+    swapped: int = 0
+    documents: int = 0
+    pages_used: int = 0
+    pages_total: int = 0
+    prefix_pages: int = 0
+    page_bytes: int = 0
+    ended: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    swaps: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    answer_tokens: int = 0
+    draining: bool = False
+
+
+class Service:
+    """A model that serves; see the module docstring. Every method may be called from any thread."""
+
+    def __init__(
+        self, llm: LLM, settings: ServiceSettings | None = None, *, library: Library | None = None
+    ) -> None:  # fmt: skip
+        """Raises UsageError for a model whose chunk is not whole pages, LimitError where memory holds no page."""
+        self.llm, self.settings = llm, settings or ServiceSettings()
+        if llm.runner.chunk % PAGE_TOKENS:
+            raise UsageError(f"chunk is {llm.runner.chunk}; a service needs a multiple of {PAGE_TOKENS} tokens")
+        self.library = Library(llm) if library is None else library
+        on_cpu = llm.pool.device.type == "cpu"
+        self.lanes = self.settings.lanes or (torch.get_num_threads() if on_cpu else 1)
+        page_bytes = llm.pool.layout.page_bytes
+        self.pages = llm.pool.slab_pages if llm.pool.fixed else self.settings.pages(page_bytes)
+        self._rules = Rules(
+            lanes=self.lanes, chunk=llm.runner.chunk, page_tokens=PAGE_TOKENS, total_pages=self.pages,
+            max_running=self.settings.max_running, max_queue=self.settings.max_queue,
+        )  # fmt: skip
+        self._scheduler = Scheduler(self._rules)
+        self._temporary = None if self.settings.folder is not None else tempfile.TemporaryDirectory("octavo-swap")
+        folder = Path(self._temporary.name) if self._temporary is not None else self.settings.folder
+        assert folder is not None
+        self.shelf = Shelf(folder, header_of(llm), max_bytes=self.settings.disk_bytes, chunk=llm.runner.chunk)
+        kept = None if self._temporary is not None else self.shelf
+        self.hits = Hits(llm.new_state, chunk=llm.runner.chunk, shelf=kept)
+        self.grammars = Grammars(llm.tokenizer, eos=llm.config.eos_token_id)
+        self._change = threading.Condition()
+        self._works: dict[str, Work] = {}
+        self._threads: list[threading.Thread] = []
+        self._totals = Status(pages_total=self.pages, page_bytes=page_bytes)
+        self._draining = self._closed = False
+        self._counted = (0, 0.0)  # pages of kept prefixes, and when they were counted
+
+    # -- for callers ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the lanes; torch runs each operation on one thread from now on."""
+        torch.set_num_threads(1)
+        self._threads = [
+            threading.Thread(target=self._run_lane, name=f"octavo-lane-{i}", daemon=True) for i in range(self.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Job, tell: Tell) -> None:
+        """Take a job in; its events go to `tell`, which must return at once. Raises, before any event, LimitError where
+        it can never fit, BusyError where there is no room now, MissingError for its document, UsageError for an id that
+        is taken or a grammar that is none."""
+        self._check_ids(job)
+        document, key = (None, "") if job.document is None else self.library.open(job.document)
+        try:
+            before = 0 if document is None else len(document)
+            self.llm.runner.check_room(len(job.prompt), before, what="the prompt")
+            self.llm.runner.draft_count(job.request.draft)
+            rule = None if job.grammar is None else self.grammars.start(job.grammar)
+            work = Answering(self.llm, job, tell, document=document, key=key, hits=self.hits, rule=rule)
+            self._take_in(work, job.priority)
+        except BaseException:
+            if document is not None:
+                self.library.leave(document)
+            raise
+
+    def read(self, id: str, name: str, texts: Sequence[Text], tell: Tell, *, priority: int = -10) -> None:
+        """Read texts into the library as the document `name`; cutting them into tokens takes a moment. Errors as for
+        `submit`, and TextError for what is no text."""
+        work = ReadingWork(self.llm, self.library, id, name, texts, tell)
+        try:
+            self._take_in(work, priority)
+        except BaseException:
+            work.close()
+            raise
+
+    def cancel(self, id: str, why: str = "cancelled by its client") -> None:
+        """Give a job up: at once where it waits, else behind the token or chunk that is being computed."""
+        with self._change:
+            work = self._works.get(id)
+            if work is None:
+                return
+            work.watch.give_up(why)
+            if self._scheduler.busy(id):
+                return
+            self._forget(id)
+        self._cancelled(work)
+
+    def status(self) -> Status:
+        """Numbers of this moment."""
+        with self._change:
+            counts = self._scheduler.counts()
+            return replace(
+                self._totals,
+                running=counts.answering + counts.reading,
+                waiting=counts.waiting,
+                reading=counts.reading,
+                swapped=counts.swapped,
+                documents=len(self.library.names()),
+                pages_used=self.llm.pool.allocator.used,
+                prefix_pages=self.hits.held(),
+                draining=self._draining,
+            )
+
+    def close(self, *, drain_seconds: float = 0.0) -> None:
+        """Take no new jobs, let those under way go on for so long, cancel the rest, stop the lanes. Twice is fine."""
+        with self._change:
+            self._draining = True
+            self._change.wait_for(lambda: not self._works, timeout=drain_seconds)
+            left = list(self._works)
+        for id in left:
+            self.cancel(id, "the service ends")
+        with self._change:
+            self._change.wait_for(lambda: not self._works)
+            self._closed = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self.hits.forget()
+        self.library.close()
+        self.shelf.close()
+        self.grammars.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def check_integrity(self) -> None:
+        """AssertionError where the scheduler's or the pages' accounts are wrong, or an idle service holds pages that no
+        kept prefix or document explains."""
+        with self._change:
+            self._scheduler.check_integrity()
+            self.llm.pool.allocator.check_integrity()
+            if not self._works:
+                used, kept = self.llm.pool.allocator.used, self.hits.held() + self.library.pages()
+                assert used == kept, f"{used} pages are held, {kept} of them explained"
+
+    # -- taking in and giving up ---------------------------------------------------------------------------------------
+
+    def _check_ids(self, job: Job) -> None:
+        top = self.llm.config.vocab_size
+        wrong = next((place for place, token in enumerate(job.prompt) if not 0 <= token < top), None)
+        if wrong is not None:
+            raise LimitError(f"prompt[{wrong}] is {job.prompt[wrong]}; ids of this model are 0 to {top - 1}")
+
+    def _take_in(self, work: Work, priority: int) -> None:
+        with self._change:
+            if self._draining:
+                raise BusyError("the service is going down; it takes no more requests", retry_after=30.0)
+            if work.id in self._works:
+                raise UsageError(f"job id {work.id!r} is under way already")
+            self._scheduler.add(work.id, prompt=work.total, most=work.most, priority=priority, before=work.before)
+            self._works[work.id] = work
+            self._change.notify()
+
+    def _forget(self, id: str) -> None:
+        """Under the lock: the job is over for the scheduler."""
+        self._scheduler.remove(id)
+        del self._works[id]
+        self._change.notify_all()
+
+    # -- lanes ---------------------------------------------------------------------------------------------------------
+
+    def _run_lane(self) -> None:
+        torch.set_num_threads(1)
+        while True:
+            with self._change:
+                task, late = self._next(), self._late()
+                if task is None and not late:
+                    if self._closed:
+                        return
+                    self._change.wait(_IDLE_SECONDS)
+                    continue
+                work = None if task is None else self._works[task.id]
+            for id in late:
+                self.cancel(id, LATE)
+            if task is not None and work is not None:
+                self._run(task, work)
+
+    def _next(self) -> Task | None:
+        """Under the lock: what a lane runs next. Pages that it may need are made free."""
+        if self._closed:
+            return None
+        used = self.llm.pool.allocator.used
+        kept = self._kept() if 2 * used > self.pages else 0  # counting them takes a moment
+        task = self._scheduler.next(free_pages=self.pages - used + kept)
+        if task is not None and task.kind in (Kind.READ, Kind.ANSWER):
+            short = -(-task.count // PAGE_TOKENS) + 1 - (self.pages - used)
+            if short > 0:
+                self.hits.make_room(short)
+        return task
+
+    def _kept(self) -> int:
+        """Pages that kept prefixes could give up, counted a few times a second."""
+        counted, when = self._counted
+        if time.monotonic() - when > _COUNT_SECONDS:
+            self._counted = counted, _ = self.hits.held(), time.monotonic()
+        return counted
+
+    def _late(self) -> list[str]:
+        """Jobs that wait, and whose time is over."""
+        now = time.monotonic()
+        return [
+            id for id, work in self._works.items()
+            if work.watch.until is not None and now > work.watch.until and not self._scheduler.busy(id)
+        ]  # fmt: skip
+
+    def _run(self, task: Task, work: Work) -> None:
+        """One task, and what follows from it."""
+        over, done, failure = False, {}, None
+        try:
+            work.watch.check()
+            over, done = self._do(task, work)
+        except GivenUp:
+            pass
+        except OctavoError as error:
+            failure = error
+        except Exception as error:
+            _log.exception("job %s failed", work.id)
+            failure = OctavoError(f"the job failed: {type(error).__name__}: {error}")
+        with self._change:
+            self._scheduler.done(work.id, **done)
+            gone = over or failure is not None or work.watch.why is not None
+            if gone:
+                self._forget(work.id)
+            else:
+                self._change.notify()
+        if failure is not None:
+            self._finish(work, lambda: Failed(id=work.id, error=failure, usage=work.usage()))
+        elif over:
+            self._finish(work, work.end)
+        elif gone:
+            self._cancelled(work)
+
+    def _do(self, task: Task, work: Work) -> tuple[bool, dict[str, int]]:
+        """Whether the job is over, and what the scheduler is told."""
+        if task.kind is Kind.START:
+            read, shared = work.start()
+            return False, {"read": read, "shared_pages": shared}
+        if task.kind is Kind.READ:
+            alone = task.count > self.llm.runner.chunk
+            over = work.read(task.count, workers=self.lanes if alone else 1)
+            return over, {"read": task.count}
+        if task.kind is Kind.ANSWER:
+            made, over = work.answer(task.count)
+            return over, {"answered": made}
+        if task.kind is Kind.SAVE:
+            work.save(self.shelf)
+            with self._change:
+                self._totals = replace(self._totals, swaps=self._totals.swaps + 1)
+        else:
+            work.restore(self.shelf)
+        return False, {}
+
+    def _cancelled(self, work: Work) -> None:
+        self._finish(work, lambda: Cancelled(id=work.id, why=work.watch.why or "", usage=work.usage()))
+
+    def _finish(self, work: Work, last: Callable[[], Event]) -> None:
+        """Everything is given back, then the job's last event is told."""
+        try:
+            event = last()
+        except OctavoError as error:
+            event = Failed(id=work.id, error=error, usage=work.usage())
+        try:
+            work.close()
+            self.shelf.drop_job(work.id)
+            if work.document is not None:
+                self.library.leave(work.document)
+        except OctavoError as error:
+            event = Failed(id=work.id, error=error, usage=work.usage())
+        usage = event.usage
+        with self._change:
+            totals = self._totals
+            self._totals = replace(
+                totals,
+                ended=totals.ended + isinstance(event, Ended),
+                cancelled=totals.cancelled + isinstance(event, Cancelled),
+                failed=totals.failed + isinstance(event, Failed),
+                prompt_tokens=totals.prompt_tokens + usage.prompt_tokens,
+                cached_tokens=totals.cached_tokens + usage.cached_tokens,
+                answer_tokens=totals.answer_tokens + usage.answer_tokens,
+            )
+        work.tell(event)

@@ -1,0 +1,89 @@
+"""Both tiers behind one face: the longer one wins, a damaged file is no hit, nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octavo.engine.answer import Prefix
+from octavo.engine.folding import header_of
+from octavo.engine.llm import LLM
+from octavo.engine.serving.hits import SHELF_TOKENS, Hits
+from octavo.engine.serving.shelf import Shelf
+from tests.support.tiny_llm import tiny_llm
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    return tiny_llm(tmp_path_factory.mktemp("model"), chunk=256)
+
+
+@pytest.fixture
+def hits(llm: LLM, tmp_path: Path) -> Iterator[Hits]:
+    shelf = Shelf(tmp_path, header_of(llm), max_bytes=2**28)
+    made = Hits(llm.new_state, chunk=256, shelf=shelf)
+    yield made
+    made.forget()
+    shelf.close()
+    assert llm.pool.allocator.used == 0
+
+
+def ids(llm: LLM, length: int = 1600) -> np.ndarray:
+    return np.random.default_rng(5).integers(3, llm.config.vocab_size, length).astype(np.int32)
+
+
+def keep(llm: LLM, hits: Hits, length: int, *, root: str = "") -> None:
+    state = llm.new_state()
+    llm.runner.read(ids(llm)[:length], state)
+    hits.add(root, state, base=0)
+    state.close()
+
+
+def test_memory_then_disk(llm: LLM, hits: Hits) -> None:
+    assert hits.find("", ids(llm), base=0, most=1599) is None
+    keep(llm, hits, 1280)
+    hits.shelve("", ids(llm), base=0)
+    state, where = hits.find("", ids(llm), base=0, most=1599) or pytest.fail("no hit")
+    assert (state.length, where) == (1280, Prefix.MEMORY)
+    state.close()
+    hits.forget()
+    keep(llm, hits, 512)
+    state, where = hits.find("", ids(llm), base=0, most=1599) or pytest.fail("no hit")
+    assert (state.length, where) == (1280, Prefix.SNAPSHOT)
+    state.close()
+    assert hits.find("other", ids(llm), base=0, most=1599) is None
+
+
+def test_a_damaged_file_leaves_what_memory_has(llm: LLM, hits: Hits) -> None:
+    keep(llm, hits, 1280)
+    hits.shelve("", ids(llm), base=0)
+    hits.forget()
+    keep(llm, hits, 512)
+    assert hits.shelf is not None
+    [path] = [p for p in hits.shelf.folder.iterdir() if p.stat().st_size > 1000]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    state, where = hits.find("", ids(llm), base=0, most=1599) or pytest.fail("no hit")
+    assert (state.length, where) == (512, Prefix.MEMORY)
+    state.close()
+    assert hits.shelf.damaged == 1
+    assert not path.exists()
+
+
+def test_short_prompts_are_not_shelved(llm: LLM, hits: Hits) -> None:
+    keep(llm, hits, 768)
+    hits.shelve("", ids(llm)[: SHELF_TOKENS - 1], base=0)
+    hits.shelve("", ids(llm), base=0)
+    assert hits.shelf is not None
+    assert hits.shelf.files == 0
+
+
+def test_room_is_made(llm: LLM, hits: Hits) -> None:
+    keep(llm, hits, 1280)
+    assert hits.held() == 5 == llm.pool.allocator.used
+    assert hits.make_room(1) == 5
+    assert hits.held() == 0 == llm.pool.allocator.used

@@ -1,0 +1,117 @@
+"""Documents by name: which names, what a folder holds, removal beside readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.config.errors import BusyError, DocumentError, MissingError, UsageError
+from octavo.engine.llm import LLM
+from octavo.engine.serving.library import DocumentState, Library, check_name
+from octavo.engine.texts import Text
+from tests.support.tiny_llm import STORY, tiny_llm
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    return tiny_llm(tmp_path_factory.mktemp("model"), chunk=256)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", ".hidden", "-x", "a b", "a\0b", "a\n", "ü", "x" * 101]
+)
+def test_names_that_no_document_has(llm: LLM, tmp_path: Path, name: str) -> None:
+    library = Library(llm, tmp_path)
+    for call in (library.info, library.open, library.remove, check_name):
+        with pytest.raises(UsageError, match="document name"):
+            call(name)
+    with pytest.raises(UsageError, match="document name"):
+        library.begin(name, tokens=1, files=("t",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a", "A-1_b.txt", "0", "x" * 100])
+def test_names_that_one_may_have(name: str) -> None:
+    assert check_name(name) == name
+
+
+def test_what_a_folder_holds(llm: LLM, tmp_path: Path) -> None:
+    llm.read(Text(name="story.txt", text=STORY), output=tmp_path / "good.octavo").close()
+    (tmp_path / "bad.octavo").write_bytes(b"no document")
+    (tmp_path / "notes.txt").write_text("not ours")
+    library = Library(llm, tmp_path)
+    assert library.names() == ["bad", "good"]
+    good, bad = library.info("good"), library.info("bad")
+    assert (good.state, good.files, good.done) == (DocumentState.READY, ("story.txt",), good.tokens)
+    assert bad.state is DocumentState.FAILED
+    assert bad.error
+    with pytest.raises(DocumentError):
+        library.open("bad")
+    with pytest.raises(MissingError, match="there is no document 'none'"):
+        library.open("none")
+    assert library.text("good", 4, 10) == STORY[4:10]
+    with pytest.raises(UsageError, match="file is 1"):
+        library.text("good", 0, 1, file=1)
+    with pytest.raises(UsageError, match="start is 5 and end 4"):
+        library.text("good", 5, 4)
+    library.close()
+
+
+def test_a_file_of_another_model(llm: LLM, tmp_path: Path) -> None:
+    other = tiny_llm(tmp_path / "other", seed=9, chunk=256)
+    other.read(Text(name="s", text=STORY), output=tmp_path / "theirs.octavo").close()
+    info = Library(llm, tmp_path).info("theirs")
+    assert info.state is DocumentState.FAILED
+    assert "model" in info.error
+
+
+def test_removed_beside_a_reader(llm: LLM, tmp_path: Path) -> None:
+    path = tmp_path / "tale.octavo"
+    llm.read(Text(name="s", text=STORY), output=path).close()
+    library = Library(llm, tmp_path)
+    document, key = library.open("tale")
+    assert library.open("tale") == (document, key)
+    library.leave(document)
+    library.remove("tale")
+    assert not path.exists()
+    with pytest.raises(MissingError):
+        library.info("tale")
+    assert document.ask("What?", max_tokens=2).token_ids
+    llm.read(Text(name="s", text=STORY), output=path).close()
+    again = Library(llm, tmp_path)
+    assert again.open("tale")[0] is not document
+    again.close()
+    library.leave(document)
+    with pytest.raises(UsageError, match="the document is closed"):
+        document.ask("What?")
+
+
+def test_while_it_is_read(llm: LLM) -> None:
+    library = Library(llm)
+    assert library.begin("tale", tokens=10, files=("t",)) is None
+    library.progress("tale", done=4, nbytes=99)
+    info = library.info("tale")
+    assert (info.state, info.done, info.tokens, info.bytes) == (DocumentState.READING, 4, 10, 99)
+    with pytest.raises(BusyError, match="4 of 10 tokens"):
+        library.open("tale")
+    with pytest.raises(BusyError):
+        library.remove("tale")
+    with pytest.raises(UsageError, match="being read already"):
+        library.begin("tale", tokens=1, files=("t",))
+    library.give_up("tale", "why not")
+    assert library.names() == []
+    document = llm.read(Text(name="s", text=STORY))
+    library.begin("tale", tokens=len(document), files=("s",))
+    library.finish("tale", document)
+    assert library.pages() == len(document.state.pages) > 0
+    assert library.open("tale")[1] == "tale/1"
+    library.leave(document)
+    library.remove("tale")
+    assert llm.pool.allocator.used == 0
+
+
+def test_a_folder_that_is_a_file(llm: LLM, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(DocumentError, match="cannot be used for documents"):
+        Library(llm, tmp_path / "f")

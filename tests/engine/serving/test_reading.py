@@ -1,0 +1,109 @@
+"""A document as tasks: files that go on, what is kept when it is given up, errors before anything is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.config.errors import LimitError, TextError, UsageError
+from octavo.engine.llm import LLM
+from octavo.engine.serving.events import Ended, Event, Reading
+from octavo.engine.serving.library import DocumentState, Library
+from octavo.engine.serving.reading import ReadingWork
+from octavo.engine.texts import Text
+from tests.support.tiny_llm import tiny_llm
+
+TALE = "".join(f"Line {i} says {i * i}. " for i in range(100))
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    return tiny_llm(tmp_path_factory.mktemp("model"), chunk=256)
+
+
+def work(llm: LLM, library: Library, heard: list[Event], *, text: str = TALE) -> ReadingWork:
+    return ReadingWork(llm, library, "r", "tale", [Text(name="t", text=text)], heard.append)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_read_in_tasks_it_is_the_document(llm: LLM, tmp_path: Path, on_disk: bool) -> None:
+    library, heard = Library(llm, tmp_path if on_disk else None), []
+    one = work(llm, library, heard)
+    assert one.start() == (0, 0)
+    over, left = False, one.total
+    while left:
+        over = one.read(min(left, 512), workers=2)
+        left -= min(left, 512)
+    assert over
+    last = one.end()
+    assert isinstance(last, Ended)
+    assert (last.usage.prompt_tokens, last.usage.cached_tokens) == (one.total, 0)
+    one.close()
+    assert [e.done for e in heard if isinstance(e, Reading)][-1] == one.total
+    document, _ = library.open("tale")
+    with llm.read(Text(name="t", text=TALE)) as whole:
+        assert document.ask("What?", max_tokens=5).token_ids == whole.ask("What?", max_tokens=5).token_ids
+    library.leave(document)
+    library.close()
+    assert llm.pool.allocator.used == 0
+
+
+def test_given_up_the_file_keeps_what_was_read(llm: LLM, tmp_path: Path) -> None:
+    library = Library(llm, tmp_path)
+    one = work(llm, library, [])
+    one.start()
+    one.read(512, workers=1)
+    one.close()
+    one.close()
+    info = library.info("tale")
+    assert (info.state, info.done) == (DocumentState.PART, 512)
+    with pytest.raises(Exception, match="other texts|other sources|holds"):
+        changed = work(llm, library, [], text=TALE.replace("Line 7", "Lime 7"))
+        try:
+            changed.start()
+        finally:
+            changed.close()
+    assert library.info("tale").done == 512
+    again = work(llm, library, [])
+    assert again.start() == (512, 0)
+    assert again.read(again.total - 512, workers=1)
+    again.close()
+    assert library.info("tale").state is DocumentState.READY
+    library.close()
+
+
+def test_in_memory_nothing_is_left(llm: LLM) -> None:
+    library = Library(llm)
+    one = work(llm, library, [])
+    one.start()
+    one.read(256, workers=1)
+    one.close()
+    assert library.names() == []
+    assert llm.pool.allocator.used == 0
+
+
+def test_a_file_that_holds_all_of_it_is_ready_at_once(llm: LLM, tmp_path: Path) -> None:
+    text = Text(name="t", text=TALE)
+    llm.read(text, output=tmp_path / "tale.octavo").close()
+    library = Library(llm)
+    library.folder = tmp_path
+    one = work(llm, library, [])
+    read, _ = one.start()
+    assert read == one.total - 1
+    assert one.read(1, workers=1)
+    one.close()
+    assert library.info("tale").state is DocumentState.READY
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [("x " * 5000, LimitError, "the context of this model ends at 4,096"), ("\ud800", TextError, "Unicode|surrogate")],
+)
+def test_what_cannot_be_read_leaves_no_name(llm: LLM, text: str, error: type[Exception], message: str) -> None:
+    library = Library(llm)
+    with pytest.raises(error, match=message):
+        work(llm, library, [], text=text)
+    assert library.names() == []
+    with pytest.raises(UsageError, match="document name"):
+        ReadingWork(llm, library, "r", "../x", [Text(name="t", text=TALE)], print)
