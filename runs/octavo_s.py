@@ -1,9 +1,10 @@
 """`octavo-s` from an empty machine to the weights that ship: corpus, tokenizer, pack, training, rest, export.
 
 Each step is one command that a user could type; it is printed before it runs, and left out when what it makes is there
-already, so that the same line goes on after any stop. The shipped weights came about so, but for three things: training
-was cut in two (`octavo-s` for 650 steps, `octavo-s-further` for 1,990), the second part began with the first one's
-weights in FP8, and each part with a new optimiser.
+already, so that the same line goes on after any stop. The shipped weights came about so, but for this: training was cut
+in four by the machines that were to be had (`octavo-s` for 650 steps, `octavo-s-further` for 1,990, `octavo-s-anneal`,
+`octavo-s-fuller` for 3,060), each part began with the weights of the one before as they were stored then (FP8, BF16,
+FP4) and a new optimiser, and the wordings of linked questions came with the fourth.
 
 Covers: the order of the steps and what they are told. Does not cover: what is trained (`octavo.train.recipes`), the
 texts (docs/data.md), which `--data` holds: books_train, gsm8k_train and taskmaster_dialogs, each `.jsonl.xz`.
@@ -51,7 +52,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
         Step((*data, "pack", "--mix", "s", "--corpus", str(corpus), "--tokenizer", str(words), "--out", str(pack)),
              pack / "pack.json"),
         training("octavo-s", options, pack, tokenizer, trained, ("--minutes", str(options.minutes))),
-        training("octavo-s-anneal", options, pack, tokenizer, rested, ("--init-from", str(trained / "weights"))),
+        training("octavo-s-settled", options, pack, tokenizer, rested, ("--init-from", str(trained / "weights"))),
         Step((python, "-m", "octavo.train.export", str(rested / "weights"), str(options.out), *formats),
              options.out / "model.safetensors.index.json"),
     ]  # fmt: skip
@@ -66,7 +67,7 @@ def training(
         (
             sys.executable, *(spread if options.gpus > 1 else ()), "-m", "octavo", "train", name, "--pack", str(pack),
             "--tokenizer", str(tokenizer), "--out", str(out), "--weights", str(out / "weights"),
-            "--device", options.device, "--workers", str(WORKERS), "--micro-batches", "2", *more,
+            "--device", options.device, "--workers", str(WORKERS), *more,
         ),
         out / "weights" / "model.safetensors.index.json",
     )  # fmt: skip

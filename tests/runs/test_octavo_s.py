@@ -11,7 +11,7 @@ import pytest
 from octavo.train.recipes import RECIPES
 from runs.octavo_s import main
 
-STEPS = ("corpus", "tokenizer", "pack", "octavo-s", "octavo-s-anneal", "octavo.train.export")
+STEPS = ("corpus", "tokenizer", "pack", "octavo-s", "octavo-s-settled", "octavo.train.export")
 
 
 def line(folder: Path, *more: str) -> list[str]:
