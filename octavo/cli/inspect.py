@@ -14,17 +14,26 @@ from octavo.cli.output import put, put_json, size
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Look inside a document, a checkpoint or a shipped model, without loading it."""
+    """Look inside a document, a checkpoint or a shipped model, without loading it (--fold alone loads the model)."""
 
     path: Positional[str]
     """An .octavo document, a model folder, a shipped model's name or a hub id."""
     verify: bool = False
     """Check every byte of a document, not only what opening it needs."""
+    fold: str | None = None
+    """A place in a document: which tokens its entries kept. A character (1000, or FILE:1000), or a token (t1000)."""
+    model: str | None = None
+    """The model for --fold; left out: the one that the document names."""
     json: bool = False
     """Print one JSON object."""
 
     def run(self) -> None:
         """Print what is there."""
+        if self.fold is not None:
+            from octavo.cli.folded import fold_lines, fold_of
+
+            found = fold_of(self.path, self.fold, model=self.model)
+            return put_json([entry.to_dict() for entry in found]) if self.json else put(*fold_lines(found))
         from octavo.engine.inspection import inspect_document, inspect_model
         from octavo.engine.locate import locate
 

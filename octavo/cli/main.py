@@ -18,6 +18,7 @@ VERBS = {
     "ask": "ask a document or a text, with the places of the answer",
     "chat": "talk, with or without a document",
     "generate": "complete a text",
+    "serve": "answer clients of the OpenAI and Anthropic protocols, and show a page",
     "plan": "see what fits before loading anything",
     "inspect": "look inside a document, a checkpoint or a shipped model",
     "eval": "measure a model on tasks with known answers",

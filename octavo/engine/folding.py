@@ -80,7 +80,7 @@ def save_document(document: Document, path: Path) -> None:
     writer = DocumentWriter.create(path, header_of(document.llm))
     try:
         with writer:
-            _check_sources(writer, document.texts)
+            check_sources(writer, document.texts)
             writer.finish(document.state)
     except BaseException:
         path.unlink(missing_ok=True)

@@ -19,7 +19,8 @@ from octavo.cache.state import SequenceState
 from octavo.engine.answer import Prefix
 from octavo.engine.document import Document
 from octavo.engine.generation import Generation, Rule
-from octavo.engine.serving.events import Ended, Event, JobUsage, Piece, Reading, Token
+from octavo.engine.mapping import attention_map
+from octavo.engine.serving.events import Ended, JobUsage, Last, Piece, Reading, Token
 from octavo.engine.serving.grammar import Matcher
 from octavo.engine.serving.hits import Hits
 from octavo.engine.serving.job import Job
@@ -48,7 +49,7 @@ class Answering:
         self._root = f"{key}|{job.salt}"
         self._rule: Rule | None = document.quotation(job.quote) if rule is None and document is not None else None
         if rule is not None:
-            self._rule = _Ruled(rule)
+            self._rule = _Ruled(rule, job.grammar_after)
         self._tally = document.tally() if document is not None and job.sources else None
         self._state: SequenceState | None = None
         self._made: Generation | None = None
@@ -117,13 +118,18 @@ class Answering:
         if self._made is not None:
             self._made.move(state)
 
-    def end(self) -> Event:
+    def end(self) -> Last:
         made = self._made
         assert made is not None
-        sources = () if self._tally is None or self.document is None else self.document.sources(self._tally)
+        sources, drawn = (), None
+        if self._tally is not None and self.document is not None:
+            sources = self.document.sources(self._tally)
+            if self.job.bins is not None:
+                drawn = attention_map(self._tally, self.document.texts, self.job.bins)
         return Ended(
-            id=self.id, finish=made.finish_reason, usage=self.usage(), sources=sources, stop=made.stop, seed=made.seed
-        )
+            id=self.id, finish=made.finish_reason, usage=self.usage(), sources=sources, map=drawn, stop=made.stop,
+            seed=made.seed,
+        )  # fmt: skip
 
     def usage(self) -> JobUsage:
         """What it took so far."""
@@ -163,13 +169,16 @@ class Answering:
 
 
 class _Ruled:
-    """A grammar as a `Rule` of generation."""
+    """A grammar as a `Rule` of generation; until token `after` came, where there is one, anything goes."""
 
-    def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: Matcher, after: int | None) -> None:
+        self._matcher, self._after = matcher, after
 
     def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
-        return self._matcher.mask(logits_V)
+        return logits_V if self._after is not None else self._matcher.mask(logits_V)
 
     def push(self, token: int) -> None:
-        self._matcher.push(token)
+        if self._after is None:
+            self._matcher.push(token)
+        elif token == self._after:
+            self._after = None

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 
 from octavo.config.errors import OctavoError
 from octavo.engine.answer import Finish, Prefix, Source
+from octavo.engine.mapping import AttentionMap
+
+LATE = "the time allowed for the request is over"
+"""Why a job is cancelled that took longer than it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +64,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The answer is complete. `stop`: the stop string that ended it. `seed` repeats it."""
+    """The answer is complete. `map`: attention over the document, where the job asked for it. `stop`: the stop string
+    that ended it. `seed` repeats it."""
 
     id: str
     finish: Finish
     usage: JobUsage = field(default_factory=JobUsage)
     sources: tuple[Source, ...] = ()
+    map: AttentionMap | None = None
     stop: str | None = None
     seed: int = 0
 
@@ -88,4 +94,5 @@ class Failed:
     usage: JobUsage = field(default_factory=JobUsage)
 
 
-Event = Reading | Piece | Ended | Cancelled | Failed
+Last = Ended | Cancelled | Failed
+Event = Reading | Piece | Last

@@ -42,11 +42,15 @@ class Hits:
         it. Tokens before `base` are those of the document that `root` names."""
         with self._lock:
             found = self.memory.find(root, ids, base=base, most=most)
-        shelved = None if self.shelf is None or base else self.shelf.find(root, ids, most=most)
-        if self.shelf is None or shelved is None or (found is not None and found.length >= shelved.length):
+        if self.shelf is None or base:
             return None if found is None else (found, Prefix.MEMORY)
-        state = self.shelf.load(shelved, self._new_state())
-        if state is None:
+        shelved = self.shelf.find(root, ids, most=most)
+        if shelved is None or (found is not None and found.length >= shelved.length):
+            return None if found is None else (found, Prefix.MEMORY)
+        state = self.shelf.fetch(root, ids, most=most, new_state=self._new_state)
+        if state is None or (found is not None and found.length >= state.length):
+            if state is not None:
+                state.close()
             return None if found is None else (found, Prefix.MEMORY)
         if found is not None:
             found.close()
@@ -75,6 +79,11 @@ class Hits:
         """Give up kept states until about `pages` pages are free; how many were freed."""
         with self._lock:
             return self.memory.evict(pages)
+
+    def shrink(self, nbytes: int) -> None:
+        """Give up kept states until all of them, tails and ids included, take at most `nbytes` bytes of memory."""
+        with self._lock:
+            self.memory.shrink(nbytes)
 
     def held(self) -> int:
         """Pages that nothing but the memory tier holds."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from octavo.config.errors import LimitError, UsageError
+from octavo.engine.mapping import MAX_BINS
 from octavo.engine.request import Request
 
 MAX_TOP_LOGPROBS = 20
@@ -40,9 +41,10 @@ class Job:
     id: unique among jobs that are not over. prompt: ids that begin the sequence or follow the document, at least one.
     document: name in the library of what comes before the prompt. priority: higher ones first, -100 .. 100. salt:
     prefixes are shared only among jobs of equal salt. top_logprobs: None for no log-probabilities, else how many
-    alternatives (0 .. 20) come beside each token's own. grammar: what the answer may say. sources: report where in the
-    document the answer came from; quote: make the answer of the document's own words (None: as the model was made for).
-    seconds: give up so long after submission, None for never.
+    alternatives (0 .. 20) come beside each token's own. grammar: what the answer may say, from the beginning or behind
+    the token `grammar_after` (the end of a think block). sources: report where in the document the answer came from,
+    with `bins` also how attention lay over so many parts of it; quote: make the answer of the document's own words
+    (None: as the model was made for). seconds: give up so long after submission, None for never.
     """
 
     id: str
@@ -53,7 +55,9 @@ class Job:
     salt: str = ""
     top_logprobs: int | None = None
     grammar: Grammar | None = None
+    grammar_after: int | None = None
     sources: bool = False
+    bins: int | None = None
     quote: bool | None = None
     seconds: float | None = None
 
@@ -64,6 +68,10 @@ class Job:
             raise LimitError(f"priority is {self.priority}; it must be from {-MAX_PRIORITY} to {MAX_PRIORITY}")
         if self.top_logprobs is not None and not 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS:
             raise LimitError(f"top_logprobs is {self.top_logprobs}; it must be from 0 to {MAX_TOP_LOGPROBS}")
+        if self.bins is not None and not 1 <= self.bins <= MAX_BINS:
+            raise LimitError(f"bins is {self.bins}; it must be from 1 to {MAX_BINS}")
+        if self.bins is not None and not self.sources:
+            raise UsageError("bins need sources")
         if self.seconds is not None and not self.seconds > 0:
             raise LimitError(f"seconds is {self.seconds}; it must be above 0")
         if self.document is None and (self.sources or self.quote):

@@ -70,7 +70,7 @@ class Library:
         if folder is None:
             return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # texts of people lie in it
             for path in sorted(folder.glob(f"*{ENDING}")):
                 if _NAME.fullmatch(path.stem):
                     self._held[path.stem] = _Held(self._look(path))

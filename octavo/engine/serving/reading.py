@@ -18,7 +18,7 @@ from octavo.config.errors import LimitError
 from octavo.engine.answer import Finish, Prefix, Usage
 from octavo.engine.document import Document
 from octavo.engine.folding import check_sources, header_of
-from octavo.engine.serving.events import Ended, Event, JobUsage, Reading
+from octavo.engine.serving.events import Ended, JobUsage, Last, Reading
 from octavo.engine.serving.library import Library
 from octavo.engine.serving.shelf import Shelf
 from octavo.engine.serving.work import Tell, Watch
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class ReadingWork:
     """The work of reading `texts` as the document `name`; see `Work`."""
 
-    before, most, document = 0, 0, None
+    before, most = 0, 0
+    document: Document | None = None
 
     def __init__(
         self, llm: LLM, library: Library, id: str, name: str, texts: Sequence[Text], tell: Tell
@@ -89,7 +90,7 @@ class ReadingWork:
         self._state = shelf.restore_job(self.id, self._llm.new_state())
         shelf.drop_job(self.id)
 
-    def end(self) -> Event:
+    def end(self) -> Last:
         return Ended(id=self.id, finish=Finish.END, usage=self.usage())
 
     def usage(self) -> JobUsage:

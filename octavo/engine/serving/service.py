@@ -29,7 +29,7 @@ from octavo.cache.layout import PAGE_TOKENS
 from octavo.config.errors import BusyError, LimitError, OctavoError, UsageError
 from octavo.engine.folding import header_of
 from octavo.engine.serving.answering import Answering
-from octavo.engine.serving.events import Cancelled, Ended, Event, Failed
+from octavo.engine.serving.events import LATE, Cancelled, Ended, Failed, Last
 from octavo.engine.serving.grammar import Grammars
 from octavo.engine.serving.hits import Hits
 from octavo.engine.serving.job import Job
@@ -38,7 +38,7 @@ from octavo.engine.serving.reading import ReadingWork
 from octavo.engine.serving.scheduler import Kind, Rules, Scheduler, Task
 from octavo.engine.serving.settings import ServiceSettings
 from octavo.engine.serving.shelf import Shelf
-from octavo.engine.serving.work import LATE, GivenUp, Tell, Work
+from octavo.engine.serving.work import GivenUp, Tell, Work
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.5  # how long a lane sleeps at most before it looks for late jobs
 _COUNT_SECONDS = 0.2
+_SHRINK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,10 @@ class Service:
         self._threads: list[threading.Thread] = []
         self._totals = Status(pages_total=self.pages, page_bytes=page_bytes)
         self._draining = self._closed = False
+        self._idle = 0  # lanes that sleep
+        given = self.settings.prefix_bytes
+        self._prefix_bytes = self.pages * page_bytes // 2 if given is None else given
+        self._shrunk = 0.0
         self._counted = (0, 0.0)  # pages of kept prefixes, and when they were counted
 
     # -- for callers ---------------------------------------------------------------------------------------------------
@@ -238,9 +243,13 @@ class Service:
                 if task is None and not late:
                     if self._closed:
                         return
+                    self._idle += 1
                     self._change.wait(_IDLE_SECONDS)
+                    self._idle -= 1
                     continue
                 work = None if task is None else self._works[task.id]
+                if self._idle and task is not None and self._more():
+                    self._change.notify()
             for id in late:
                 self.cancel(id, LATE)
             if task is not None and work is not None:
@@ -258,6 +267,12 @@ class Service:
             if short > 0:
                 self.hits.make_room(short)
         return task
+
+    def _more(self) -> bool:
+        """Under the lock: whether another lane may find work too. One that wakes for nothing takes time from the
+        others, so it is not woken by every token."""
+        counts = self._scheduler.counts()
+        return counts.waiting + counts.reading + counts.answering + counts.swapped > counts.busy
 
     def _kept(self) -> int:
         """Pages that kept prefixes could give up, counted a few times a second."""
@@ -292,8 +307,6 @@ class Service:
             gone = over or failure is not None or work.watch.why is not None
             if gone:
                 self._forget(work.id)
-            else:
-                self._change.notify()
         if failure is not None:
             self._finish(work, lambda: Failed(id=work.id, error=failure, usage=work.usage()))
         elif over:
@@ -324,7 +337,7 @@ class Service:
     def _cancelled(self, work: Work) -> None:
         self._finish(work, lambda: Cancelled(id=work.id, why=work.watch.why or "", usage=work.usage()))
 
-    def _finish(self, work: Work, last: Callable[[], Event]) -> None:
+    def _finish(self, work: Work, last: Callable[[], Last]) -> None:
         """Everything is given back, then the job's last event is told."""
         try:
             event = last()
@@ -338,6 +351,9 @@ class Service:
         except OctavoError as error:
             event = Failed(id=work.id, error=error, usage=work.usage())
         usage = event.usage
+        if time.monotonic() - self._shrunk > _SHRINK_SECONDS:
+            self._shrunk = time.monotonic()
+            self.hits.shrink(self._prefix_bytes)
         with self._change:
             totals = self._totals
             self._totals = replace(

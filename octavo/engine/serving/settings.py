@@ -23,21 +23,22 @@ class ServiceSettings:
 
     lanes: threads that run the model, each on one core (None: a core each, on a GPU one). max_running: sequences that
     are read or answered at a time; max_queue: jobs that wait beyond them. cache_bytes: memory of all pages (None: half
-    of what is free). folder: where the disk tier lives (None: swapped jobs go to a temporary folder, prefixes are not
-    kept); disk_bytes: its limit.
+    of what is free); prefix_bytes: of kept prefixes, their pages, tails and ids (None: half as much). folder: where the
+    disk tier lives (None: swapped jobs go to a temporary folder, prefixes are not kept); disk_bytes: its limit.
     """
 
     lanes: int | None = None
     max_running: int = 64
     max_queue: int = 1024
     cache_bytes: int | None = None
+    prefix_bytes: int | None = None
     folder: Path | None = None
     disk_bytes: int = 16 * 2**30
 
     def __post_init__(self) -> None:
-        for name in ("lanes", "max_running", "max_queue", "cache_bytes", "disk_bytes"):
+        for name in ("lanes", "max_running", "max_queue", "cache_bytes", "prefix_bytes", "disk_bytes"):
             value = getattr(self, name)
-            least = 0 if name == "max_queue" else 1
+            least = 0 if name in ("max_queue", "prefix_bytes") else 1
             if value is not None and value < least:
                 raise LimitError(f"{name} is {value}; it must be at least {least}")
 

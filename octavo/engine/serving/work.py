@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from octavo.engine.document import Document
-from octavo.engine.serving.events import Event, JobUsage
+from octavo.engine.serving.events import LATE, Event, JobUsage, Last
 from octavo.engine.serving.shelf import Shelf
 
 Tell = Callable[[Event], None]
-LATE = "the time allowed for the request is over"
 
 
 class GivenUp(Exception):
@@ -66,7 +65,7 @@ class Work(Protocol):
         """The opposite of `save`."""
         ...
 
-    def end(self) -> Event:
+    def end(self) -> Last:
         """Its last event, when it is over."""
         ...
 

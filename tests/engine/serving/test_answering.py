@@ -105,7 +105,8 @@ def test_given_up_in_the_middle_of_a_chunk_run(llm: LLM) -> None:
 def test_a_document_in_front(llm: LLM) -> None:
     with llm.read(STORY) as document:
         job = Job(
-            id="a", prompt=tuple(llm.question_ids("What?")), request=Request(max_tokens=9), document="d", sources=True
+            id="a", prompt=tuple(llm.question_ids("What?")), request=Request(max_tokens=9), document="d", sources=True,
+            bins=7,
         )  # fmt: skip
         hits = Hits(llm.new_state, chunk=256, shelf=None)
         one = Answering(llm, job, lambda event: None, hits=hits, document=document, key="d/1")
@@ -119,5 +120,35 @@ def test_a_document_in_front(llm: LLM) -> None:
         assert isinstance(last, Ended)
         answer = document.ask("What?", max_tokens=9)
         assert last.sources == answer.sources
+        assert last.map is not None
+        assert len(last.map.csa) == len(last.map.hca) == 7
+        assert sum(last.map.csa) + sum(last.map.hca) > 0
         assert one.usage().cached_tokens == len(document)
         one.close()
+
+
+def test_a_grammar_begins_behind_a_token(llm: LLM) -> None:
+    from octavo.engine.serving.grammar import Grammars
+    from octavo.engine.serving.job import Grammar, GrammarKind
+
+    grammars = Grammars(llm.tokenizer, eos=llm.config.eos_token_id)
+    try:
+        free = work(llm, [])
+        free.start()
+        made = finish(free, first=900)
+        matcher = grammars.start(Grammar(kind=GrammarKind.REGEX, source="[ab]{3}"))
+        job = Job(
+            id="a", prompt=free.job.prompt, request=Request(max_tokens=30), grammar_after=made[4],
+            grammar=Grammar(kind=GrammarKind.REGEX, source="[ab]{3}"),
+        )  # fmt: skip
+        heard: list[Event] = []
+        one = Answering(llm, job, heard.append, hits=Hits(llm.new_state, chunk=256, shelf=None), rule=matcher)
+        one.start()
+        ids = finish(one, first=900)
+    finally:
+        grammars.close()
+    first = made.index(made[4]) + 1
+    assert ids[:first] == made[:first]
+    rest = b"".join(llm.tokenizer.token_bytes(token) for token in ids[first:])
+    assert len(rest) == 3
+    assert set(rest) <= set(b"ab")

@@ -87,3 +87,15 @@ def test_room_is_made(llm: LLM, hits: Hits) -> None:
     assert hits.held() == 5 == llm.pool.allocator.used
     assert hits.make_room(1) == 5
     assert hits.held() == 0 == llm.pool.allocator.used
+
+
+def test_bytes_are_bounded(llm: LLM, hits: Hits) -> None:
+    for length in (256, 512, 1280):
+        keep(llm, hits, length)
+    all_bytes = hits.memory.nbytes
+    hits.shrink(all_bytes)
+    assert len(hits.memory) == 3
+    hits.shrink(all_bytes - 1)
+    assert len(hits.memory) == 2
+    hits.shrink(0)
+    assert hits.memory.nbytes == 0 == llm.pool.allocator.used

@@ -27,6 +27,8 @@ def test_defaults() -> None:
         ({"seconds": float("nan")}, LimitError, "seconds is nan"),
         ({"sources": True}, UsageError, "need a document"),
         ({"quote": True}, UsageError, "need a document"),
+        ({"bins": 0}, LimitError, "bins is 0; it must be from 1 to 2048"),
+        ({"bins": 4}, UsageError, "bins need sources"),
     ],
 )
 def test_what_is_refused(fields: dict, error: type[OctavoError], message: str) -> None:

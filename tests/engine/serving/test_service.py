@@ -217,7 +217,7 @@ def test_what_can_never_run_is_refused_at_once(llm: LLM) -> None:
     small.submit(job("a", (5,)), heard)
     with pytest.raises(UsageError, match="'a' is under way"):
         small.submit(job("a", (5,)), heard)
-    with pytest.raises(BusyError, match="max_queue"):
+    with pytest.raises(BusyError, match="1 jobs wait already; the limit is 1"):
         small.submit(job("b", (5,)), Heard())
     assert not heard.events
     small.start()

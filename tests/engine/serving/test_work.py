@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from octavo.engine.serving import work
-from octavo.engine.serving.work import LATE, GivenUp, Watch
+from octavo.engine.serving.events import LATE
+from octavo.engine.serving.work import GivenUp, Watch
 
 
 def test_the_first_reason_counts() -> None:

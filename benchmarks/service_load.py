@@ -1,0 +1,265 @@
+"""The service under load: nothing lost or mixed up, gaps between tokens, throughput, documents that many ask.
+
+Covers, on the CPU with a shipped model, one part after the other, each a ratio or a count of one run:
+
+- crowd: many requests at a time, prompts of a few tokens up to 128K, some given up at random moments. Every answer must
+  be the one that its prompt gets alone, every request must end, no page may stay behind.
+- gaps: the time between tokens of a running answer, alone and while a long prompt arrives.
+- streams: tokens a second of 1, 8 and 32 answers at a time, against one at a time.
+- document: questions on one long document that is read once: time to the first token of each.
+
+Does not cover: HTTP (tests/server), what the answers say.
+
+    python -m benchmarks.service_load [--model octavo-xs] [--requests 1000] [--parts crowd gaps streams document]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import resource
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import octavo
+from octavo.bench.record import write_json
+from octavo.bench.surroundings import RESULTS, surroundings
+from octavo.engine.llm import LLM
+from octavo.engine.plan import parse_context
+from octavo.engine.request import Request
+from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, Piece, Reading
+from octavo.engine.serving.job import Job
+from octavo.engine.serving.service import Service
+from octavo.engine.serving.settings import CHUNK, ServiceSettings
+from octavo.engine.texts import Text
+from octavo.evals.texts import SHAKESPEARE, filler
+
+PARTS = ("crowd", "gaps", "streams", "document")
+LENGTHS = (*range(20, 1500, 61), *[3000, 6000, 9000, 15000, 24000, 32768, 65536, 131072])
+
+
+class Heard:
+    """What one job said, and when."""
+
+    def __init__(self, after: Callable[[], None] | None = None) -> None:
+        self.tokens: list[int] = []
+        self.times: list[float] = []
+        self.done = 0
+        self.last: Event | None = None
+        self.over, self.begun = threading.Event(), threading.Event()
+        self._after = after
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Piece):
+            self.tokens += [token.id for token in event.tokens]
+            self.times.append(time.perf_counter())
+        elif isinstance(event, Reading):
+            self.done = event.done
+        if isinstance(event, Ended | Cancelled | Failed):
+            self.last = event
+            self.over.set()
+            if self._after is not None:
+                self._after()
+        self.begun.set()
+
+    @property
+    def gaps(self) -> list[float]:
+        return [b - a for a, b in zip(self.times[:-1], self.times[1:], strict=True)]
+
+
+def started(llm: LLM) -> Service:
+    service = Service(llm, ServiceSettings(cache_bytes=6 * 2**30))
+    service.start()
+    return service
+
+
+def ended(service: Service, job: Job) -> Heard:
+    heard = Heard()
+    service.submit(job, heard)
+    heard.over.wait()
+    if not isinstance(heard.last, Ended):
+        raise SystemExit(f"job {job.id} did not end: {heard.last}")
+    return heard
+
+
+def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """`--requests` jobs, `--streams` at a time, one in five given up."""
+    draw = random.Random(11)
+    weights = [1.0 if n < 2000 else 0.2 if n < 20000 else 0.04 for n in LENGTHS]
+    starts = {length: draw.randrange(1, len(ids) - length) for length in LENGTHS}
+
+    def job(id: str, length: int) -> Job:
+        prompt = tuple(ids[starts[length] : starts[length] + length].tolist())
+        return Job(id=id, prompt=prompt, request=Request(max_tokens=8 + length % 40))
+
+    service = started(llm)
+    alone = {}
+    for length in LENGTHS:
+        if length <= options.longest:
+            alone[length] = ended(service, job(f"alone-{length}", length)).tokens
+            service.hits.forget()
+    free = threading.Semaphore(options.streams)
+    heard: dict[str, tuple[int, Heard]] = {}
+    gone: set[str] = set()
+    lengths = [n for n in LENGTHS if n <= options.longest]
+    before = memory()
+    begun = time.perf_counter()
+    for number in range(options.requests):
+        free.acquire()
+        length = draw.choices(lengths, weights[: len(lengths)])[0]
+        one = job(f"r{number}", length)
+        heard[one.id] = length, Heard(free.release)
+        service.submit(one, heard[one.id][1])
+        if number % 5 == 4:
+            victim = draw.choice(list(heard)[-options.streams :])
+            if not heard[victim][1].over.is_set():
+                gone.add(victim)
+                service.cancel(victim)
+    for _, each in heard.values():
+        each.over.wait()
+    seconds = time.perf_counter() - begun
+    lasts = [each.last for _, each in heard.values()]
+    wrong = [
+        id for id, (length, each) in heard.items()
+        if isinstance(each.last, Ended) and each.tokens != alone[length]
+    ]  # fmt: skip
+    service.check_integrity()
+    status = service.status()
+    service.hits.forget()
+    left = llm.pool.allocator.used
+    service.close()
+    made = sum(len(each.tokens) for _, each in heard.values())
+    cancelled = sum(isinstance(last, Cancelled) for last in lasts)
+    first = [e.times[0] for _, e in heard.values() if e.times]
+    return {
+        "requests": options.requests, "streams": options.streams, "longest_prompt": max(lengths),
+        "ended": sum(isinstance(last, Ended) for last in lasts), "cancelled": cancelled,
+        "failed": sum(isinstance(last, Failed) for last in lasts), "lost": sum(last is None for last in lasts),
+        "answers_unlike_alone": len(wrong), "pages_left": left, "swaps": status.swaps, "seconds": seconds,
+        "answer_tokens": made, "cached_share": status.cached_tokens / max(1, status.prompt_tokens),
+        "resident_growth_bytes": memory() - before, "first_tokens": len(first),
+    }  # fmt: skip
+
+
+def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """A running answer beside a long prompt."""
+    service = started(llm)
+    stream = Heard()
+    prompt = tuple(ids[1:3000].tolist())
+    service.submit(Job(id="stream", prompt=prompt, request=Request(max_tokens=60000)), stream)
+    while len(stream.times) < 600:
+        time.sleep(0.01)
+    quiet = stream.gaps[100:]
+    at = len(stream.times)
+    long = Heard()
+    most = min(options.arriving, len(ids) - 1)
+    begun = time.perf_counter()
+    service.submit(Job(id="long", prompt=tuple(ids[:most].tolist()), request=Request(max_tokens=1)), long)
+    long.over.wait()
+    seconds = time.perf_counter() - begun
+    service.cancel("stream")
+    stream.over.wait()
+    busy = stream.gaps[at:]
+    alone = ended(service, Job(id="again", prompt=tuple(ids[:most].tolist()), request=Request(max_tokens=1), salt="x"))
+    assert isinstance(alone.last, Ended)
+    service.close()
+    usual = statistics.median(quiet)
+    return {
+        "prompt_tokens": most, "usual_gap_seconds": usual, "usual_longest_seconds": max(quiet),
+        "median_gap_seconds": statistics.median(busy), "p99_gap_seconds": float(np.quantile(busy, 0.99)),
+        "longest_gap_seconds": max(busy), "longest_over_usual": max(busy) / usual,
+        "median_over_usual": statistics.median(busy) / usual,
+        "p999_over_usual": float(np.quantile(busy, 0.999)) / usual, "gaps": len(busy),
+        "prompt_seconds_beside": seconds, "prompt_seconds_alone": alone.last.usage.seconds,
+    }  # fmt: skip
+
+
+def streams(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """Answers of 256 tokens behind 512, many at a time."""
+    rates = {}
+    for count in (1, 8, 32):
+        service = started(llm)
+        jobs = [
+            Job(id=f"s{i}", prompt=tuple(ids[i * 600 : i * 600 + 512].tolist()), request=Request(max_tokens=256))
+            for i in range(count)
+        ]
+        heard = [Heard() for _ in jobs]
+        for job, each in zip(jobs, heard, strict=True):
+            service.submit(job, each)
+        for each in heard:
+            each.over.wait()
+        begun, stop = max(each.times[0] for each in heard), min(each.times[-1] for each in heard)
+        made = sum(sum(begun < at <= stop for at in each.times) for each in heard)
+        rates[str(count)] = made / (stop - begun)
+        service.close()
+    return {"tokens_per_second": rates, **{f"{n}_over_1": rates[n] / rates["1"] for n in ("8", "32")}}
+
+
+def document(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """`--questions` on one document of `--document` tokens."""
+    service = started(llm)
+    text = llm.tokenizer.decode(ids[1 : options.document].tolist())
+    reading = Heard()
+    begun = time.perf_counter()
+    service.read("read", "book", [Text(name="book", text=text)], reading)
+    reading.over.wait()
+    read = time.perf_counter() - begun
+    first = []
+    for number in range(options.questions):
+        asked = tuple(llm.question_ids(f"Who speaks of the number {number}?"))
+        heard = ended(service, Job(id=f"q{number}", prompt=asked, request=Request(max_tokens=12), document="book"))
+        assert isinstance(heard.last, Ended)
+        first.append(heard.last.usage.first_token_seconds)
+    service.close()
+    return {
+        "tokens": service.library.info("book").tokens, "read_seconds": read, "questions": options.questions,
+        "first_token_seconds": {
+            "first": first[0], "second": first[1], "median": statistics.median(first), "longest": max(first),
+        },
+        "read_over_median_first_token": read / statistics.median(first),
+    }  # fmt: skip
+
+
+def memory() -> int:
+    """Resident bytes now."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the parts, print, write a record."""
+    parser = argparse.ArgumentParser(description="The service under load.")
+    parser.add_argument("--model", default="octavo-xs", help="shipped model, folder or hub id")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--requests", type=int, default=1000, help="of the crowd")
+    parser.add_argument("--streams", type=int, default=64, help="requests at a time")
+    parser.add_argument("--longest", type=parse_context, default=131072, help="longest prompt of the crowd, in tokens")
+    parser.add_argument("--arriving", type=parse_context, default=262144, help="prompt that arrives beside an answer")
+    parser.add_argument("--document", type=parse_context, default=262144, help="tokens of the document")
+    parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=None, help="the record; left out: docs/results")
+    options = parser.parse_args(arguments)
+    llm = octavo.load(options.model, chunk=CHUNK)
+    most = max(options.longest, options.arriving, options.document) + 1
+    ids = np.array(llm.tokenizer.encode(filler(SHAKESPEARE)), dtype=np.int32)[:most]
+    parts = {"crowd": crowd, "gaps": gaps, "streams": streams, "document": document}
+    record: dict[str, Any] = {"benchmark": "service_load", "model": options.model, "about": surroundings()}
+    for name in options.parts:
+        record[name] = parts[name](llm, ids, options)
+        print(name, record[name], flush=True)
+    out = options.out or RESULTS / f"service_load_{options.model.rsplit('/', 1)[-1].replace('-', '_')}.json"
+    write_json(out, record)
+    print(f"written to {out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""What a server counts, for Prometheus.
+
+Covers: the metrics of /metrics, which bear vLLM's names under the prefix `octavo:`, and watching jobs pass by. Does
+not cover: drawing them, sums of the engine itself (`Service.status`), which are only passed on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from octavo.engine.answer import Finish
+from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, Piece
+from octavo.engine.serving.job import Job
+from octavo.server.limits import CALLER
+
+if TYPE_CHECKING:
+    from octavo.engine.llm import LLM
+    from octavo.engine.serving.library import Library
+    from octavo.engine.serving.service import Service, Status
+    from octavo.engine.texts import Text
+
+_SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_FINISHED = {Finish.END: "stop", Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
+# name in /metrics -> (field of Status, help)
+_GAUGES = {
+    "num_requests_running": ("running", "jobs that are being answered"),
+    "num_requests_waiting": ("waiting", "jobs that wait for room"),
+    "num_requests_reading": ("reading", "jobs that read their prompt, and documents being read"),
+    "num_requests_swapped": ("swapped", "jobs that gave their pages up for others and will go on"),
+    "num_documents": ("documents", "documents in the library"),
+    "cache_pages_used": ("pages_used", "pages in use"),
+    "cache_pages": ("pages_total", "pages there are"),
+}
+_SUMS = {
+    "prompt_tokens": ("prompt_tokens", "tokens of prompts, those of their documents included"),
+    "generation_tokens": ("answer_tokens", "tokens of answers"),
+    "prefix_cache_queries": ("prompt_tokens", "prompt tokens that were looked for in the cache"),
+    "prefix_cache_hits": ("cached_tokens", "prompt tokens that were found in the cache"),
+    "num_preemptions": ("swaps", "jobs whose pages went to disk for others"),
+}
+
+
+class Metrics:
+    """The metrics of one server, in a registry of their own. Safe between threads."""
+
+    def __init__(self, model: str) -> None:
+        self.model, self.registry = model, CollectorRegistry()
+
+        def histogram(name: str, text: str, buckets: Sequence[float]) -> Histogram:
+            made = Histogram(f"octavo:{name}", text, ["model_name"], buckets=buckets, registry=self.registry)
+            return made.labels(model_name=model)
+
+        self.first_token = histogram("time_to_first_token_seconds", "from submission to the first token", _LONG)
+        self.between = histogram("inter_token_latency_seconds", "between two tokens of an answer", _SHORT)
+        self.whole = histogram("e2e_request_latency_seconds", "from submission to the end", _LONG)
+        self.queued = histogram("request_queue_time_seconds", "from submission to the first step", _LONG)
+        self._finished = Counter(
+            "octavo:request_success", "jobs that are over, by how", ["model_name", "finished_reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._refused = Counter(
+            "octavo:requests_refused", "requests answered with 4xx or 5xx, by status", ["model_name", "status"],
+            registry=self.registry,
+        )  # fmt: skip
+
+    def over(self, reason: str) -> None:
+        """A job is over: stop, length, abort or error."""
+        self._finished.labels(model_name=self.model, finished_reason=reason).inc()
+
+    def refused(self, status: int) -> None:
+        """A request was answered with an error."""
+        self._refused.labels(model_name=self.model, status=str(status)).inc()
+
+    def follow(self, service: Service) -> None:
+        """Take the engine's own sums from `service` whenever the metrics are read."""
+        self.registry.register(_Engine(self.model, service))
+
+    def page(self) -> bytes:
+        """The body of /metrics, text format 0.0.4."""
+        return generate_latest(self.registry)
+
+
+class _Engine(Collector):
+    """The service's status as metrics, read at the moment of asking."""
+
+    def __init__(self, model: str, service: Service) -> None:
+        self._model, self._service = model, service
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())  # registering must not ask a service that has not started
+
+    def collect(self) -> Iterator[Metric]:
+        status, labels = self._service.status(), ["model_name"]
+        used = status.pages_used / status.pages_total if status.pages_total else 0.0
+        rows: dict[str, tuple[float, str]] = {"kv_cache_usage_perc": (used, "share of the pages in use, 0 to 1")}
+        rows |= {name: (getattr(status, field), text) for name, (field, text) in _GAUGES.items()}
+        for name, (value, text) in rows.items():
+            gauge = GaugeMetricFamily(f"octavo:{name}", text, labels=labels)
+            gauge.add_metric([self._model], value)
+            yield gauge
+        yield self._bytes(status)
+        for name, (field, text) in _SUMS.items():
+            counter = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
+            counter.add_metric([self._model], getattr(status, field))
+            yield counter
+
+    def _bytes(self, status: Status) -> Metric:
+        """Bytes of pages by what holds them; a page that several hold counts for the first named."""
+        documents = min(self._service.library.pages(), status.pages_used)
+        prefixes = min(status.prefix_pages, status.pages_used - documents)
+        rest = status.pages_used - documents - prefixes
+        labels = ["model_name", "kind"]
+        gauge = GaugeMetricFamily("octavo:cache_bytes", "bytes of cache, by what holds it", labels=labels)
+        for kind, pages in (("documents", documents), ("prefixes", prefixes), ("sequences", rest)):
+            gauge.add_metric([self._model, kind], pages * status.page_bytes)
+        return gauge
+
+
+class Watched:
+    """A service whose jobs are counted: it stands in the place of the service that it wraps."""
+
+    def __init__(self, service: Service, metrics: Metrics, charge: Callable[[str | None, int], None]) -> None:
+        """`charge(caller, tokens)` is told what a caller's job took when it is over."""
+        self._service, self._metrics, self._charge = service, metrics, charge
+
+    @property
+    def llm(self) -> LLM:
+        """The model."""
+        return self._service.llm
+
+    @property
+    def library(self) -> Library:
+        """The documents."""
+        return self._service.library
+
+    def start(self) -> None:
+        """See `Service.start`."""
+        self._service.start()
+
+    def submit(self, job: Job, tell: Callable[[Event], None]) -> None:
+        """See `Service.submit`."""
+        self._service.submit(job, _Watch(self._metrics, self._charge, tell))
+
+    def read(self, id: str, name: str, texts: Sequence[Text], tell: Callable[[Event], None]) -> None:
+        """See `Service.read`."""
+        self._service.read(id, name, texts, _Watch(self._metrics, self._charge, tell))
+
+    def cancel(self, id: str, why: str = "cancelled") -> None:
+        """See `Service.cancel`."""
+        self._service.cancel(id, why)
+
+    def status(self) -> Status:
+        """See `Service.status`."""
+        return self._service.status()
+
+    def close(self, *, drain_seconds: float = 0.0) -> None:
+        """See `Service.close`."""
+        self._service.close(drain_seconds=drain_seconds)
+
+
+class _Watch:
+    """What is told about one job, counted on its way."""
+
+    def __init__(
+        self, metrics: Metrics, charge: Callable[[str | None, int], None], tell: Callable[[Event], None]
+    ) -> None:
+        self._metrics, self._charge, self._tell = metrics, charge, tell
+        self._caller, self._last = CALLER.get(), None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Piece):
+            self._piece(len(event.tokens))
+        elif isinstance(event, Ended | Cancelled | Failed):
+            self._over(event)
+        self._tell(event)
+
+    def _piece(self, tokens: int) -> None:
+        if not tokens:
+            return
+        now, last = time.monotonic(), self._last
+        if last is not None:
+            for _ in range(tokens):
+                self._metrics.between.observe((now - last) / tokens)
+        self._last = now
+
+    def _over(self, event: Ended | Cancelled | Failed) -> None:
+        usage, metrics = event.usage, self._metrics
+        if isinstance(event, Ended):
+            metrics.over(_FINISHED[event.finish])
+            metrics.whole.observe(usage.seconds)
+        else:
+            metrics.over("abort" if isinstance(event, Cancelled) else "error")
+        metrics.queued.observe(usage.queued_seconds)
+        if usage.first_token_seconds:
+            metrics.first_token.observe(usage.first_token_seconds)
+        self._charge(self._caller, usage.prompt_tokens - usage.cached_tokens + usage.answer_tokens)

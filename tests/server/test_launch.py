@@ -1,0 +1,84 @@
+"""From flags and a file to a server about to start; nothing is loaded here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.config.errors import OctavoError, UsageError
+from octavo.server.launch import Launch
+from tests.support.tiny import tiny_config, write_tiny_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    write_tiny_model(tmp_path / "octavo-tiny", tiny_config(max_position_embeddings=4096), 1)
+    return str(tmp_path / "octavo-tiny")
+
+
+def launch(model: str, *, file: str | None = None, device: str = "cpu", **flags: Any) -> Launch:
+    return Launch.of(model, flags, key_file=None, file=file, device=device, weights=None)
+
+
+def test_flags_win_over_the_file(model: str, tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('port = 9000\nmax_running = 3\naliases = ["gpt"]\nlog_level = "warning"\nindex_levels = 2\n')
+    found = launch(model, file=str(file), port=9001, host=None, documents=str(tmp_path), cache="64MiB")
+    assert (found.settings.port, found.settings.max_running, found.settings.aliases) == (9001, 3, ("gpt",))
+    assert (found.log_level, found.index_levels) == ("warning", 2)
+    assert found.settings.documents_folder == tmp_path
+    assert found.settings.cache_bytes == 64 * 2**20
+
+
+def test_what_is_held_is_known_before_loading(model: str) -> None:
+    held = launch(model, cache="64MiB", served_name="tiny").holding
+    stored = sum(path.stat().st_size for path in Path(model).glob("*.safetensors"))
+    assert 0.5 * stored <= held.weight_bytes <= 2.1 * stored
+    assert held.cache_bytes == 64 * 2**20
+    assert held.cache_tokens % 256 == 0
+    assert held.cache_tokens > 4096
+    assert (held.model, held.context, held.documents) == ("tiny", 4096, None)
+    assert launch(model).holding.cache_bytes <= held.free_bytes
+
+
+def test_keys_come_from_the_environment(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_API_KEY", "hush")
+    found = launch(model, host="0.0.0.0")
+    assert found.settings.api_keys == ("hush",)
+    assert "hush" not in repr(found)
+    monkeypatch.delenv("OCTAVO_API_KEY")
+    with pytest.raises(UsageError, match="no api key"):
+        launch(model, host="0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("port = ", "is not TOML"),
+        ("log_level = 'loud'", "log_level is 'loud'"),
+        ("index_levels = 3", "index_levels is 3"),
+        ("rate = 3", "no server setting 'rate'"),
+        ("api_keys = ['x']", "no server setting 'api_keys'"),
+    ],
+)
+def test_bad_files(model: str, tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        launch(model, file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"file": "/none.toml"}, "cannot be read"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"cache": "lots"}, "cache is 'lots'"),
+        ({"port": 70000}, "port is 70000"),
+    ],
+)
+def test_bad_flags(model: str, flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(OctavoError, match=message):
+        launch(model, **flags)
