@@ -42,5 +42,5 @@ class Rotary:
                 }
             base, dims = self._config.rope_base(ratio), self._config.qk_rope_head_dim
             made = inverse_frequencies(base=base, dims=dims, **scaling)
-            self._frequencies[key] = made.to(device)
+            self._frequencies.setdefault(key, made.to(device))  # another thread's addresses stay valid
         return self._frequencies[key]

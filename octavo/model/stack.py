@@ -34,7 +34,7 @@ class StackStep:
     """The compiled step of a model's blocks. Parts of them may be replaced and weights may move at any time."""
 
     def __init__(self) -> None:
-        self._kept: list[_Stack] = []  # at most one; a step takes it out, so that two at a time never share it
+        self._kept: list[_Stack] = []  # at most one; a step takes it out, so that two threads never share it
 
     def run(
         self, blocks: Sequence[Block], streams: Tensor, tokens: Tensor, view: View, rotary: Rotary,
@@ -48,7 +48,10 @@ class StackStep:
             return None
         if any(_watched(block, compressed is not None) for block in blocks):
             return None
-        stack = self._kept.pop() if self._kept else None
+        try:
+            stack = self._kept.pop()
+        except IndexError:
+            stack = None
         if stack is None or not stack.follows(blocks, streams.shape, tokens, view, rotary):
             stack = _made(blocks, streams, tokens, view, rotary, recalls=compressed is not None)
         if stack is None or not stack.recall(tokens, view, compressed):

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from octavo.cache.state import SequenceState
+from octavo.config.errors import LimitError
 from octavo.engine.answer import Prefix
 from octavo.engine.document import Document
 from octavo.engine.generation import Generation, Rule
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from octavo.model.block import BlockReport
 
 
+_PART = 4096
+
+
 class Answering:
     """The work of one `Job`; see `Work`."""
 
@@ -40,12 +44,15 @@ class Answering:
         self, llm: LLM, job: Job, tell: Tell, *, hits: Hits, document: Document | None = None, key: str = "",
         rule: Matcher | None = None,
     ) -> None:  # fmt: skip
-        """`document` is what `job.document` names, `key` tells it from others; `rule` is what its grammar allows."""
+        """`document` is what `job.document` names, `key` tells it from others; `rule` is what its grammar allows.
+
+        Raises LimitError for an id outside the vocabulary.
+        """
         self.id, self.job, self.tell, self.watch = job.id, job, tell, Watch(job.seconds)
         self._llm, self.document, self._hits = llm, document, hits
         front = np.empty(0, dtype=np.int32) if document is None else document.state.tokens
         self.before = len(front)
-        self._ids = np.concatenate([front, np.array(job.prompt, dtype=np.int32)])
+        self._ids = np.concatenate([front, _checked(job.prompt, llm.config.vocab_size)])
         self._root = f"{key}|{job.salt}"
         self._rule: Rule | None = document.quotation(job.quote) if rule is None and document is not None else None
         if rule is not None:
@@ -166,6 +173,18 @@ class Answering:
 
     def _token(self, token: int) -> Token:
         return Token(id=token, text=self._llm.tokenizer.token_bytes(token))
+
+
+def _checked(prompt: Sequence[int], vocab_size: int) -> np.ndarray:
+    """The ids as int32. A part at a time, since numpy lets no other thread run meanwhile."""
+    ids = np.empty(len(prompt), dtype=np.int64)
+    for at in range(0, len(prompt), _PART):
+        ids[at : at + _PART] = prompt[at : at + _PART]
+    wrong = np.flatnonzero((ids < 0) | (ids >= vocab_size))
+    if len(wrong):
+        place = int(wrong[0])
+        raise LimitError(f"prompt[{place}] is {prompt[place]}; ids of this model are 0 to {vocab_size - 1}")
+    return ids.astype(np.int32)
 
 
 class _Ruled:

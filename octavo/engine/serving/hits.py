@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Hits:
         self._new_state, self._chunk, self.shelf = new_state, chunk, shelf
         self.memory = Prefixes(chunk=chunk)
         self._lock = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="octavo-shelf")
 
     def points(self, start: int, stop: int) -> tuple[int, ...]:
         """Lengths at which a state is worth keeping while tokens start .. stop - 1 are read."""
@@ -62,9 +64,22 @@ class Hits:
             self.memory.add(root, state, base=base)
 
     def shelve(self, root: str, ids: np.ndarray, *, base: int) -> None:
-        """Write the longest state that memory keeps of `ids` to disk, where that is worth it."""
-        if self.shelf is None or base or len(ids) < SHELF_TOKENS:
-            return
+        """Write the longest state that memory keeps of `ids` to disk, where that is worth it; on a thread of its own,
+        since a disk may take a second for it."""
+        if self.shelf is not None and not base and len(ids) >= SHELF_TOKENS:
+            self._writer.submit(self._shelve, root, ids, base)
+
+    def settle(self) -> None:
+        """Return when everything that was to be written is."""
+        self._writer.submit(lambda: None).result()
+
+    def close(self) -> None:
+        """Write what is to be written, and give all kept states up."""
+        self._writer.shutdown(wait=True)
+        self.forget()
+
+    def _shelve(self, root: str, ids: np.ndarray, base: int) -> None:
+        assert self.shelf is not None
         with self._lock:
             found = self.memory.find(root, ids, base=base, most=len(ids))
         if found is None:

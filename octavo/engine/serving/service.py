@@ -15,6 +15,7 @@ threads shows in its last bits, and an answer shall not depend on what runs besi
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.cache.layout import PAGE_TOKENS
-from octavo.config.errors import BusyError, LimitError, OctavoError, UsageError
+from octavo.config.errors import BusyError, OctavoError, UsageError
 from octavo.engine.folding import header_of
 from octavo.engine.serving.answering import Answering
 from octavo.engine.serving.events import LATE, Cancelled, Ended, Failed, Last
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.5  # how long a lane sleeps at most before it looks for late jobs
 _COUNT_SECONDS = 0.2
+_SWITCH_SECONDS = 0.0002  # a lane waits so long for another's Python: the usual 5 ms are two tokens of a small model
 _SHRINK_SECONDS = 1.0
 
 
@@ -116,6 +118,7 @@ class Service:
     def start(self) -> None:
         """Start the lanes; torch runs each operation on one thread from now on."""
         torch.set_num_threads(1)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._threads = [
             threading.Thread(target=self._run_lane, name=f"octavo-lane-{i}", daemon=True) for i in range(self.lanes)
         ]
@@ -126,7 +129,6 @@ class Service:
         """Take a job in; its events go to `tell`, which must return at once. Raises, before any event, LimitError where
         it can never fit, BusyError where there is no room now, MissingError for its document, UsageError for an id that
         is taken or a grammar that is none."""
-        self._check_ids(job)
         document, key = (None, "") if job.document is None else self.library.open(job.document)
         try:
             before = 0 if document is None else len(document)
@@ -192,7 +194,7 @@ class Service:
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
-        self.hits.forget()
+        self.hits.close()
         self.library.close()
         self.shelf.close()
         self.grammars.close()
@@ -206,16 +208,11 @@ class Service:
             self._scheduler.check_integrity()
             self.llm.pool.allocator.check_integrity()
             if not self._works:
+                self.hits.settle()
                 used, kept = self.llm.pool.allocator.used, self.hits.held() + self.library.pages()
                 assert used == kept, f"{used} pages are held, {kept} of them explained"
 
     # -- taking in and giving up ---------------------------------------------------------------------------------------
-
-    def _check_ids(self, job: Job) -> None:
-        top = self.llm.config.vocab_size
-        wrong = next((place for place, token in enumerate(job.prompt) if not 0 <= token < top), None)
-        if wrong is not None:
-            raise LimitError(f"prompt[{wrong}] is {job.prompt[wrong]}; ids of this model are 0 to {top - 1}")
 
     def _take_in(self, work: Work, priority: int) -> None:
         with self._change:

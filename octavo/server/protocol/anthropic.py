@@ -22,6 +22,7 @@ from octavo.server.context import Context
 from octavo.server.errors import Shape, as_event
 from octavo.server.protocol.anthropic_request import MessagesRequest, read_request
 from octavo.server.protocol.anthropic_stream import MessageEncoder, new_id
+from octavo.server.protocol.described import MESSAGES, described
 from octavo.server.protocol.exchange import collect, json_response, read_json
 from octavo.server.refusal import answer, request_id
 from octavo.server.stream import data, reading, sse
@@ -39,7 +40,7 @@ def router(context: Context) -> APIRouter:
         context.check_model(asked.model)
         return asked
 
-    @routes.post("/v1/messages")
+    @routes.post("/v1/messages", openapi_extra=described(MESSAGES))
     async def messages(request: Request) -> Response:
         asked = await read(request)
         turn = await context.turns.start(replace(asked.call, seconds=context.seconds))
@@ -52,7 +53,7 @@ def router(context: Context) -> APIRouter:
         await collect(request, turn, encoder.feed)
         return json_response(encoder.message)
 
-    @routes.post("/v1/messages/count_tokens")
+    @routes.post("/v1/messages/count_tokens", openapi_extra=described(MESSAGES))
     async def count_tokens(request: Request) -> Response:
         asked = await read(request, counting=True)
         prompt = await context.bridge.run_blocking(context.turns.prompt, asked.call)

@@ -23,6 +23,7 @@ from octavo.server.context import Context
 from octavo.server.errors import Shape, as_event
 from octavo.server.protocol.chat_request import ChatBody, chat_call
 from octavo.server.protocol.common import attended, finish_reason, parsed, token_logprob, usage
+from octavo.server.protocol.described import described
 from octavo.server.refusal import request_id
 from octavo.server.stream import DONE, data, reading, sse
 from octavo.server.turn import TokensMade, Turn, TurnEnd, TurnEvent, merged
@@ -171,7 +172,7 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(tags=["chat"])
     fingerprint = f"fp_{context.service.llm.fingerprint[:16]}"
 
-    @routes.post("/v1/chat/completions", response_model=None)
+    @routes.post("/v1/chat/completions", response_model=None, openapi_extra=described(ChatBody))
     async def chat(http: HttpRequest) -> Response:
         """The next turn of a conversation."""
         asked = await parsed(http, ChatBody, context)

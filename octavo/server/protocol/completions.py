@@ -38,6 +38,7 @@ from octavo.server.protocol.common import (
     shown_token,
     usage,
 )
+from octavo.server.protocol.described import described
 from octavo.server.refusal import request_id
 from octavo.server.stream import DONE, data, reading, sse
 from octavo.server.turn import merged
@@ -251,7 +252,7 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(tags=["completions"])
     fingerprint = f"fp_{context.service.llm.fingerprint[:16]}"
 
-    @routes.post("/v1/completions", response_model=None)
+    @routes.post("/v1/completions", response_model=None, openapi_extra=described(CompletionBody))
     async def completions(http: HttpRequest) -> Response:
         """How a text goes on."""
         asked = await parsed(http, CompletionBody, context)

@@ -16,11 +16,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from octavo.config.errors import LimitError, MissingError
+from octavo.config.errors import LimitError
 from octavo.engine.request import Request as Sampling
 from octavo.engine.serving.events import Ended, Event, Piece, Reading
 from octavo.engine.serving.job import Job
-from octavo.engine.serving.library import DocumentInfo, DocumentState, Library
+from octavo.engine.serving.library import DocumentInfo, DocumentState
 from octavo.server.bridge import Submission
 from octavo.server.context import Context
 from octavo.server.errors import FieldError, Shape, as_event
@@ -55,12 +55,11 @@ class Question(BaseModel):
 def router(context: Context) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/v1/documents", tags=["documents"])
-    readings = Readings(context.service)
+    readings, library = Readings(context.service), context.service.library
 
     @routes.get("")
     async def documents() -> dict[str, Any]:
         """Every document, with its state, tokens, bytes and files."""
-        library = _library(context)
         return {"object": "list", "data": [_plain(library.info(name)) for name in library.names()]}
 
     @routes.post("", openapi_extra=UPLOAD_SCHEMA)
@@ -73,11 +72,10 @@ def router(context: Context) -> APIRouter:
 
         A client that leaves while it waits ends the reading; what is in its file stays, and can be gone on with.
         """
-        library, id = _library(context), request_id(request.scope)
         name, texts = await take_upload(request, context.bridge)
         reading = await readings.begin(name, texts, context.bridge)
         if stream:
-            events = _told(reading.progress(), id)
+            events = _told(reading.progress(), request_id(request.scope))
             return sse(events, keep_alive_seconds=context.keep_alive_seconds)
         if not wait:
             return JSONResponse(_plain(library.info(name)), 202)
@@ -87,12 +85,11 @@ def router(context: Context) -> APIRouter:
     @routes.get("/{name}")
     async def document(name: str) -> dict[str, Any]:
         """One document."""
-        return _plain(_library(context).info(name))
+        return _plain(library.info(name))
 
     @routes.delete("/{name}")
     async def remove(name: str) -> dict[str, Any]:
         """Forget a document and delete its file; one that is being read is given up first."""
-        library = _library(context)
         library.info(name)
         await readings.stop(name)
         if name in library.names():
@@ -109,7 +106,7 @@ def router(context: Context) -> APIRouter:
         """Characters start .. end - 1 of the document's text number `file`; at most 65,536 at a time."""
         if end - start > MAX_TEXT_CHARACTERS:
             raise LimitError(f"end - start is {end - start}; at most {MAX_TEXT_CHARACTERS} characters at a time")
-        found = await context.bridge.run_blocking(_library(context).text, name, start, end, file=file)
+        found = await context.bridge.run_blocking(library.text, name, start, end, file=file)
         return {"name": name, "file": file, "start": start, "end": start + len(found), "text": found}
 
     @routes.post("/{name}/ask")
@@ -126,12 +123,6 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def _library(context: Context) -> Library:
-    if context.service.library is None:
-        raise MissingError("this server keeps no documents")
-    return context.service.library
-
-
 def _plain(info: DocumentInfo) -> dict[str, Any]:
     return {"object": "document"} | asdict(info) | {"state": str(info.state)}
 
@@ -139,7 +130,7 @@ def _plain(info: DocumentInfo) -> dict[str, Any]:
 def _job(context: Context, name: str, asked: Question) -> Job:
     """The question as a job. Blocking: it is cut into tokens."""
     check_unicode(asked.question, name="question")
-    info = _library(context).info(name)
+    info = context.service.library.info(name)
     if info.state is DocumentState.FAILED:
         raise FieldError(f"document {name!r} cannot be asked: {info.error}", code="document_failed")
     prompt = context.service.llm.question_ids(asked.question, after=info.done)

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from octavo.engine.serving.events import Reading
 from octavo.server.context import Context
 from octavo.server.errors import CancelledJob
+from octavo.server.protocol.described import RESPONSES, described
 from octavo.server.protocol.exchange import collect, json_response, read_json
 from octavo.server.protocol.fields import Fields
 from octavo.server.protocol.responses_request import ResponsesRequest, read_request
@@ -34,7 +35,7 @@ def router(context: Context, store: ResponseStore | None = None) -> APIRouter:
     routes = APIRouter(tags=["responses"])
     kept = store or ResponseStore()
 
-    @routes.post("/v1/responses")
+    @routes.post("/v1/responses", openapi_extra=described(RESPONSES))
     async def create(request: Request) -> Response:
         body = await read_json(request, context.bridge)
         before = Fields(body).text("previous_response_id")

@@ -26,7 +26,7 @@ def hits(llm: LLM, tmp_path: Path) -> Iterator[Hits]:
     shelf = Shelf(tmp_path, header_of(llm), max_bytes=2**28)
     made = Hits(llm.new_state, chunk=256, shelf=shelf)
     yield made
-    made.forget()
+    made.close()
     shelf.close()
     assert llm.pool.allocator.used == 0
 
@@ -46,6 +46,7 @@ def test_memory_then_disk(llm: LLM, hits: Hits) -> None:
     assert hits.find("", ids(llm), base=0, most=1599) is None
     keep(llm, hits, 1280)
     hits.shelve("", ids(llm), base=0)
+    hits.settle()
     state, where = hits.find("", ids(llm), base=0, most=1599) or pytest.fail("no hit")
     assert (state.length, where) == (1280, Prefix.MEMORY)
     state.close()
@@ -60,6 +61,7 @@ def test_memory_then_disk(llm: LLM, hits: Hits) -> None:
 def test_a_damaged_file_leaves_what_memory_has(llm: LLM, hits: Hits) -> None:
     keep(llm, hits, 1280)
     hits.shelve("", ids(llm), base=0)
+    hits.settle()
     hits.forget()
     keep(llm, hits, 512)
     assert hits.shelf is not None
@@ -78,6 +80,7 @@ def test_short_prompts_are_not_shelved(llm: LLM, hits: Hits) -> None:
     keep(llm, hits, 768)
     hits.shelve("", ids(llm)[: SHELF_TOKENS - 1], base=0)
     hits.shelve("", ids(llm), base=0)
+    hits.settle()
     assert hits.shelf is not None
     assert hits.shelf.files == 0
 
