@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Compiler(NamedTuple):
-    """A kind of compiler: the variable that names one, the commands looked for else, flags, who serves without it."""
+    """A kind of compiler: the variable that names one (with FLAGS behind it: further flags), the commands looked for
+    else, flags, who serves without it."""
 
     name: str
     variable: str
@@ -83,7 +85,9 @@ class CompileHook(BuildHookInterface):
             _say(f"nothing is compiled for {platform.machine()} on {os.name}; {CPP.instead}, {CUDA.instead}")
             return
         found = {kind: self._command(kind) for kind in (CPP, CUDA)}
-        made = [library for library in LIBRARIES if self._compiled(found[library.compiler], library)]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # each waits for a compiler
+            done = threads.map(lambda library: self._compiled(found[library.compiler], library), LIBRARIES)
+            made = [library for library, well in zip(LIBRARIES, done, strict=True) if well]
         if made:
             build_data["artifacts"] += [library.path.as_posix() for library in made]
             build_data["pure_python"] = False
@@ -101,7 +105,8 @@ class CompileHook(BuildHookInterface):
         if not command:
             return False
         out, source, kind = Path(self.root) / library.path, Path(self.root) / library.source, library.compiler
-        line = [*command, *kind.flags, *library.flags, "-o", str(out), str(source)]
+        more = shlex.split(os.environ.get(f"{kind.variable}FLAGS", ""))
+        line = [*command, *kind.flags, *library.flags, *more, "-o", str(out), str(source)]
         try:
             run = subprocess.run(line, capture_output=True, text=True, check=False)
         except OSError as error:

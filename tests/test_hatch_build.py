@@ -41,6 +41,7 @@ def _built(root: Path) -> tuple[ModuleType, dict[str, Any]]:
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("c++") is None, reason="needs Linux and a C++ compiler")
 def test_the_libraries_load_and_the_wheel_is_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("CXXFLAGS", "-O1")  # what is loaded is looked at, not run: a third of the time
     monkeypatch.setenv("NVCC", "false")  # whether CUDA's compiler is there is another question
     module, data = _built(tmp_path)
     made = [library for library in module.LIBRARIES if library.compiler is module.CPP]

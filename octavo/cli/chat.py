@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import octavo
 from octavo.cli.documents import open_or_read
 from octavo.cli.output import put, put_json, source_lines
+from octavo.cli.remote_chat import RemoteConversation, converse
+from octavo.cli.turns import turns
+from octavo.config.errors import UsageError
 
 if TYPE_CHECKING:
     from octavo.engine.answer import Reply
+    from octavo.engine.conversation import Conversation
     from octavo.text.completion import Event
 
 
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
 class Command:
     """Talk, with or without a document. A line is a turn; end with Ctrl-D."""
 
+    url: str | None = None
+    """A running server, as http://localhost:8000, to talk to; no model is loaded here. Its key: OCTAVO_API_KEY."""
     doc: str | None = None
-    """An .octavo document or a text to talk about."""
+    """An .octavo document or a text to talk about; with --url a document of the server, or a text that it will read."""
     system: str | None = None
     """Words for the model before the first turn; not beside a document, which stands in their place."""
-    model: str = "octavo-xs"
-    """Shipped model, folder or hub id."""
+    model: str | None = None
+    """Shipped model, folder or hub id; left out: octavo-xs, or the server's."""
     weights: Literal["int8"] | None = None
     """int8: large ones rounded; smaller, faster with VNNI. A document opens only with the weights that read it."""
     offload_experts: str | None = None
@@ -44,20 +50,23 @@ class Command:
 
     def run(self) -> None:
         """Talk until standard input ends."""
-        import octavo
-        from octavo.config.errors import UsageError
-
         if self.doc is not None and self.system is not None:
             raise UsageError("--system and --doc exclude each other: the document stands in the place of those words")
-        model = octavo.load(self.model, weights=self.weights, offload_experts=self.offload_experts)
-        model.runner.draft_count(self.draft)  # drafts it cannot make are refused before a text is read
-        options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
-        speaker = model.converse if self.doc is None else open_or_read(model, [self.doc]).converse
-        with speaker(thinking=self.thinking, system=self.system, **options) as talk:
-            for line in _turns():
+        options = {name: getattr(self, name) for name in ("system", "thinking", "max_tokens", "temperature", "seed")}
+        with self._begin(options) as talk:
+            for line in turns():
                 reply = talk.say(line, on_event=None if self.json else _stream)
                 put_json(_plain(reply)) if self.json else put("", *source_lines(reply.sources))
                 sys.stdout.flush()
+
+    def _begin(self, options: dict[str, Any]) -> Conversation | RemoteConversation:
+        if self.url is not None:
+            here = {name: getattr(self, name) for name in ("weights", "offload_experts", "draft")}
+            return converse(self.url, model=self.model, doc=self.doc, here=here, **options)
+        model = octavo.load(self.model or "octavo-xs", weights=self.weights, offload_experts=self.offload_experts)
+        model.runner.draft_count(self.draft)  # drafts it cannot make are refused before a text is read
+        speaker = model.converse if self.doc is None else open_or_read(model, [self.doc]).converse
+        return speaker(draft=self.draft, **options)
 
 
 def _plain(reply: Reply) -> dict[str, Any]:
@@ -67,13 +76,3 @@ def _plain(reply: Reply) -> dict[str, Any]:
 
 def _stream(event: Event) -> None:
     print(getattr(event, "text", ""), end="", flush=True)
-
-
-def _turns() -> Iterator[str]:
-    """Lines of standard input that are not blank; on a terminal with a mark on stderr."""
-    return (line.strip() for line in iter(_line, "") if line.strip())
-
-
-def _line() -> str:
-    print("> " if sys.stdin.isatty() else "", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline()

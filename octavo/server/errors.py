@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from octavo.config.errors import (
     BusyError,
     ConfigError,
+    DocumentError,
     LimitError,
     MissingError,
     OctavoError,
@@ -114,6 +115,9 @@ def fault(error: BaseException, request_id: str = "") -> Fault:
     if isinstance(error, CancelledJob):
         late = error.late
         return _of_status(408 if late else 503, str(error), code="deadline_exceeded" if late else "cancelled")
+    if isinstance(error, DocumentError):  # a file's own fault, another text's file, or the disk's: it says which
+        is_disk = isinstance(error.__cause__, OSError)
+        return _of_status(507 if is_disk else 409, str(error), code="storage_failed" if is_disk else "document_failed")
     status = next((status for kind, status in _GIVEN_STATUS if isinstance(error, kind)), None)
     if status is None:
         _log.error("request %s failed", request_id, exc_info=error)

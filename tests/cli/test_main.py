@@ -18,7 +18,7 @@ from octavo.version import __version__
 FLAGS = {
     "read": "files output model weights offload_experts json",
     "ask": "line model weights offload_experts max_tokens temperature seed quote draft json",
-    "chat": "doc system model weights offload_experts thinking max_tokens temperature seed draft json",
+    "chat": "url doc system model weights offload_experts thinking max_tokens temperature seed draft json",
     "generate": "prompt model weights max_tokens temperature top_p top_k min_p seed stop draft json",
     "serve": "model host port api_key_file served_name documents cache max_running device weights settings json",
     "plan": "model context hardware main index weights offload_experts json",

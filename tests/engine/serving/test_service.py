@@ -324,3 +324,19 @@ def test_draining_lets_answers_end_and_takes_no_more(llm: LLM) -> None:
 def test_chunks_of_part_pages_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="chunk is 64; a service needs a multiple of 256"):
         Service(tiny_llm(tmp_path / "m", chunk=64))
+
+
+def test_a_listener_that_fails_ends_its_own_job_alone(llm: LLM, service: Service) -> None:
+    told = threading.Event()
+
+    def broken(event: Event) -> None:
+        if isinstance(event, Ended | Cancelled | Failed):
+            told.set()
+        raise ValueError("the listener is broken")
+
+    for i in range(4):
+        told.clear()
+        service.submit(job(f"b{i}", prompt(1, 300, llm)), broken)
+        assert told.wait(SECONDS)
+    assert run(service, job("good", prompt(2, 300, llm))).ended.finish is Finish.LENGTH
+    assert service.status().failed == 4
