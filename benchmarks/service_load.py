@@ -6,6 +6,7 @@ Covers, on the CPU with a shipped model, one part after the other, each a ratio 
   be the one that its prompt gets alone, every request must end, no page may stay behind.
 - gaps: the time between tokens of a running answer, alone and while a long prompt arrives.
 - streams: tokens a second of 1, 8 and 32 answers at a time, against one at a time.
+- flat: memory over thousands of small requests, none like another.
 - document: questions on one long document that is read once: time to the first token of each.
 
 Does not cover: HTTP (tests/server), what the answers say.
@@ -42,7 +43,7 @@ from octavo.engine.serving.settings import CHUNK, ServiceSettings
 from octavo.engine.texts import Text
 from octavo.evals.texts import SHAKESPEARE, filler
 
-PARTS = ("crowd", "gaps", "streams", "document")
+PARTS = ("crowd", "flat", "gaps", "streams", "document")
 LENGTHS = (*range(20, 1500, 61), *[3000, 6000, 9000, 15000, 24000, 32768, 65536, 131072])
 
 
@@ -149,6 +150,32 @@ def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, A
     }  # fmt: skip
 
 
+def flat(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """`--small` requests of 24 tokens and two to answer, sixteen at a time; resident bytes behind a fifth and all."""
+    service = started(llm)
+    draw, free = np.random.default_rng(5), threading.Semaphore(16)
+    lasts: list[Heard] = []
+    seen: dict[str, int] = {}
+    begun = time.perf_counter()
+    for number in range(options.small):
+        free.acquire()
+        prompt = tuple(draw.integers(3, llm.config.vocab_size, 24).tolist())
+        lasts = [*lasts[-16:], Heard(free.release)]
+        service.submit(Job(id=f"f{number}", prompt=prompt, request=Request(max_tokens=2)), lasts[-1])
+        if number == options.small // 5:
+            seen["a_fifth"] = memory()
+    for each in lasts:
+        each.over.wait()
+    seen["all"] = memory()
+    status = service.status()
+    service.check_integrity()
+    service.close()
+    return {
+        "requests": options.small, "ended": status.ended, "seconds": time.perf_counter() - begun,
+        "resident_bytes": seen, "growth_bytes": seen["all"] - seen["a_fifth"], "pages_left": llm.pool.allocator.used,
+    }  # fmt: skip
+
+
 def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
     """A running answer beside a long prompt."""
     service = started(llm)
@@ -183,13 +210,14 @@ def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, An
 
 
 def streams(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
-    """Answers of 256 tokens behind 512, many at a time."""
+    """Answers of `--tokens` tokens behind 512, many at a time."""
     rates = {}
     for count in (1, 8, 32):
         service = started(llm)
+        starts = [i * 600 % (len(ids) - 512) for i in range(count)]
         jobs = [
-            Job(id=f"s{i}", prompt=tuple(ids[i * 600 : i * 600 + 512].tolist()), request=Request(max_tokens=256))
-            for i in range(count)
+            Job(id=f"s{i}", prompt=tuple(ids[at : at + 512].tolist()), request=Request(max_tokens=options.tokens))
+            for i, at in enumerate(starts)
         ]
         heard = [Heard() for _ in jobs]
         for job, each in zip(jobs, heard, strict=True):
@@ -241,7 +269,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="octavo-xs", help="shipped model, folder or hub id")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--requests", type=int, default=1000, help="of the crowd")
+    parser.add_argument("--small", type=int, default=10_000, help="requests of the part that looks at memory")
     parser.add_argument("--streams", type=int, default=64, help="requests at a time")
+    parser.add_argument("--tokens", type=int, default=256, help="of each answer, where streams are counted")
     parser.add_argument("--longest", type=parse_context, default=131072, help="longest prompt of the crowd, in tokens")
     parser.add_argument("--arriving", type=parse_context, default=262144, help="prompt that arrives beside an answer")
     parser.add_argument("--document", type=parse_context, default=262144, help="tokens of the document")
@@ -251,7 +281,7 @@ def main(arguments: list[str] | None = None) -> None:
     llm = octavo.load(options.model, chunk=CHUNK)
     most = max(options.longest, options.arriving, options.document) + 1
     ids = np.array(llm.tokenizer.encode(filler(SHAKESPEARE)), dtype=np.int32)[:most]
-    parts = {"crowd": crowd, "gaps": gaps, "streams": streams, "document": document}
+    parts = {"crowd": crowd, "flat": flat, "gaps": gaps, "streams": streams, "document": document}
     record: dict[str, Any] = {"benchmark": "service_load", "model": options.model, "about": surroundings()}
     for name in options.parts:
         record[name] = parts[name](llm, ids, options)

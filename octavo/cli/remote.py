@@ -7,7 +7,7 @@ Covers: its address and key, JSON answers, streams of events, failures in one li
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
@@ -60,7 +60,7 @@ class Remote:
                 raw = response.read(MAX_BYTES)
             return self._object(raw)
 
-    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def events(self, path: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The events that `body` is answered by, until `[DONE]` or the end of the stream, whole or not. Closing the
         iterator closes the connection, by which the server gives the work up. RemoteError, for error events too."""
         with self._answer("POST", path, body) as response:
@@ -140,7 +140,7 @@ class Remote:
         elif 300 <= status < 400:
             told = f"it is elsewhere: {shown(place or 'it does not say where')}"
         else:
-            told = f"{shown(response.reason) or 'refused'}; is it an Octavo server?"
+            told = (shown(response.reason) or "refused") + ("" if wait else "; is it an Octavo server?")
         if wait is not None:
             told += f"; retry after {shown(wait)}" + (" s" if wait.isdigit() else "")
         return RemoteError(f"{self.url}: {status}: {told}", status=status)
@@ -168,4 +168,4 @@ def shown(text: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return shown(getattr(error, "strerror", None) or str(error)) or type(error).__name__

@@ -166,7 +166,7 @@ def served_document(remote: Remote, given: str) -> str:
     if info.get("state") == "failed":
         raise RemoteError(f"{remote.url}: document {given!r} cannot be asked: {shown(info.get('error'))}")
     if info.get("state") == "part":
-        part = f"{info.get('done')} of {info.get('tokens')} tokens"
+        part = shown(f"{info.get('done')} of {info.get('tokens')} tokens")
         print(f"octavo: note: only the beginning of {given} was read, {part}", file=sys.stderr)
     return given
 

@@ -110,9 +110,11 @@ class ReadingWork:
         self._ended = True
         try:
             if self._writer is not None:
-                if self._state is not None and self._state.length:
-                    self._writer.finish(self._state)
-                self._writer.close()
+                try:
+                    if self._state is not None and self._state.length:
+                        self._writer.finish(self._state)
+                finally:
+                    self._writer.close()  # on a full disk too: the file stays locked otherwise
         finally:
             if self._state is not None:
                 self._state.close()

@@ -197,6 +197,7 @@ class Service:
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
+        gc.unfreeze()
         self.hits.close()
         self.library.close()
         self.shelf.close()
