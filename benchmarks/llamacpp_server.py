@@ -35,8 +35,11 @@ def main() -> None:
     params.cache_prompt, params.cache_ram_mib, params.cache_idle_slots = False, 0, False
     params.verbosity = 0
     server = xllamacpp.Server(params)
-    build = xllamacpp.BUILD_INFO
-    told = {"url": server.listening_address, "xllamacpp": xllamacpp.__version__, "llama.cpp": str(build)}
+    told = {
+        "url": server.listening_address,
+        "xllamacpp": xllamacpp.__version__,
+        "instructions": xllamacpp.get_system_info().strip(),
+    }
     print(json.dumps(told), flush=True)
     threading.Event().wait()
 

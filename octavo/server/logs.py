@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.server.refusal import Refusal, refuse
@@ -94,6 +95,8 @@ class LogMiddleware:
 
         try:
             await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            pass  # it left while its body was on its way: nothing failed, and nobody is there to be told
         except Exception:
             self._errors.exception("a request failed", extra={"fields": {"request_id": made}})
             if status is None:

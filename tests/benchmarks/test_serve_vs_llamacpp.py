@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from benchmarks import serve_vs_llamacpp as benchmark
-from benchmarks.serve_vs_llamacpp import Heard, compared, figures, find_peer, heard, sizes_line, table
+from benchmarks.http_streams import Heard, figures, heard
+from benchmarks.serve_vs_llamacpp import compared, find_peer, sizes_line, table
 from octavo.config.errors import OctavoError
 from tests.support.tiny import tiny_config, write_tiny_model
 
@@ -117,7 +118,8 @@ def test_a_small_run_of_ours(model: Path, tmp_path: Path, capsys: pytest.Capture
     for turn in [*part["rounds"], *found["long"]["whole"]["ours"]["rounds"]]:
         assert turn["cached_tokens"] == 0
         assert turn["first_token_median_seconds"] > 0
-        assert turn["client_processor_share"] > 0
+        assert turn["client_share_of_cores"] > 0
+        assert turn["server_share_of_cores"] is None or 0 <= turn["server_share_of_cores"] <= 1.1
     low, high = found["long"]["whole"]["ours"]["rounds"][0]["prompt_tokens"]
     assert 550 < low == high <= 600
     assert found["models"]["ours"]["held_bytes_per_weight"] == 4

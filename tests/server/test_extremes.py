@@ -102,6 +102,15 @@ def test_the_last_place_of_the_context_and_one_beyond(server: Running) -> None:
             if not streams:
                 assert found.json()["choices"][0]["finish_reason"] == "length"
                 assert found.json()["usage"]["completion_tokens"] == made
+    tale = STORY * (4000 // len(server.service.llm.tokenizer.encode(STORY)))
+    read = server.client.post("/v1/documents", json={"name": "full", "text": tale}).json()
+    asked = {"question": "Who?", "max_tokens": 10**12, "quote": False}
+    found = server.client.post("/v1/documents/full/ask", json=asked)
+    assert found.status_code == 200, found.text
+    usage = found.json()["usage"]
+    assert found.json()["finish"] == "context"
+    assert read["tokens"] < usage["prompt_tokens"] == limit + 1 - usage["answer_tokens"]
+    server.service.library.remove("full")
     beyond = completion(server.client, ids(9, limit + 1), max_tokens=1)
     assert (beyond.status_code, beyond.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert "4,096" in beyond.json()["error"]["message"]

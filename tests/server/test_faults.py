@@ -6,6 +6,7 @@ and full disks (`test_kills`), fields out of range (`test_extremes`).
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import socket
@@ -21,6 +22,7 @@ import torch
 from octavo.engine.llm import LLM
 from octavo.engine.serving.service import Service
 from octavo.engine.serving.settings import ServiceSettings
+from octavo.server.bridge import Submission
 from tests.support.asking import CHAT, COMPLETIONS, NAME, chat, completion, ids, wait_for
 from tests.support.listening import SECONDS, Running, running
 from tests.support.tiny_llm import STORY, tiny_llm
@@ -74,7 +76,10 @@ def vanish(raw: socket.socket) -> None:
 
 def test_a_client_that_reads_nothing_holds_nobody_up(server: Running) -> None:
     life, before = server.server._lifecycle, server.service.status()
-    slow = chat(max_tokens=500, stream=True, temperature=0, logprobs=True, top_logprobs=20)
+    for one in server.server.servers:  # connections inherit it: what is not read does not vanish into a large buffer
+        for listening in one.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    slow = chat(max_tokens=300, stream=True, temperature=0, logprobs=True, top_logprobs=20)
     with send(server, CHAT, slow, buffer=2048) as raw:
         for _ in range(3):
             assert server.client.post(CHAT, json=chat()).status_code == 200
@@ -87,7 +92,7 @@ def test_a_client_that_reads_nothing_holds_nobody_up(server: Running) -> None:
             part = raw.recv(65_536)
             assert part, "the stream was cut"
             read += part
-    assert read.count(b'"logprob":') >= 500 * 21
+    assert read.count(b'"logprob":') >= 300 * 21
     assert b"data: [DONE]" in read
     wait_for(lambda: idle(server))
     with send(server, CHAT, slow, buffer=2048) as raw:  # and one that never reads any of it
@@ -127,6 +132,7 @@ def test_clients_that_vanish_anywhere_leave_nothing(server: Running) -> None:
     assert after.cancelled - before.cancelled >= 30
     assert after.failed == before.failed
     service.check_integrity()
+    wait_for(lambda: not [one for one in gc.get_objects() if type(one) is Submission])
     for name in ("running", "waiting", "reading", "swapped"):
         assert metric(server, f"octavo:num_requests_{name}{{") == 0
     assert metric(server, f'octavo:cache_bytes{{kind="sequences",model_name="{NAME}"}}') == 0
@@ -135,11 +141,13 @@ def test_clients_that_vanish_anywhere_leave_nothing(server: Running) -> None:
 
 
 def test_vanishing_while_a_document_is_read_gives_it_up(server: Running) -> None:
+    before = server.service.status().cancelled
     for place in range(6):
         raw = send(server, "/v1/documents" + "?stream=true" * (place % 2), {"name": f"doc{place}", "text": STORY * 25})
         wait_for(lambda place=place: f"doc{place}" in server.service.library.names())
         vanish(raw)
     wait_for(lambda: idle(server))
+    assert server.service.status().cancelled > before
     for name in server.service.library.names():  # one that was faster than its client's end
         server.service.library.remove(name)
     server.service.check_integrity()
@@ -187,6 +195,34 @@ def test_a_storm_of_junk_leaves_it_healthy(server: Running) -> None:
     assert server.client.post(CHAT, json=chat()).status_code == 200
 
 
+# Starlette leaves the file of a form that was cut off to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_forms_that_are_broken_or_cut_off(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    draw, life = random.Random(9), server.server._lifecycle
+    part = b'--b\r\ncontent-disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+    form = part % (b"name", b"", b"tale") + part % (b"file", b'; filename="t.txt"', STORY.encode()) + b"--b--\r\n"
+    head = "POST /v1/documents HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\n"
+    for _ in range(5):  # gone while more than what fits into memory is on its way
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as raw:
+            raw.sendall(f"{head}content-length: 9000000\r\n\r\n".encode() + form[:-10] + b"x" * 3_000_000)
+            wait_for(lambda: life.under_way == 1)
+            vanish(raw)
+        wait_for(lambda: idle(server))
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    for _ in range(80):
+        bad = bytearray(form)
+        for _ in range(draw.randrange(1, 4)):
+            bad[draw.randrange(len(bad))] = draw.randrange(256)
+        sent = bytes(bad[: draw.randrange(len(bad))] if draw.random() < 0.3 else bad)
+        found = server.client.post("/v1/documents", content=sent, headers=kind)
+        assert found.status_code in (201, 400), (sent, found.text)
+        for name in server.service.library.names():
+            server.service.library.remove(name)
+    assert "a request failed" not in caplog.text
+    wait_for(lambda: idle(server))
+    gc.collect()
+
+
 def test_ever_new_schemas_are_bounded(server: Running) -> None:
     grammars = server.service.grammars
 
@@ -203,29 +239,32 @@ def test_ever_new_schemas_are_bounded(server: Running) -> None:
     assert json.loads(again.json()["choices"][0]["message"]["content"])["p1"] in ("v1", "w")
 
 
-@pytest.mark.parametrize("at", [0.0, 0.01, 0.3, 0.6, 0.9, 1.0])
 def test_a_changed_byte_of_a_shelf_is_found_and_the_file_dropped(
-    llm: LLM, tmp_path: Path, at: float, caplog: pytest.LogCaptureFixture
+    llm: LLM, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    prompt = ids(1, 1500)
+
     def restarted() -> tuple[object, int, int]:
         service = Service(llm, ServiceSettings(lanes=1, cache_bytes=64 * 2**20, folder=tmp_path))
         with running(service) as server:
-            found = completion(server.client, ids(1, 1500)).json()
-            return found["choices"], found["usage"]["prompt_tokens_details"]["cached_tokens"], service.shelf.damaged
+            found = completion(server.client, prompt).json()
+            cached = found["usage"]["prompt_tokens_details"]["cached_tokens"]
+            return found["choices"], cached, service.shelf.damaged + service.shelf.foreign
 
     first = restarted()
     assert first[1:] == (0, 0)
     (file,) = tmp_path.glob("prefix-*")
     good = file.read_bytes()
-    place = int(at * (len(good) - 1))
-    bad = bytearray(good)
-    bad[place] ^= 1
-    file.write_bytes(bad)
-    with caplog.at_level("INFO", logger="octavo.engine.serving.shelf"):
-        second = restarted()
-    assert second[0] == first[0]
-    if second[2] or second[1] == 0:
+    for at in (0.0, 0.01, 0.3, 0.6, 0.9):
+        bad, place = bytearray(good), int(at * (len(good) - 1))
+        bad[place] ^= 1
+        file.write_bytes(bad)
+        caplog.clear()
+        with caplog.at_level("INFO", logger="octavo.engine.serving.shelf"):
+            assert restarted() == (first[0], 0, 1), f"byte {place}"
         assert "removed a" in caplog.text
-        assert second[1] == 0
-    assert file.read_bytes() == good or second[1] == 1280  # written anew; padding may differ where nothing is used
+        assert file.read_bytes() == good  # read again, and written again
+    for cut in (0, 7, len(good) // 2, len(good) - 1):
+        file.write_bytes(good[:cut])
+        assert restarted() == (first[0], 0, 1), f"cut at {cut}"
     assert restarted() == (first[0], 1280, 0)

@@ -24,11 +24,13 @@ from octavo.engine.llm import LLM, load
 from octavo.engine.request import Request
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Piece
 from octavo.engine.serving.job import Job
+from octavo.engine.serving.library import Library
 from octavo.engine.serving.service import Service
 from octavo.engine.serving.settings import ServiceSettings
+from octavo.engine.texts import Text, Texts
 from tests.support.listening import running
 from tests.support.tiny import tiny_engram
-from tests.support.tiny_llm import tiny_llm
+from tests.support.tiny_llm import STORY, tiny_llm
 
 SECONDS = 60
 GREEDY = Request(max_tokens=20, draft=0)
@@ -87,13 +89,23 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("same") / "octavo-tiny"
+
+
+@pytest.fixture(scope="module")
+def llm(folder: Path) -> Iterator[LLM]:
     """A model with everything that a state may hold: window, compressed rows, n-gram memory, rows of the drafter."""
     threads = torch.get_num_threads()
-    folder = tmp_path_factory.mktemp("same") / "octavo-tiny"
     fields: dict[str, Any] = {"num_nextn_predict_layers": 1, "engram": tiny_engram(), "max_position_embeddings": 8192}
     yield tiny_llm(folder, chunk=256, **fields)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def other(llm: LLM, folder: Path) -> LLM:
+    """The same model, which reads in larger chunks."""
+    return load(folder, "float32", chunk=512)
 
 
 @contextmanager
@@ -160,9 +172,8 @@ def test_cold_kept_given_up_and_after_a_restart(llm: LLM, tmp_path: Path, reques
 
 
 @REQUESTS
-def test_in_chunks_of_another_size(llm: LLM, tmp_path: Path, request_: Request) -> None:
-    other = load(_folder(llm, tmp_path), "float32", chunk=512)
-    for length in (1, 255, 257, 511, 513, 1500):
+def test_in_chunks_of_another_size(llm: LLM, other: LLM, tmp_path: Path, request_: Request) -> None:
+    for length in (1, 257, 511, 513, 1500):
         ids = prompt(length, length)
         assert cold(other, ids, request_).ids == cold(llm, ids, request_).ids
     shared = prompt(5, 1100)
@@ -175,14 +186,6 @@ def test_in_chunks_of_another_size(llm: LLM, tmp_path: Path, request_: Request) 
     with serving(llm, folder=tmp_path / "shelf") as service:
         ids = shared + prompt(6, 30)
         assert ask(service, ids, request_).ids == cold(llm, ids, request_).ids
-
-
-def _folder(llm: LLM, tmp_path: Path) -> Path:
-    """The same model, written once more."""
-    tiny_llm(
-        tmp_path / "octavo-tiny", num_nextn_predict_layers=1, engram=tiny_engram(), max_position_embeddings=8192
-    )
-    return tmp_path / "octavo-tiny"
 
 
 @REQUESTS
@@ -287,6 +290,39 @@ def test_a_conversation_goes_on_over_page_borders(llm: LLM, length: int) -> None
             again = ask(service, ids, replace(GREEDY, max_tokens=30))
             assert again.usage.cached_tokens == 0
             assert again.same == made.same
+
+
+@pytest.mark.parametrize("length", [511, 512, 513])
+def test_a_document_that_ends_at_a_page_border(llm: LLM, tmp_path: Path, length: int) -> None:
+    text = next(text for text in _prefixes() if len(Texts.encode([text], llm.tokenizer).ids) == length)
+    asked = {"document": "tale", "quote": False}
+    fronts = [prompt(600 + length, 400), prompt(600, 300)]
+    found = []
+    for _ in range(2):
+        service = Service(llm, ServiceSettings(lanes=2, cache_bytes=2**28), library=Library(llm, tmp_path))
+        service.start()
+        if not found:
+            ended = threading.Event()
+            service.read("r", "tale", [text], lambda event, ended=ended: isinstance(event, Ended) and ended.set())
+            assert ended.wait(SECONDS)
+        for front in fronts:
+            made = [ask(service, front + prompt(1, 20), **asked), ask(service, front + prompt(1, 20), **asked)]
+            service.hits.forget()
+            made.append(ask(service, front + prompt(1, 20), **asked))
+            assert [one.usage.cached_tokens > length for one in made] == [False, True, False]
+            found.append([one.same for one in made])
+        service.check_integrity()
+        service.close()
+    assert llm.pool.allocator.used == 0
+    assert found[:2] == found[2:]
+    assert all(one == made[0] for made in found for one in made)
+    ids = Texts.encode([text], llm.tokenizer).ids.tolist()
+    assert cold(llm, [*ids, *fronts[0], *prompt(1, 20)]).ids == [id for id, _ in found[0][0][0]]  # type: ignore[attr-defined]
+
+
+def _prefixes() -> Iterator[Text]:
+    """Ever longer beginnings of a tale."""
+    return (Text(name="t", text=(STORY * 20)[:count]) for count in range(500, 4000))
 
 
 class Recorded(Service):
