@@ -98,7 +98,8 @@ def test_dispatch_by_number_of_tokens(
     with use(Body.REFERENCE):
         plain = experts(x, w1, w3, w2, **options)
     assert quick.shape == plain.shape == (T, 4)
-    torch.testing.assert_close(quick, plain, rtol=0, atol=2e-6)
+    # sums of up to ten run in other orders, and how a processor joins products with sums differs
+    torch.testing.assert_close(quick, plain, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("body", [*BODIES, "reference"])

@@ -255,7 +255,7 @@ def test_a_changed_byte_of_a_shelf_is_found_and_the_file_dropped(
     assert first[1:] == (0, 0)
     (file,) = tmp_path.glob("prefix-*")
     good = file.read_bytes()
-    for at in (0.0, 0.01, 0.3, 0.6, 0.9):
+    for at in (0.0, 0.3, 0.9):
         bad, place = bytearray(good), int(at * (len(good) - 1))
         bad[place] ^= 1
         file.write_bytes(bad)
@@ -264,7 +264,7 @@ def test_a_changed_byte_of_a_shelf_is_found_and_the_file_dropped(
             assert restarted() == (first[0], 0, 1), f"byte {place}"
         assert "removed a" in caplog.text
         assert file.read_bytes() == good  # read again, and written again
-    for cut in (0, 7, len(good) // 2, len(good) - 1):
+    for cut in (0, len(good) - 1):
         file.write_bytes(good[:cut])
         assert restarted() == (first[0], 0, 1), f"cut at {cut}"
     assert restarted() == (first[0], 1280, 0)

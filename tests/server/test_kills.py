@@ -237,11 +237,10 @@ def test_a_document_cut_at_any_byte_is_listed_and_gone_on_with(llm: LLM, tmp_pat
     good = file.read_bytes()
     assert not nothing
     states = []
-    for size in (0, 1, 100, 5000, len(good) // 2, len(good) - 100_000, len(good) - 2000, len(good) - 1):
+    for size in (0, 5000, len(good) // 2, len(good) - 100_000, len(good) - 1):
         file.write_bytes(good[:size])
         listed, found = restarted()
         states.append((listed["state"], listed["done"]))
         assert bool(listed["error"]) == (listed["state"] == "failed"), listed
         assert found == answer
-    assert states[:5] == [("failed", 0)] * 5
-    assert states[5:] == [("part", 4096), ("part", 4096), ("ready", listed["tokens"])]
+    assert states == [("failed", 0)] * 3 + [("part", 4096), ("ready", listed["tokens"])]

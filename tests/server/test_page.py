@@ -181,7 +181,7 @@ def story() -> str:
 def shoot(page: Any, name: str) -> None:
     folder = os.environ.get("OCTAVO_PAGE_FIGURES")
     if folder:
-        path = Path(folder) / f"page-{name}.png"
+        path = Path(folder) / f"{name}.png"
         page.screenshot(path=path)
         assert path.stat().st_size < 150_000
 
@@ -247,7 +247,7 @@ def test_a_text_is_pasted_and_forgotten(page: Any) -> None:
 def test_a_stream_is_stopped(page: Any, address: str, by: str) -> None:
     def endless(route: Any) -> None:
         """An answer that the model cannot end by itself."""
-        route.continue_(post_data=json.dumps(route.request.post_data_json | {"guided_regex": "(la ){3000}"}))
+        route.continue_(post_data=json.dumps(route.request.post_data_json | {"guided_regex": "(la ){600}"}))
 
     page.route("**/v1/chat/completions", endless)
     page.fill("#length", "4000")

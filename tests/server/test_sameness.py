@@ -36,7 +36,7 @@ SECONDS = 60
 GREEDY = Request(max_tokens=20, draft=0)
 DRAWN = Request(max_tokens=20, temperature=0.9, top_p=0.95, seed=11, draft=0)
 FILTERED = Request(max_tokens=20, temperature=1.5, top_k=30, min_p=0.01, seed=2**62, draft=0)
-REQUESTS = pytest.mark.parametrize("request_", [GREEDY, DRAWN, FILTERED], ids=["greedy", "drawn", "filtered"])
+REQUESTS = pytest.mark.parametrize("request_", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ def test_cold_kept_given_up_and_after_a_restart(llm: LLM, tmp_path: Path, reques
 
 @REQUESTS
 def test_in_chunks_of_another_size(llm: LLM, other: LLM, tmp_path: Path, request_: Request) -> None:
-    for length in (1, 257, 511, 513, 1500):
+    for length in (1, 257, 513):
         ids = prompt(length, length)
         assert cold(other, ids, request_).ids == cold(llm, ids, request_).ids
     shared = prompt(5, 1100)

@@ -158,10 +158,10 @@ class GpuRunner(Runner):
 
     def _read_parts(
         self, parts: list[np.ndarray], state: SequenceState, controls: Controls | None,
-        after: Callable[[SequenceState], None] | None = None,
+        after: Callable[[SequenceState], None] | None = None, workers: int | None = None,
     ) -> None:  # fmt: skip
         if not _plain(controls):
-            super()._read_parts(parts, state, controls, after)
+            super()._read_parts(parts, state, controls, after, workers)
             return
         for part in parts:
             self._chunk(part, _own(state), mass=False)
