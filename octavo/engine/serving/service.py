@@ -298,11 +298,8 @@ class Service:
             over, done = self._do(task, work)
         except GivenUp:
             pass
-        except OctavoError as error:
-            failure = error
         except Exception as error:
-            _log.exception("job %s failed", work.id)
-            failure = OctavoError(f"the job failed: {type(error).__name__}: {error}")
+            failure = _known(error, work.id)
         with self._change:
             self._scheduler.done(work.id, **done)
             gone = over or failure is not None or work.watch.why is not None
@@ -345,15 +342,13 @@ class Service:
         """Everything is given back, then the job's last event is told."""
         try:
             event = last()
-        except OctavoError as error:
-            event = Failed(id=work.id, error=error, usage=work.usage())
-        try:
-            work.close()
-            self.shelf.drop_job(work.id)
-            if work.document is not None:
-                self.library.leave(work.document)
-        except OctavoError as error:
-            event = Failed(id=work.id, error=error, usage=work.usage())
+        except Exception as error:
+            event = Failed(id=work.id, error=_known(error, work.id), usage=work.usage())
+        for give_back in (work.close, lambda: self.shelf.drop_job(work.id), lambda: self._leave(work)):
+            try:
+                give_back()
+            except Exception as error:  # the others are given back all the same
+                event = Failed(id=work.id, error=_known(error, work.id), usage=work.usage())
         usage = event.usage
         with self._change:
             totals = self._totals
@@ -370,3 +365,15 @@ class Service:
             work.tell(event)
         except Exception:  # the listener's fault, which is not to end a lane
             _log.exception("job %s: its last event was not taken", work.id)
+
+    def _leave(self, work: Work) -> None:
+        if work.document is not None:
+            self.library.leave(work.document)
+
+
+def _known(error: Exception, id: str) -> OctavoError:
+    """The error itself, or one that tells a client of it; what nobody foresaw is logged."""
+    if isinstance(error, OctavoError):
+        return error
+    _log.error("job %s failed", id, exc_info=error)
+    return OctavoError(f"the job failed: {type(error).__name__}: {error}")

@@ -340,3 +340,25 @@ def test_a_listener_that_fails_ends_its_own_job_alone(llm: LLM, service: Service
         assert told.wait(SECONDS)
     assert run(service, job("good", prompt(2, 300, llm))).ended.finish is Finish.LENGTH
     assert service.status().failed == 4
+
+
+def test_a_fault_nobody_foresaw_ends_its_job_and_no_lane(
+    llm: LLM, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llm.runner, "read", broken)
+        for i in range(4):  # more than there are lanes
+            heard = Heard()
+            service.submit(job(f"b{i}", prompt(1, 700, llm)), heard)
+            last = heard.wait()
+            assert isinstance(last, Failed)
+            assert "ZeroDivisionError: nobody foresaw this" in str(last.error)
+    with monkeypatch.context() as patch:
+        patch.setattr(service.shelf, "drop_job", broken)
+        heard = Heard()
+        service.submit(job("c", prompt(1, 30, llm)), heard)
+        assert isinstance(heard.wait(), Failed)
+    assert run(service, job("good", prompt(2, 300, llm))).ended.finish is Finish.LENGTH
