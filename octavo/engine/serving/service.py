@@ -8,8 +8,8 @@ the other, and neither waits for the other; a prompt that nobody answers beside 
 model, whose weights nobody writes, and the pool of pages, which locks itself. The service's own lock is held while it
 is decided what runs, never while the model runs.
 
-Torch's operations run on one thread each from `start` on, in the whole process: how a product is shared out among
-threads shows in its last bits, and an answer shall not depend on what runs beside it.
+Torch's operations run on one thread each from `start` to `close`, in the whole process: how a product is shared out
+among threads shows in its last bits, and an answer shall not depend on what runs beside it.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class Service:
         self._change = threading.Condition()
         self._works: dict[str, Work] = {}
         self._threads: list[threading.Thread] = []
+        self._before: tuple[int, float] | None = None  # torch's threads and Python's interval while it does not run
         self._totals = Status(pages_total=self.pages, page_bytes=page_bytes)
         self._draining = self._closed = False
         self._idle = 0  # lanes that sleep
@@ -117,7 +118,8 @@ class Service:
     # -- for callers ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the lanes; torch runs each operation on one thread from now on."""
+        """Start the lanes; torch runs each operation on one thread until `close`."""
+        self._before = torch.get_num_threads(), sys.getswitchinterval()
         torch.set_num_threads(1)
         sys.setswitchinterval(_SWITCH_SECONDS)
         gc.collect()
@@ -197,7 +199,12 @@ class Service:
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
-        gc.unfreeze()
+        if self._before is not None:
+            threads, interval = self._before
+            self._before = None
+            torch.set_num_threads(threads)
+            sys.setswitchinterval(interval)
+            gc.unfreeze()
         self.hits.close()
         self.library.close()
         self.shelf.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -362,3 +363,16 @@ def test_a_fault_nobody_foresaw_ends_its_job_and_no_lane(
         service.submit(job("c", prompt(1, 30, llm)), heard)
         assert isinstance(heard.wait(), Failed)
     assert run(service, job("good", prompt(2, 300, llm))).ended.finish is Finish.LENGTH
+
+
+def test_the_process_is_afterwards_as_before(llm: LLM) -> None:
+    torch.set_num_threads(2)
+    before = torch.get_num_threads(), sys.getswitchinterval()
+    for _ in range(2):
+        service = Service(llm, ServiceSettings(cache_bytes=2**28))
+        assert service.lanes == 2
+        service.start()
+        assert torch.get_num_threads() == 1
+        run(service, job("a", prompt(1, 30, llm)))
+        service.close()
+        assert (torch.get_num_threads(), sys.getswitchinterval()) == before
