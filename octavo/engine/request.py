@@ -55,20 +55,21 @@ class Request:
     draft: int | None = None
 
     def __post_init__(self) -> None:
-        _whole("max_tokens", self.max_tokens, least=1)
+        whole("max_tokens", self.max_tokens, least=1)
         _real("temperature", self.temperature, least=0.0)
         _real("top_p", self.top_p, least=0.0, most=1.0, open_below=True)
         _real("min_p", self.min_p, least=0.0, most=1.0)
         if self.top_k is not None:
-            _whole("top_k", self.top_k, least=1)
+            whole("top_k", self.top_k, least=1)
         if self.seed is not None:
-            _whole("seed", self.seed, least=0, most=MAX_SEED)
+            whole("seed", self.seed, least=0, most=MAX_SEED)
         if self.draft is not None:
-            _whole("draft", self.draft, least=0, most=MAX_DRAFT)
+            whole("draft", self.draft, least=0, most=MAX_DRAFT)
         object.__setattr__(self, "stop", _stops(self.stop))
 
 
-def _whole(name: str, value: object, *, least: int, most: int | None = None) -> None:
+def whole(name: str, value: object, *, least: int, most: int | None = None) -> None:
+    """LimitError, naming the field and its limits, unless `value` is an integer from `least` to `most`."""
     limit = f"an integer from {least}" if most is None else f"an integer from {least} to {most}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise LimitError(f"{name} is {value!r}; it must be {limit}")

@@ -39,6 +39,11 @@ class Context:
             raise UnknownModelError(f"model {name!r} is not served here; this server has {self.model!r}")
 
     @property
+    def fingerprint(self) -> str:
+        """What tells these weights from others, as OpenAI's clients are told."""
+        return f"fp_{self.service.llm.fingerprint[:16]}"
+
+    @property
     def max_n(self) -> int:
         """Most answers (and prompts) of one request."""
         return getattr(self.settings, "max_n", MAX_N)

@@ -15,6 +15,7 @@ from typing import Any
 
 from octavo.config.errors import LimitError, UsageError
 from octavo.config.sizes import parse_bytes
+from octavo.engine.request import whole
 
 MIB = 2**20
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
@@ -60,13 +61,13 @@ class ServerSettings:
     docs_page: bool = False
 
     def __post_init__(self) -> None:
-        _whole("port", self.port, least=0, most=65535)
+        whole("port", self.port, least=0, most=65535)
         for name in ("max_body_bytes", "max_upload_bytes", "max_n", "max_running"):
-            _whole(name, getattr(self, name), least=1)
-        _whole("max_queue", self.max_queue, least=0)
+            whole(name, getattr(self, name), least=1)
+        whole("max_queue", self.max_queue, least=0)
         for name in ("requests_per_minute", "tokens_per_minute", "cache_bytes", "shelf_bytes"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), least=1)
+                whole(name, getattr(self, name), least=1)
         _seconds("body_seconds", self.body_seconds)
         if self.request_seconds is not None:
             _seconds("request_seconds", self.request_seconds)
@@ -132,12 +133,6 @@ def _typed(name: str, value: Any, *types: type) -> Any:
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise UsageError(f"{name} is {value!r}; it must be {' or '.join(one.__name__ for one in types)}")
     return value
-
-
-def _whole(name: str, value: object, *, least: int, most: int | None = None) -> None:
-    limit = f"an integer from {least}" + ("" if most is None else f" to {most}")
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
-        raise LimitError(f"{name} is {value!r}; it must be {limit}")
 
 
 def _seconds(name: str, value: float) -> None:

@@ -304,7 +304,7 @@ class Service:
             work.watch.check()
             over, done = self._do(task, work)
         except GivenUp:
-            pass
+            pass  # why stands in the watch, which decides below
         except Exception as error:
             failure = _known(error, work.id)
         with self._change:

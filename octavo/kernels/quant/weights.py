@@ -38,21 +38,15 @@ def scale_values(scale: Tensor) -> Tensor:
 
 def fp8_quantize_blocks(w: Tensor, block: int = 128) -> tuple[Tensor, Tensor]:
     """FP8 matrix and scale bytes of w [out, in]; see the package docstring."""
-    tiles = _tiles(w.float(), block)
-    exponent = scale_exponent(tiles.abs().amax((1, 3)).clamp_min(_TILE_FLOOR), E4M3_MAX)
-    ratio = tiles / power_of_two(exponent)[:, None, :, None]
-    return _untile(round_e4m3(ratio), w.shape), (exponent + BIAS).to(torch.uint8)
+    values, exponent = _rounded_tiles(w, block)
+    return _untile(values, w.shape), (exponent[:, 0, :, 0] + BIAS).to(torch.uint8)
 
 
 def fp8_round_blocks(w: Tensor, block: int = 128) -> Tensor:
     """FP32 values that w [..., out, in] has after fp8_quantize_blocks, each matrix for itself; see the package
     docstring."""
-    *many, out, width = w.shape
-    padded = F.pad(w.float(), (0, -width % block, 0, -out % block))
-    tiles = padded.unflatten(-1, (-1, block)).unflatten(-3, (-1, block))
-    scale = power_of_two(scale_exponent(tiles.abs().amax((-3, -1), keepdim=True).clamp_min(_TILE_FLOOR), E4M3_MAX))
-    rounded = round_e4m3(tiles / scale).float() * scale
-    return rounded.view(*many, *padded.shape[-2:])[..., :out, :width]
+    values, exponent = _rounded_tiles(w, block)
+    return _untile(values.float() * power_of_two(exponent), w.shape)
 
 
 def fp8_dequantize_blocks(q: Tensor, scale: Tensor, block: int = 128, first_row: int = 0) -> Tensor:
@@ -118,16 +112,19 @@ def fp4_to_fp8(packed: Tensor, scale: Tensor, block: int = 128) -> tuple[Tensor,
     return recast, (tile + BIAS).to(torch.uint8)
 
 
-def _tiles(w: Tensor, block: int) -> Tensor:
-    """[out, in] -> [ceil(out/block), block, ceil(in/block), block], filled up with zeros."""
-    out, width = w.shape
-    padded = F.pad(w, (0, -width % block, 0, -out % block))
-    return padded.view(padded.shape[0] // block, block, padded.shape[1] // block, block)
+def _rounded_tiles(w: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """w [..., out, in] in tiles [..., ceil(out/block), block, ceil(in/block), block], filled up with zeros: e4m3
+    values, and the scale exponent of each tile, which has size 1 along the tile."""
+    padded = F.pad(w.float(), (0, -w.shape[-1] % block, 0, -w.shape[-2] % block))
+    tiles = padded.unflatten(-1, (-1, block)).unflatten(-3, (-1, block))
+    exponent = scale_exponent(tiles.abs().amax((-3, -1), keepdim=True).clamp_min(_TILE_FLOOR), E4M3_MAX)
+    return round_e4m3(tiles / power_of_two(exponent)), exponent
 
 
 def _untile(tiles: Tensor, shape: torch.Size) -> Tensor:
-    rows, block, columns, _ = tiles.shape
-    return tiles.reshape(rows * block, columns * block)[: shape[0], : shape[1]].contiguous()
+    """The matrices [..., out, in] of `shape` out of their tiles."""
+    whole = tiles.flatten(-4, -3).flatten(-2, -1)
+    return whole[..., : shape[-2], : shape[-1]].contiguous()
 
 
 def _pair_table(device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,20 +16,14 @@ from typing import Any
 from octavo.engine.request import Request
 from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.errors import FieldError
-from octavo.server.protocol.common import MAX_STOP_LEN, MAX_STOPS
+from octavo.server.protocol.common import EFFORTS, MAX_STOP_LEN, MAX_STOPS
 from octavo.server.protocol.fields import Fields
 from octavo.server.turn import ChatCall
 from octavo.text.message import to_json
 from octavo.text.template import Effort
 
 DEFAULT_TEMPERATURE = 1.0
-EFFORTS = {
-    "low": Effort.LOW,
-    "medium": Effort.LOW,
-    "high": Effort.HIGH,
-    "xhigh": Effort.MAX,
-    "max": Effort.MAX,
-}
+_EFFORTS = {word: effort for word, effort in EFFORTS.items() if effort is not None}  # thinking has a field of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +101,7 @@ def _output(fields: Fields) -> tuple[Effort, dict[str, Any] | None]:
     output = fields.object("output_config")
     if output is None:
         return Effort.LOW, None
-    effort = EFFORTS[output.choice("effort", tuple(EFFORTS), "low")]
+    effort = _EFFORTS[output.choice("effort", tuple(_EFFORTS), "low")]
     form = output.object("format")
     if form is None:
         return effort, None

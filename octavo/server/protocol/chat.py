@@ -170,7 +170,6 @@ class Answering:
 def router(context: Context) -> APIRouter:
     """The route over one server's parts."""
     routes = APIRouter(tags=["chat"])
-    fingerprint = f"fp_{context.service.llm.fingerprint[:16]}"
 
     @routes.post("/v1/chat/completions", response_model=None, openapi_extra=described(ChatBody))
     async def chat(http: HttpRequest) -> Response:
@@ -184,7 +183,7 @@ def router(context: Context) -> APIRouter:
                 "id": f"chatcmpl-{uuid4().hex}",
                 "created": int(time.time()),
                 "model": asked.model,
-                "system_fingerprint": fingerprint,
+                "system_fingerprint": context.fingerprint,
             },
             turns=turns,
             choices=[

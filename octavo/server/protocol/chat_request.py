@@ -15,6 +15,7 @@ from octavo.engine.serving.job import MAX_TOP_LOGPROBS, Grammar, GrammarKind
 from octavo.server.context import Context
 from octavo.server.errors import FieldError
 from octavo.server.protocol.common import (
+    EFFORTS,
     Body,
     Checked,
     Sampling,
@@ -27,15 +28,6 @@ from octavo.server.protocol.common import (
 from octavo.server.turn import ChatCall
 from octavo.text.template import Effort
 
-_EFFORTS = {
-    "none": None,
-    "minimal": None,
-    "low": Effort.LOW,
-    "medium": Effort.LOW,
-    "high": Effort.HIGH,
-    "xhigh": Effort.MAX,
-    "max": Effort.MAX,
-}
 _NAME = re.compile(r"[\w.:/-]{1,128}")
 _THINKING = {"enabled": True, "disabled": False}
 
@@ -136,9 +128,9 @@ def _reasoning(asked: ChatBody) -> tuple[bool, Effort]:
     options = asked.chat_template_kwargs or TemplateOptions()
     name = "reasoning_effort" if asked.reasoning_effort is not None else "chat_template_kwargs.reasoning_effort"
     word = asked.reasoning_effort if asked.reasoning_effort is not None else options.reasoning_effort
-    if word is not None and word not in _EFFORTS:
-        raise FieldError(f"{name} is {word!r}; it must be one of {', '.join(_EFFORTS)}", param=name)
-    effort = None if word is None else _EFFORTS[word]
+    if word is not None and word not in EFFORTS:
+        raise FieldError(f"{name} is {word!r}; it must be one of {', '.join(EFFORTS)}", param=name)
+    effort = None if word is None else EFFORTS[word]
     if asked.thinking is not None:
         if asked.thinking.type not in _THINKING:
             raise FieldError(

@@ -21,10 +21,21 @@ from octavo.engine.serving.events import Ended, Token
 from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.context import Context
 from octavo.server.errors import CancelledJob, FieldError, field_path
+from octavo.text.template import Effort
 
 MAX_STOPS = 16
 MAX_STOP_LEN = 1024
 LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
+EFFORTS: dict[str, Effort | None] = {
+    "none": None,
+    "minimal": None,
+    "low": Effort.LOW,
+    "medium": Effort.LOW,
+    "high": Effort.HIGH,
+    "xhigh": Effort.MAX,
+    "max": Effort.MAX,
+}
+"""How long to reason, in the words of clients; None: not at all."""
 _THREAD_BYTES = 1 << 20  # parsing more than this would hold up other clients
 _SHOWN_LEN = 80
 M = TypeVar("M", bound=BaseModel)

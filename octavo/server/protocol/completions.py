@@ -250,7 +250,6 @@ async def _submitted(asked: CompletionBody, prompts: list[Prompt], context: Cont
 def router(context: Context) -> APIRouter:
     """The route over one server's parts."""
     routes = APIRouter(tags=["completions"])
-    fingerprint = f"fp_{context.service.llm.fingerprint[:16]}"
 
     @routes.post("/v1/completions", response_model=None, openapi_extra=described(CompletionBody))
     async def completions(http: HttpRequest) -> Response:
@@ -267,7 +266,7 @@ def router(context: Context) -> APIRouter:
                 "object": "text_completion",
                 "created": int(time.time()),
                 "model": asked.model,
-                "system_fingerprint": fingerprint,
+                "system_fingerprint": context.fingerprint,
             },
             jobs=jobs,
             choices=[

@@ -16,21 +16,13 @@ from typing import Any
 from octavo.engine.request import Request
 from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.errors import FieldError
+from octavo.server.protocol.common import EFFORTS
 from octavo.server.protocol.fields import Fields, shown
 from octavo.server.turn import ChatCall
 from octavo.text.message import to_json
 from octavo.text.template import Effort
 
 DEFAULT_TEMPERATURE = 1.0
-EFFORTS = {
-    "none": None,
-    "minimal": None,
-    "low": Effort.LOW,
-    "medium": Effort.LOW,
-    "high": Effort.HIGH,
-    "xhigh": Effort.MAX,
-    "max": Effort.MAX,
-}
 MAX_METADATA = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
