@@ -14,7 +14,7 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octavo.config.errors import UsageError
-from octavo.server.refusal import Refusal, refuse
+from octavo.server.refusal import Refusal, turn_away
 
 ENVIRONMENT = "OCTAVO_API_KEY"
 OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -101,5 +101,5 @@ class AuthMiddleware:
                 status=401,
                 headers={"www-authenticate": "Bearer", "connection": "close"},
             )
-            return await refuse(error, scope, receive, send)
+            return await turn_away(error, scope, receive, send)
         await self.app(scope, receive, send)

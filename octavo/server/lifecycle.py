@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from octavo.server.refusal import Refusal, refuse
+from octavo.server.refusal import Refusal, turn_away
 
 
 class Phase(StrEnum):
@@ -78,7 +78,7 @@ class DrainMiddleware:
         if self.lifecycle.phase is not Phase.READY:
             headers = {"retry-after": "5", "connection": "close"}
             error = Refusal(f"the server is {self.lifecycle.phase}", status=503, headers=headers)
-            return await refuse(error, scope, receive, send)
+            return await turn_away(error, scope, receive, send)
         self.lifecycle.enter()
         try:
             await self.app(scope, receive, send)

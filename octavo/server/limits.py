@@ -13,15 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
+from typing import TypedDict
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from octavo.server.refusal import Refusal, refuse
+from octavo.server.refusal import SPARE_BYTES, SPARE_SECONDS, Refusal, discard, turn_away
 
 MAX_CALLERS = 10_000
-SPARE_BYTES = 4 * 2**20  # of a body that is too large, thrown away so that its client hears why
-SPARE_SECONDS = 2.0
 
 # Tokens are counted where jobs end, far below the request, and no value of the protocols carries who asked. The
 # variable follows the request's task into the tasks and threads it starts, so the count reaches the right caller.
@@ -131,7 +130,7 @@ class RateMiddleware:
                 status=429,
                 headers={"retry-after": str(max(1, math.ceil(seconds))), **headers},
             )
-            return await refuse(error, scope, receive, send)
+            return await turn_away(error, scope, receive, send)
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -145,11 +144,17 @@ class RateMiddleware:
             CALLER.reset(mark)
 
 
+class Spare(TypedDict):
+    """What `discard` takes of a body that is too large."""
+
+    most: int
+    seconds: float
+
+
 class BodyMiddleware:
     """Stops bodies that are too large (413) or too slow (408) while they arrive, so that nobody holds them whole.
 
-    A client that is still sending when the connection closes may never see why. So a little of what is too much is
-    taken and thrown away before the answer.
+    A little of what is too much is taken and thrown away before the answer (`discard`).
     """
 
     def __init__(
@@ -158,7 +163,7 @@ class BodyMiddleware:
         """max_upload_bytes: of a form sent to /v1/documents, which goes to a file. seconds: the longest pause.
         spare_bytes: thrown away at most."""
         self.app, self.max_bytes, self.max_upload_bytes, self.seconds = app, max_bytes, max_upload_bytes, seconds
-        self.spare_bytes = spare_bytes
+        self._spare: Spare = {"most": spare_bytes, "seconds": min(seconds, SPARE_SECONDS)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a body that is watched."""
@@ -167,9 +172,7 @@ class BodyMiddleware:
         headers = dict(scope["headers"])
         limit, length = self._limit(scope, headers), headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
-            if b"expect" not in headers:  # who asks first sends nothing then
-                await self._discard(receive)
-            return await refuse(_too_large(limit), scope, receive, send)
+            return await turn_away(_too_large(limit), scope, receive, send, **self._spare)
         seen, is_whole = 0, False
 
         async def watched() -> Message:
@@ -187,22 +190,11 @@ class BodyMiddleware:
                 is_whole = not message.get("more_body", False)
                 if seen > limit:
                     if not is_whole:
-                        await self._discard(receive)
+                        await discard(receive, **self._spare)
                     raise _too_large(limit)
             return message
 
         await self.app(scope, watched, send)
-
-    async def _discard(self, receive: Receive) -> None:
-        seen = 0
-        while seen <= self.spare_bytes:
-            try:
-                message = await asyncio.wait_for(receive(), min(self.seconds, SPARE_SECONDS))
-            except TimeoutError:
-                return
-            seen += len(message.get("body", b""))
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                return
 
     def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
         is_form = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from octavo.server.refusal import Refusal, refuse
+from octavo.server.refusal import Refusal, turn_away
 from octavo.server.settings import is_loopback
 
 
@@ -34,7 +34,7 @@ class OriginMiddleware:
         why = self.problem(given.get(b"host", ""), given.get(b"origin"))
         if why is not None:
             headers = {"connection": "close"}
-            return await refuse(Refusal(why, status=403, headers=headers), scope, receive, send)
+            return await turn_away(Refusal(why, status=403, headers=headers), scope, receive, send)
         await self.app(scope, receive, send)
 
     def problem(self, host: str, origin: str | None) -> str | None:

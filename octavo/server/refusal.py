@@ -1,11 +1,12 @@
 """Answering a request that failed or is turned away.
 
-Covers: the error that middlewares raise, which protocol's shape a path has, sending the answer. Does not cover: what
-each error means (`errors`).
+Covers: the error that middlewares raise, which protocol's shape a path has, sending the answer, a body that nobody will
+read. Does not cover: what each error means (`errors`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from octavo.server.errors import Shape, body, fault, response
+
+SPARE_BYTES = 4 * 2**20
+SPARE_SECONDS = 2.0
 
 _CODES = {
     401: "invalid_api_key",
@@ -55,6 +59,32 @@ def answer(error: BaseException, scope: Scope) -> JSONResponse:
 async def refuse(error: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
     """Send that answer."""
     await answer(error, scope)(scope, receive, send)
+
+
+async def turn_away(
+    error: HTTPException, scope: Scope, receive: Receive, send: Send, *, most: int = SPARE_BYTES,
+    seconds: float = SPARE_SECONDS,
+) -> None:  # fmt: skip
+    """Send that answer to a request of whose body nothing was read yet; `discard` says what the numbers are."""
+    if not any(name == b"expect" for name, _ in scope["headers"]):  # who asks first sends nothing then
+        await discard(receive, most=most, seconds=seconds)
+    await refuse(error, scope, receive, send)
+
+
+async def discard(receive: Receive, *, most: int = SPARE_BYTES, seconds: float = SPARE_SECONDS) -> None:
+    """Take what is left of a body and throw it away, at most `most` bytes with pauses of at most `seconds`.
+
+    A connection that closes on bytes which nobody read is reset, and its client may never see the answer.
+    """
+    seen = 0
+    while seen <= most:
+        try:
+            message = await asyncio.wait_for(receive(), seconds)
+        except TimeoutError:
+            return
+        seen += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
 
 
 def request_id(scope: Scope) -> str:

@@ -201,6 +201,18 @@ def test_foreign_pages_are_turned_away_before_anything_runs(tmp_path: Path) -> N
         assert open_one.client.post(CHAT, json=made, headers=own).status_code == 200
 
 
+def test_who_is_turned_away_while_sending_hears_why(tmp_path: Path) -> None:
+    with running(tiny_service(tmp_path), api_keys=("a-key-of-this-test",)) as locked:
+        host, port = locked.url.removeprefix("http://").split(":")
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {2**20}\r\nconnection: close\r\n\r\n"
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as sending:
+            sending.sendall(head.encode() + b"x" * 2**20)
+            time.sleep(0.1)
+            told = b"".join(iter(lambda: sending.recv(2**16), b""))  # a reset would raise
+        assert told.startswith(b"HTTP/1.1 401")
+        assert told.endswith(b"}")
+
+
 def test_draining_lets_a_stream_end_and_turns_new_ones_away(tmp_path: Path) -> None:
     long = body(model="octavo-tiny", max_tokens=1500, stream=True)
     with (
