@@ -6,7 +6,7 @@ READY := .venv/.ready
 # A machine that forbids bytecode would compile torch anew in every process: 5 seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-1m test coverage check bench docs
+.PHONY: setup demo demo-1m browser test coverage check bench docs
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard $(foreach kind,cpp h cu cuh,octavo/kernels/*/*.$(kind)))
@@ -19,11 +19,15 @@ demo: setup
 demo-1m: setup
 	$(BIN)/python examples/demo.py --tokens 1M
 
-test: setup
+# A Chromium for the tests of the page, kept in .data/browser; without one they are skipped, and this says so.
+browser: setup
+	$(BIN)/python -m tests.support.chromium
+
+test: setup browser
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # Not part of `make test`: tracing makes kernels in Triton's interpreter 2.5 times slower.
-coverage: setup
+coverage: setup browser
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report term:skip-covered
 
 check: setup

@@ -122,10 +122,11 @@ def stream_events(text: str) -> list[tuple[str | None, Any]]:
 
 
 class Overheard:
-    """A service that also tells how each of its jobs ended."""
+    """A service that also tells what its jobs were and how each of them ended."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self.jobs: list[Job] = []
         self._ends: queue.Queue[Event] = queue.Queue()
         self.was_submitted = threading.Event()
 
@@ -141,6 +142,7 @@ class Overheard:
                 self._ends.put(event)
 
         self._service.submit(job, heard)
+        self.jobs.append(job)
         self.was_submitted.set()
 
     def forget_ends(self) -> None:

@@ -1,6 +1,6 @@
 // Draws an answer: plain text, code blocks (JavaScript ones can be run), quoted places. Text only, never markup.
 
-import { make } from "./dom.js";
+import { make, number } from "./dom.js";
 import { run } from "./run.js";
 
 const FENCE = /```([A-Za-z0-9+-]*)[^\S\n]*\n([\s\S]*?)(?:```|$)/g;
@@ -17,7 +17,8 @@ export function pieces(text) {
     at = match.index + match[0].length;
   }
   if (at < text.length) found.push({ text: text.slice(at) });
-  return found;
+  // A block ends its line itself.
+  return found.map((one, i) => (one.text && i > 0 ? { text: one.text.replace(/^\n/, "") } : one));
 }
 
 export function draw(box, text) {
@@ -52,7 +53,7 @@ function runner(code, box) {
 // The places of an answer as buttons that `open` them, best first.
 export function sources(list, answer, open) {
   return make("ul", { className: "sources", "aria-label": "Where the answer came from" }, ...list.map((one) => {
-    const where = `${one.file}, characters ${one.start} to ${one.end}, ${Math.round(100 * one.weight)} % of the attention`;
+    const where = `${one.file}, characters ${number(one.start)} to ${number(one.end)}, ${Math.round(100 * one.weight)} % of the attention`;
     const quote = make("q", {}, ...marked(one.text, answer));
     const button = make("button", { type: "button" }, quote, make("span", { className: "quiet" }, where));
     button.addEventListener("click", () => open(one));

@@ -30,6 +30,14 @@ function turn(kind, ...children) {
   return box;
 }
 
+// Changes an answer; its end stays in sight if it was.
+function following(box, change) {
+  const isBelow = () => box.getBoundingClientRect().bottom > innerHeight + 1;
+  const was = isBelow();
+  change();
+  if (!was && isBelow()) box.scrollIntoView({ block: "end" });
+}
+
 function body(question) {
   const asked = { role: "user", content: question };
   const made = {
@@ -70,9 +78,10 @@ async function ask(question) {
       if (!delta.content) continue;
       note.textContent = "";
       answer += delta.content;
-      draw(said, answer.trimStart());
+      following(box, () => draw(said, answer.trimStart()));
     }
-    note.textContent = last.finish_reason === "length" ? "cut at the length you chose" : "";
+    if (!answer.trim()) note.textContent = "no text";
+    else note.textContent = last.finish_reason === "length" ? "cut at the length you chose" : "";
     history = about ? [] : [...sent.messages, { role: "assistant", content: answer }];
     show(box, about, last, answer);
   } catch (error) {

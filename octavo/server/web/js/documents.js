@@ -6,14 +6,18 @@ import * as memory from "./memory.js";
 
 // Tells "chosen" with the document's information, or null, as detail.
 export const changed = new EventTarget();
+const AGAIN_MS = 1000;
 let list = [];
 let chosen = null;
+let again = 0;
 
 export const refresh = guarded(async () => {
   list = (await json("/v1/documents")).data;
   memory.documents(list);
   if (chosen !== null && !list.some((one) => one.name === chosen)) choose(null);
   draw();
+  clearTimeout(again); // a reading that another page began, or that is being stopped, ends unseen otherwise
+  if (list.some((one) => one.state === "reading")) again = setTimeout(refresh, AGAIN_MS);
 });
 
 function choose(name) {
@@ -76,8 +80,10 @@ function progressOf(name, stop) {
   return { box, show };
 }
 
-const read = guarded(async (name, files) => {
+// Whether the document was read to its end.
+const read = guarded(async (wanted, files) => {
   problem(null);
+  const name = free(wanted);
   const form = new FormData();
   form.append("name", name);
   for (const file of files) form.append("file", file, file.name);
@@ -97,7 +103,16 @@ const read = guarded(async (name, files) => {
   }
   if (ready) choose(name);
   memory.refresh();
+  return ready;
 });
+
+// The name, or the first of name-2, name-3, … that no document has.
+function free(name) {
+  const taken = new Set(list.map((one) => one.name));
+  let made = name;
+  for (let n = 2; taken.has(made); n += 1) made = `${name.slice(0, 95)}-${n}`;
+  return made;
+}
 
 // A name that the server takes, from a file's.
 function nameOf(file) {
@@ -112,22 +127,26 @@ export function begin() {
     take([...$("file").files]);
     $("file").value = "";
   });
+  // Anywhere: a file dropped beside the field would replace the page, and the conversation with it.
+  const isFile = (event) => event.dataTransfer?.types.includes("Files");
   for (const kind of ["dragenter", "dragover"]) {
-    drop.addEventListener(kind, (event) => {
+    document.addEventListener(kind, (event) => {
+      if (!isFile(event)) return;
       event.preventDefault();
       drop.classList.add("over");
     });
   }
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
+  document.addEventListener("dragleave", (event) => event.relatedTarget === null && drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    if (!isFile(event)) return;
     event.preventDefault();
     drop.classList.remove("over");
     take([...event.dataTransfer.files]);
   });
-  $("paste-form").addEventListener("submit", (event) => {
+  $("paste-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const name = $("paste-name").value;
-    read(name, [new File([$("paste").value], `${name}.txt`, { type: "text/plain" })]);
-    $("paste").value = "";
+    const [name, text] = [$("paste-name").value, $("paste").value];
+    const ready = await read(name, [new File([text], `${name}.txt`, { type: "text/plain" })]);
+    if (ready && $("paste").value === text) $("paste").value = "";
   });
 }

@@ -1,7 +1,7 @@
 // The fold of a place: for the entries around it, which tokens their pooling gates kept, as strips of bars.
 
 import { documentPath, json } from "./api.js";
-import { $, guarded, make } from "./dom.js";
+import { $, guarded, make, number } from "./dom.js";
 
 const TALL = 48; // pixels of the largest bar
 let asked = 0;
@@ -11,20 +11,22 @@ export function clear() {
   $("fold").replaceChildren();
 }
 
+const say = (text) => $("fold").replaceChildren(make("p", { className: "quiet", role: "status" }, text));
+
 export const show = guarded(async (name, file, char) => {
   const mine = (asked += 1);
-  $("fold").replaceChildren(make("p", { className: "quiet" }, "reading this place again"));
+  say("reading this place again");
   let found;
   try {
     found = await json(documentPath(name, `/fold?at=${char}&file=${file}`));
   } catch (error) {
-    if (mine === asked) $("fold").replaceChildren(make("p", { className: "quiet" }, error.message));
+    if (mine === asked) say(error.message);
     return;
   }
   if (mine !== asked) return;
   const layers = [...new Set(found.entries.map((one) => one.layer))];
   if (!layers.length) {
-    $("fold").replaceChildren(make("p", { className: "quiet" }, "No entry is complete here yet."));
+    say("No entry is complete here yet.");
     return;
   }
   const pick = make("select", { id: "fold-layer" });
@@ -38,7 +40,7 @@ export const show = guarded(async (name, file, char) => {
     strips.replaceChildren(...kept.map((one) => entry(one, found.token)));
   };
   pick.addEventListener("change", draw);
-  const title = make("label", { htmlFor: "fold-layer" }, `What was kept around character ${char}`);
+  const title = make("label", { htmlFor: "fold-layer" }, `What was kept around character ${number(char)}`);
   $("fold").replaceChildren(make("div", { className: "row" }, title, pick), strips);
   draw();
 });
@@ -53,9 +55,13 @@ function entry(one, token) {
     const text = each.text.replaceAll("\n", "↵") || "·";
     const word = make("span", {}, text);
     const cell = make("div", { className: top.has(each) ? "kept top" : "kept", title: percent(each.share) }, bar, word);
-    if (top.has(each)) cell.append(make("span", {}, percent(each.share)));
+    cell.append(make("span", {}, top.has(each) ? percent(each.share) : " ")); // a blank keeps the words on one line
     if (each.token === token) word.style.textDecoration = "underline";
     return cell;
   }));
-  return make("section", { className: "entry" }, make("h3", {}, `Entry ${one.entry}`), strip);
+  // Bars and fragments of words make no sense read aloud one by one.
+  const kept = [...top].map((each) => `${each.text.trim() || "a blank"} ${percent(each.share)}`).join(", ");
+  strip.setAttribute("role", "img");
+  strip.setAttribute("aria-label", `Of ${one.tokens.length} tokens, most of: ${kept}`);
+  return make("section", { className: "entry" }, make("h3", {}, `Entry ${number(one.entry)}`), strip);
 }

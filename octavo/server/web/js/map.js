@@ -1,15 +1,15 @@
 // The map strip: the whole document from left to right, with what the last answer looked at.
 // Upper band: mass on HCA blocks, as in a table of contents; ticks: CSA picks; lower band: quoted places, and what is
-// shown in the text; at the right end the window, whose tokens are read as they are.
+// shown in the text, with a line at the place gone to; at the right end the window, whose tokens are read as they are.
 
-import { $ } from "./dom.js";
+import { $, number } from "./dom.js";
 
 const [BAND, TICKS, PLACES] = [[6, 14], [24, 22], [50, 8]]; // top and height in CSS pixels
 let state = null;
 
 // outline: { tokens, window, files: [{ name, first_token, tokens, chars }] }; onJump(file number, character).
 export function show(outline, onJump) {
-  state = outline && { outline, onJump, sources: [], mass: null, at: 0, stop: 0 };
+  state = outline && { outline, onJump, sources: [], mass: null, at: 0, stop: 0, place: 0 };
   redraw();
 }
 
@@ -19,13 +19,11 @@ export function attention(sources, mass) {
   redraw();
 }
 
-export function seen(file, start, end) {
+// What is shown, and the character that was gone to: arrows go on from there.
+export function seen(file, start, end, char) {
   if (!state) return;
-  [state.at, state.stop] = [share(file, start), share(file, end)];
-  const canvas = $("map");
-  canvas.setAttribute("aria-valuenow", String(Math.round(100 * state.at)));
-  canvas.setAttribute("aria-valuetext", `character ${start} of ${state.outline.files[file]?.name ?? ""}`);
-  redraw();
+  [state.at, state.stop, state.place] = [start, end, char].map((each) => share(file, each));
+  told(file, char);
 }
 
 // Where a character lies, 0 to 1 of the document's tokens (characters of a text count as equally long).
@@ -45,6 +43,13 @@ function place(at) {
   return [file, Math.min(one.chars - 1, Math.floor(inside * one.chars))];
 }
 
+// The largest value that falls on each pixel: bars that overlap would add up to more than any of them.
+function columns(list, width) {
+  const at = (x) => (x * list.length) / width;
+  return Array.from({ length: Math.floor(width) }, (_, x) =>
+    Math.max(...list.slice(Math.floor(at(x)), Math.max(Math.floor(at(x)) + 1, Math.ceil(at(x + 1))))));
+}
+
 function redraw() {
   const canvas = $("map");
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -55,6 +60,7 @@ function redraw() {
   paint.scale(scale, scale);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const [accent, line, wash] = ["--accent", "--line", "--wash"].map(colour);
+  const [ink, quiet] = ["--ink", "--quiet"].map(colour);
   const bar = (from, to, [top, tall], fill, alpha = 1) => {
     paint.globalAlpha = alpha;
     paint.fillStyle = fill;
@@ -66,11 +72,16 @@ function redraw() {
   bar(0, 1, BAND, line, 0.35);
   for (const one of outline.files.slice(1)) bar(one.first_token / outline.tokens, 0, [0, height], line);
   const open = Math.min(1, outline.window / Math.max(1, outline.tokens));
-  bar(1 - open, 1, PLACES, line);
+  bar(1 - open, 1, PLACES, quiet);
   if (mass) {
     const most = (list) => Math.max(...list, 1e-12);
     const [hca, csa] = [most(mass.hca), most(mass.csa)];
-    mass.hca.forEach((value, i) => value && bar(i / mass.hca.length, (i + 1) / mass.hca.length, BAND, accent, value / hca));
+    columns(mass.hca, width).forEach((value, x) => {
+      paint.globalAlpha = value / hca;
+      paint.fillStyle = accent;
+      paint.fillRect(x, BAND[0], 1, BAND[1]);
+    });
+    paint.globalAlpha = 1;
     mass.csa.forEach((value, i) => {
       const tall = (TICKS[1] * value) / csa;
       if (tall >= 1) bar(i / mass.csa.length, 0, [TICKS[0] + TICKS[1] - tall, tall], accent);
@@ -80,13 +91,26 @@ function redraw() {
     const file = outline.files.findIndex((each) => each.name === one.file);
     bar(share(file, one.start), share(file, one.end), PLACES, accent);
   }
+  paint.fillStyle = ink;
+  paint.fillRect(Math.min(width - 1, state.place * width), 0, 1, height);
+  const places = "Bottom: quoted places; grey at the end, the window, read as it is. Shaded: the text below.";
   $("map-legend").textContent = mass
-    ? "Top: blocks of 128 tokens looked at. Ticks: entries of 4 picked. Bottom: quoted places, and at the end the window."
-    : "Bottom: quoted places, and at the end the window that is read as it is. Shaded: what is shown below.";
+    ? `Top: table of contents, blocks by attention (HCA). Ticks: index, entries picked (CSA). ${places}`
+    : places;
 }
 
 function jump(at) {
-  state?.onJump(...place(Math.min(0.999999, Math.max(0, at))));
+  if (!state) return;
+  state.place = Math.min(0.999999, Math.max(0, at)); // at once: a second press goes on from here, not from what is loaded
+  told(...place(state.place));
+  state.onJump(...place(state.place));
+}
+
+function told(file, char) {
+  const canvas = $("map");
+  canvas.setAttribute("aria-valuenow", String(Math.round(100 * state.place)));
+  canvas.setAttribute("aria-valuetext", `character ${number(char)} of ${state.outline.files[file]?.name ?? ""}`);
+  redraw();
 }
 
 export function begin() {
@@ -94,7 +118,7 @@ export function begin() {
   canvas.addEventListener("click", (event) => jump(event.offsetX / canvas.clientWidth));
   canvas.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: 0.01, ArrowLeft: -0.01, ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1 };
-    const to = { Home: 0, End: 1 }[event.key] ?? (event.key in steps && state ? state.at + steps[event.key] : undefined);
+    const to = { Home: 0, End: 1 }[event.key] ?? (event.key in steps && state ? state.place + steps[event.key] : undefined);
     if (to === undefined) return;
     event.preventDefault();
     jump(to);

@@ -12,6 +12,8 @@ const BINS = 512;
 
 let name = null;
 let outline = null;
+let asked = 0; // of two places wanted at once the later is shown, whichever text comes first
+let gone = { file: 0, char: 0 }; // the place gone to, whose text may still be on its way
 let part = { file: 0, start: 0, points: [], mark: null };
 
 const points = (text) => Array.from(text);
@@ -40,11 +42,13 @@ async function pieceOf(file, start, end) {
 // Show the text around a character; `mark` is a place [start, end) to highlight.
 const load = guarded(async (file, char, mark = null) => {
   if (!outline) return;
+  const mine = (asked += 1);
+  gone = { file, char };
   const wanted = name;
   const start = Math.max(0, char - BEFORE);
   const end = Math.min(outline.files[file].chars, Math.max(start + PIECE, mark ? mark[1] : 0));
   const text = await pieceOf(file, start, end);
-  if (wanted !== name) return;
+  if (wanted !== name || mine !== asked) return;
   part = { file, start, points: text, mark };
   draw();
   scroll(mark ? mark[0] : char);
@@ -61,7 +65,7 @@ function draw() {
   $("part").value = String(part.file);
   $("earlier").disabled = start === 0;
   $("later").disabled = end >= outline.files[part.file].chars;
-  map.seen(part.file, start, end);
+  map.seen(part.file, start, end, gone.char);
 }
 
 function scroll(char) {
@@ -109,17 +113,17 @@ function charAt(event) {
   return part.start + points(before.toString()).length;
 }
 
-const unfold = (char) => name && fold.show(name, part.file, Math.min(char, outline.files[part.file].chars - 1));
+const unfold = (file, char) => name && fold.show(name, file, Math.min(char, outline.files[file].chars - 1));
 
 export function begin() {
   map.begin();
   $("earlier").addEventListener("click", () => more(true));
   $("later").addEventListener("click", () => more(false));
   $("part").addEventListener("change", () => load(Number($("part").value), 0));
-  $("fold-here").addEventListener("click", () => unfold(part.mark ? part.mark[0] : part.start));
+  $("fold-here").addEventListener("click", () => unfold(gone.file, gone.char));
   $("text").addEventListener("click", (event) => {
     if (String(getSelection())) return;
     const char = charAt(event);
-    if (char !== null) unfold(char);
+    if (char !== null) unfold(part.file, char);
   });
 }
