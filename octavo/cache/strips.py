@@ -70,6 +70,23 @@ class Strips:
         strip.newest, strip.end = strip.rows[end - count - past + drop : end], end
         return address, strip.newest
 
+    def give_back(self, key: Hashable, old: Tensor, count: int) -> None:
+        """Undo the last `grow` of this name, which was of `count` rows behind `old`."""
+        strip = self._strips[key]
+        strip.newest, strip.end = old, strip.end - count
+
+    def room(self, key: Hashable, old: Tensor, count: int) -> int:
+        """The address behind `old`, with room for `count` rows that the caller writes and then `take`s."""
+        strip = self._strip(key, old, count)
+        return strip.rows.data_ptr() + strip.end * strip.cells.strides[0]
+
+    def take(self, key: Hashable, count: int, *, kept: int) -> Tensor:
+        """`count` rows of the `room` were written: the next `old`, which is the newest `kept` of all rows."""
+        strip = self._strips[key]
+        strip.end += count
+        strip.newest = strip.rows[strip.end - kept : strip.end]
+        return strip.newest
+
     @staticmethod
     def _grows(old: Tensor, count: int) -> bool:
         return count <= old.shape[0] and not torch.is_grad_enabled()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from octavo.cache import codec
+from octavo.cache.documents import Documents
 from octavo.cache.layout import CacheLayout
 from octavo.cache.places import Places
 from octavo.cache.pool import PagedRows
@@ -83,13 +84,15 @@ class PastRows(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """`rows` sequences of `length` new tokens each, at packed tokens start .. start + rows * length - 1; their first
-    new token has the number `first` in its sequence."""
+    new token has the number `first` in its sequence. `documents`: those that each sequence holds, if it is no single
+    one; they have no past."""
 
     start: int
     rows: int
     length: int
     first: int
     past: PastRows
+    documents: Documents | None = None
 
     @property
     def stop(self) -> int:
@@ -118,23 +121,27 @@ class View:
     @classmethod
     def packed(
         cls, cu_seqlens: Sequence[int], *, positions: Tensor | None = None, controls: Controls | None = None,
-        device: torch.device | str = "cpu",
-    ) -> View:
+        device: torch.device | str = "cpu", document: Tensor | None = None,
+    ) -> View:  # fmt: skip
         """Whole sequences without a past; neighbours of equal length form one group.
 
-        `cu_seqlens` are the cumulative lengths, starting with 0; `positions` [T] default to the place in the sequence.
+        `cu_seqlens` are the cumulative lengths, starting with 0; `positions` [T] default to the place in the sequence,
+        or in the document. `document` int [T]: sequences hold documents, numbered so that neighbours differ, none of
+        which sees another.
         """
         lengths = np.diff(np.asarray(cu_seqlens))
         if positions is None:
             positions = torch.cat([torch.arange(int(n), device=device) for n in lengths])
+            positions = positions if document is None else _restarted(positions, document)
         groups, i, start = [], 0, 0
         while i < len(lengths):
             same = i
             while same < len(lengths) and lengths[same] == lengths[i]:
                 same += 1
             rows, n = same - i, int(lengths[i])
-            past = FreshRows(positions[start : start + rows * n].view(rows, n))
-            groups.append(Group(start=start, rows=rows, length=n, first=0, past=past))
+            here = positions[start : start + rows * n].view(rows, n)
+            apart = None if document is None else Documents(document[start : start + rows * n].view(rows, n), here)
+            groups.append(Group(start=start, rows=rows, length=n, first=0, past=FreshRows(here), documents=apart))
             i, start = same, start + rows * n
         return cls(positions=positions, groups=tuple(groups), controls=controls or Controls())
 
@@ -157,6 +164,13 @@ class View:
         for group in self.groups:
             if isinstance(group.past, StateRows):
                 group.past.commit(ids[group.start : group.stop])
+
+
+def _restarted(positions: Tensor, document: Tensor) -> Tensor:
+    """Places in sequences [T] as places in their documents."""
+    place, new = torch.arange(len(positions), device=positions.device), positions == 0
+    new[1:] |= document[1:] != document[:-1]
+    return place - torch.where(new, place, 0).cummax(0).values
 
 
 class FreshRows:

@@ -21,22 +21,25 @@ from octavo.config.errors import ConfigError, OctavoError
 from octavo.data.pack import PackedText
 from octavo.data.positions import row_dilution, row_positions
 from octavo.data.prose import TextSource
-from octavo.data.rows import KINDS, Encode, Mix, Row, make_row
+from octavo.data.row import Row
+from octavo.data.rows import KINDS, Encode, Mix, make_row
 
 _PART_TOKENS = 16_384  # tokens that one worker makes at a time, at least one row
 _PATIENCE = 2.0  # seconds between looks at whether the workers live
 
 
 class Batch(TypedDict):
-    """tokens: uint16 [B, S]. weight: float32 [B, S]. positions: int32 [B, S]. kind: uint8 [B, S], at answer tokens 1 +
-    the place of their kind of question in `KINDS`, elsewhere 0. dilution: float32 [B], log of how many times as long a
-    context each row's dense compressed entries stand for."""
+    """tokens: uint16 [B, S]. weight: float32 [B, S]. positions: int32 [B, S], from 0 in every document. kind: uint8
+    [B, S], at answer tokens 1 + the place of their kind of question in `KINDS`, elsewhere 0. dilution: float32 [B], log
+    of how many times as long a context each row's dense compressed entries stand for. document: int32 [B, S], the
+    number of each token's document in its row."""
 
     tokens: np.ndarray
     weight: np.ndarray
     positions: np.ndarray
     kind: np.ndarray
     dilution: np.ndarray
+    document: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +77,17 @@ def make_rows(
     rows, positions, dilution = [], [], []
     for number in range(first, first + count):
         rng = np.random.default_rng((seed, step, number))
-        rows.append(make_row(rng, text, encode, plan.row_length, plan.mix))
-        positions.append(row_positions(rng, plan.row_length, skips=plan.skips))
-        dilution.append(row_dilution(rng, plan.row_length, share=plan.dilute))
+        row = make_row(rng, text, encode, plan.row_length, plan.mix)
+        sizes = np.diff(np.append(row.starts, plan.row_length)).tolist()
+        rows.append(row)
+        positions.append(np.concatenate([row_positions(rng, size, skips=plan.skips) for size in sizes]))
+        # One number is added for the whole row, and documents of several lengths stand for no one context.
+        one = len(sizes) == 1
+        dilution.append(row_dilution(rng, plan.row_length, share=plan.dilute) if one else 0.0)
     return Batch(
         tokens=np.stack([row.tokens for row in rows]), weight=np.stack([row.weight for row in rows]),
         positions=np.stack(positions), kind=np.stack([_kinds(row) for row in rows]),
-        dilution=np.array(dilution, dtype=np.float32),
+        dilution=np.array(dilution, dtype=np.float32), document=np.stack([row.document for row in rows]),
     )  # fmt: skip
 
 
@@ -210,6 +217,7 @@ class Loader:
                 positions=np.concatenate([p["positions"] for p in parts]),
                 kind=np.concatenate([p["kind"] for p in parts]),
                 dilution=np.concatenate([p["dilution"] for p in parts]),
+                document=np.concatenate([p["document"] for p in parts]),
             )
 
     def _next(self) -> tuple[int, int, Batch]:

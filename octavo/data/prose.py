@@ -6,7 +6,7 @@ from prose. Does not cover: packing, sentences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from octavo.config.errors import ConfigError, UsageError
 from octavo.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from octavo.data.ground import Encode
+    from octavo.data.lessons.shelf import Shelf
     from octavo.data.pack import PackedText
 
 _LEAD = 240  # tokens searched for the begin of a paragraph or sentence
@@ -30,16 +32,18 @@ SHORT_SOURCES = ("facts", "definitions", "elements", "gsm8k", "taskmaster", "cha
 class TextSource:
     """Documents as ranges of one token array.
 
-    tokens: uint16 [T]. starts, ends: int64 [n], documents. names: the source's name of each document.
+    tokens: uint16 [T]. starts, ends: int64 [n], documents. names: the source's name of each document. folder: of the
+    pack, where what belongs to it may lie; None for tokens from elsewhere.
     """
 
     def __init__(
-        self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray, names: Sequence[str], vocabulary: Vocabulary
+        self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray, names: Sequence[str], vocabulary: Vocabulary,
+        folder: Path | None = None,
     ) -> None:
         prose = ~np.isin(np.array(names), (*CODE_SOURCES, *SHORT_SOURCES))
         if not len(starts) or int((ends - starts)[prose].max(initial=0)) < _MIN_RUN:
             raise UsageError(f"text source needs a document of at least {_MIN_RUN} tokens")
-        self.vocabulary = vocabulary
+        self.vocabulary, self.folder = vocabulary, folder
         self._tokens = tokens
         self._ranges: dict[str | None, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         labels = np.array(names)
@@ -54,6 +58,10 @@ class TextSource:
         self._sources = [name for name in self._ranges if name is not None]
         self._sizes = [int(self._ranges[name][2][-1]) for name in self._sources]
         self._break = np.array(self._newlines(), dtype=np.uint16)
+        every = [self._ranges[name] for name in self._sources]
+        self._starts, self._ends = (np.concatenate([one[i] for one in every]) for i in (0, 1))
+        self._split: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
+        self._shelf: Shelf | None = None
 
     @classmethod
     def open(cls, pack: PackedText, tokenizer_file: Path | str) -> TextSource:
@@ -65,7 +73,7 @@ class TextSource:
             )
         starts = np.array([d.start for d in pack.documents], dtype=np.int64)
         ends = np.array([d.end for d in pack.documents], dtype=np.int64)
-        return cls(pack.tokens, starts, ends, [d.source for d in pack.documents], vocabulary)
+        return cls(pack.tokens, starts, ends, [d.source for d in pack.documents], vocabulary, pack.folder)
 
     def _newlines(self) -> list[int]:
         """Ids of a blank line: one token if the vocabulary has it."""
@@ -82,9 +90,61 @@ class TextSource:
             found = np.flatnonzero(table.ends[lead[:-1]] & table.opens[lead[1:]])
         return place + int(found[0]) + 1 if len(found) else place
 
+    def documents(self, name: str) -> Iterator[np.ndarray]:
+        """uint16 [length] of each document of one source, in order; of none where the pack has no such source."""
+        if name in self._ranges:
+            for start, end in zip(*self._ranges[name][:2], strict=True):
+                yield np.asarray(self._tokens[start:end])
+
+    def shelf(self, encode: Encode) -> Shelf:
+        """All lessons of the pack, put together when first asked for. Raises ConfigError that names what it lacks."""
+        if self._shelf is None:
+            from octavo.data.lessons.shelf import Shelf  # stands on this module
+
+            if self.folder is None:
+                raise ConfigError("lessons need the folder of a pack; these tokens have none")
+            self._shelf = Shelf(self, self.folder, encode)
+        return self._shelf
+
     def any_source(self, draw: Random) -> str:
         """A source's name, each as likely as its share of the tokens."""
         return draw.choices(self._sources, self._sizes)[0]
+
+    def share_beyond(self, most: int) -> float:
+        """Share of the tokens that are in documents of more than `most` tokens."""
+        return self._at(most)[2]
+
+    def document(self, draw: Random, most: int) -> np.ndarray:
+        """uint16: a whole document of at most `most` tokens, of any source, each as likely. Raises ConfigError if the
+        pack has none."""
+        short = self._at(most)[0]
+        if not len(short):
+            raise ConfigError(f"the pack has no document of at most {most} tokens")
+        at = int(short[draw.randrange(len(short))])
+        return np.asarray(self._tokens[self._starts[at] : self._ends[at]])
+
+    def run_within(self, draw: Random, length: int) -> np.ndarray:
+        """uint16 [length]: text of one document that is at least so long, from a place drawn evenly. Raises ConfigError
+        if the pack has none."""
+        long = self._at(length - 1)[1]
+        if not len(long):
+            raise ConfigError(f"the pack has no document of at least {length} tokens")
+        sums = np.cumsum(self._ends[long] - self._starts[long])
+        at = int(long[np.searchsorted(sums, draw.randrange(int(sums[-1])), side="right")])
+        start, end = int(self._starts[at]), int(self._ends[at])
+        place = start + draw.randrange(end - start - length + 1)
+        place = self._begin(place, end) if place > start else place
+        place = min(place, end - length)
+        return np.asarray(self._tokens[place : place + length])
+
+    def _at(self, most: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Documents of at most `most` tokens, the others, and the others' share of the tokens."""
+        if most not in self._split:
+            sizes = self._ends - self._starts
+            beyond = sizes > most
+            share = float(sizes[beyond].sum() / sizes.sum())
+            self._split[most] = np.flatnonzero(~beyond), np.flatnonzero(beyond), share
+        return self._split[most]
 
     def run_of_code(self, draw: Random, length: int) -> np.ndarray:
         """uint16 [length]: as `run`, of program text. Raises ConfigError if the pack has none."""

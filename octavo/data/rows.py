@@ -6,7 +6,8 @@ position skips (octavo.data.positions), the tasks themselves (octavo.data.tasks)
 A row is BOS, text with statements between its sentences, and blocks <User> question <Assistant> </think> answer <EOS>
 after which the text goes on. An answer is a copy of tokens that stand earlier in the row, so it begins with a space
 where its source does; answers that are put together of several, and numbers, begin with a space always. A share of the
-rows may be BOS and text alone.
+rows may be BOS and text alone, or whole documents of the pack, each between BOS and EOS, none of which sees another;
+another share are lessons (octavo.data.lessons), packed likewise.
 """
 
 from __future__ import annotations
@@ -18,30 +19,18 @@ import numpy as np
 
 from octavo.config.errors import LimitError
 from octavo.data import ground as grounds
+from octavo.data.bundle import bundle
 from octavo.data.ground import Encode
 from octavo.data.plan import Ask, Mix, Plan, Planner
 from octavo.data.prose import TextSource
-from octavo.data.shares import LINKED
+from octavo.data.row import Row
+from octavo.data.shares import LESSON_KINDS, LINKED
 
 __all__ = ["Encode", "Mix", "Row", "make_row"]
 MIN_LENGTH = 256
-KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value", *LINKED)
+KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value", *LINKED, *LESSON_KINDS)
 _BOS, _EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 _USER, _ASSISTANT, _ANSWER = "<｜User｜>", "<｜Assistant｜>", "</think>"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """tokens: uint16 [T]. weight: float32 [T], loss weight of predicting each token from those before it.
-
-    span: int32 [n, 4], for each question the indices of its first token, of its answer's first token, and begin and
-    end of the text that holds the answer's source. kinds: the kind of each question.
-    """
-
-    tokens: np.ndarray
-    weight: np.ndarray
-    span: np.ndarray
-    kinds: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -60,7 +49,12 @@ def make_row(rng: np.random.Generator, text: TextSource, encode: Encode, length:
     if length < MIN_LENGTH:
         raise LimitError(f"row length {length} is under {MIN_LENGTH} tokens")
     draw = Random(int(rng.integers(1 << 62)))
+    if mix.lessons and draw.random() < mix.lessons:
+        shelf = text.shelf(encode)
+        return bundle(lambda: shelf.row(draw), length)
     if mix.plain and draw.random() < mix.plain:
+        if mix.documents and draw.random() < mix.documents:
+            return _documents(draw, text, length, mix.plain_weight)
         return _plain(grounds.plain(draw, text, length - 1), mix.plain_weight)
     plan = Planner(draw, _ground(draw, text, encode, length, mix), length, mix).make()
     inserts, offsets, questions, answers = _encoded(plan, encode)
@@ -76,14 +70,29 @@ def _ground(draw: Random, text: TextSource, encode: Encode, length: int, mix: Mi
     return grounds.play(draw, text, encode, length) if is_play else grounds.prose(draw, text, length)
 
 
+def _documents(draw: Random, text: TextSource, length: int, weight: float) -> Row:
+    """A row of whole documents; or a run of one that fills a row alone, as often as those have a share of the tokens.
+    """
+    special, most = text.vocabulary.special, length - 2
+    if draw.random() < text.share_beyond(most):
+        return _alone(np.concatenate([[special[_BOS]], text.run_within(draw, length - 1)]), weight)
+
+    def one() -> Row:
+        return _alone(np.concatenate([[special[_BOS]], text.document(draw, most), [special[_EOS]]]), weight)
+
+    return bundle(one, length)
+
+
+def _alone(tokens: np.ndarray, weight: float) -> Row:
+    """A document without questions."""
+    weights = np.full(len(tokens), weight, dtype=np.float32)
+    weights[0] = 0.0
+    return Row(tokens=tokens.astype(np.uint16), weight=weights, span=np.empty((0, 4), dtype=np.int32), kinds=())
+
+
 def _plain(ground: grounds.Ground, weight: float) -> Row:
     """A row of text alone."""
-    weights = np.full(len(ground.tokens) + 1, weight, dtype=np.float32)
-    weights[0] = 0.0
-    bos = np.array([ground.source.vocabulary.special[_BOS]], dtype=np.uint16)
-    return Row(
-        tokens=np.concatenate([bos, ground.tokens]), weight=weights, span=np.empty((0, 4), dtype=np.int32), kinds=()
-    )
+    return _alone(np.concatenate([[ground.source.vocabulary.special[_BOS]], ground.tokens]), weight)
 
 
 def _encoded(

@@ -20,6 +20,11 @@ GROUP_TOKENS = {
     "multi_key": 60, "multi_value": 70, "two_hop": 50, "two_hop_steps": 50, "tracking": 60, "counting": 80,
     "ordering": 10,
 }  # fmt: skip
+LESSON_SHARES = {"dialogue": 0.2, "tool": 0.15, "passage": 0.3, "program": 0.25, "closed_book": 0.1}
+"""Shares of the kinds of lesson, by number. Passages are what `octavo ask` is for; tools cost most tokens, so a smaller
+number of them makes as many tokens."""
+LESSON_KINDS = ("lesson", "program")
+"""What the answers of lessons are counted as: JavaScript apart from all others."""
 LINKED = ("multi_key", "multi_value", "two_hop", "two_hop_steps", "tracking", "ordering", "counting")
 """Kinds whose answer hangs on more than one statement, or on one among many that look alike."""
 _PLAY = {"speaker": 0.6, "quotation": 0.25, "fact": 0.15}
@@ -36,8 +41,10 @@ class Mix:
     tokens_per_question: row tokens to one question. burst: share of rows that end in a burst of questions. hard: share
     of statements made as near twins of earlier ones. text_weight: loss weight of text. doubt: share of questions put at
     no border of sentences. plain: share of rows that are text alone, without a question, whose loss weight is
-    plain_weight. code: share of the other rows that stand on program text. Raises ConfigError for linked shares above
-    0.9 in all, and for a weight of text that is not below 1: answers alone weigh 1, which is how they are told.
+    plain_weight. documents: share of those that are whole documents of the pack with borders between them. lessons:
+    share of rows that are packed with lessons (octavo.data.lessons), before all others. code: share of the other rows
+    that stand on program text. Raises ConfigError for linked shares above 0.9 in all, and for a weight of text that is
+    not below 1: answers alone weigh 1, which is how they are told.
     """
 
     fact: float = 0.36
@@ -61,6 +68,8 @@ class Mix:
     plain: float = 0.0
     plain_weight: float = 0.5
     code: float = 0.0
+    lessons: float = 0.0
+    documents: float = 0.0
 
     def __post_init__(self) -> None:
         total = sum(self.linked.values())
@@ -75,6 +84,11 @@ class Mix:
     def play_rows(self) -> float:
         """Share of rows that are plays."""
         return min(1.0, self.speaker / 0.6)
+
+    @property
+    def bundles(self) -> bool:
+        """Whether rows may hold several documents."""
+        return self.lessons > 0 or (self.plain > 0 and self.documents > 0)
 
     @property
     def linked(self) -> dict[str, float]:

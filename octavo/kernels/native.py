@@ -37,6 +37,7 @@ _OF_STEP = {
     "octavo_step_attend": [_INT, *[_AT] * 4],
     "octavo_step_recall": [*[_INT] * 3, _FLOAT, *[_AT] * 5],
     "octavo_step_halves": [_AT, _INT, _INT],
+    "octavo_step_together": [_AT],
     "octavo_step_entry": [*[_INT] * 7, _LONG, _FLOAT, *[_AT] * 4],
 }
 _OF_CHUNK = {

@@ -11,12 +11,31 @@ from octavo.kernels.dispatch import fusable
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """Entries of each query's own document among those of its row: first <= w < stop, int32 [B, S] each. stop is never
+    above (t + 1) // ratio."""
+
+    first: Tensor
+    stop: Tensor
+
+    def of(self, some: slice) -> Bounds:
+        """Those of some queries."""
+        return Bounds(self.first[:, some], self.stop[:, some])
+
+    def marks(self, count: int) -> Tensor:
+        """Which of `count` entries each query sees, [B, S, count] bool."""
+        entry = torch.arange(count, device=self.first.device)
+        return (entry >= self.first.unsqueeze(-1)) & (entry < self.stop.unsqueeze(-1))
+
+
+@dataclass(frozen=True)
 class Causal:
-    """Every complete entry: w < (t + 1) // ratio. offset: FP32 [B] or [1], added to the logits of all entries of a
-    sequence (log n: each weighs as n of its like would); None: nothing."""
+    """Every complete entry: w < (t + 1) // ratio, or those within `bounds`. offset: FP32 [B] or [1], added to the
+    logits of all entries of a sequence (log n: each weighs as n of its like would); None: nothing."""
 
     ratio: int
     offset: Tensor | None = None
+    bounds: Bounds | None = None
 
     def shifted(self, logits: Tensor) -> Tensor:
         """Logits of entries, [B, ...], with the offset."""

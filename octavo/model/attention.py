@@ -117,7 +117,8 @@ class Attention(nn.Module):
                 asked = Queries(_rows(made.index_q, group), _rows(made.index_w, group))
                 selection = self.indexer.select(asked, keys, group, view.controls)
             elif rows is not None:
-                selection = Causal(self.ratio, view.controls.hca_offset) if view.controls.hca else None
+                bounds = None if group.documents is None else group.documents.entries(self.ratio).bounds
+                selection = Causal(self.ratio, view.controls.hca_offset, bounds) if view.controls.hca else None
             o, mass = self._attend(_rows(made.q, group), window, rows, selection, group, view)
             outs.append(o.flatten(0, 1))
             if mass is not None and selection is not None:
@@ -166,6 +167,7 @@ class Attention(nn.Module):
             rows=None if selection is None else rows,
             selection=selection,
             mass_every=self._mass_every(view.controls),
+            begin=None if group.documents is None else group.documents.begin,
         )
 
     def _project_out(self, o: Tensor, table: Table) -> Tensor:

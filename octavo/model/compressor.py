@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from octavo.cache.documents import Documents
 from octavo.cache.view import FreshRows, Group
 from octavo.config.model import CSA_RATIO, ModelConfig
 from octavo.kernels import step
@@ -12,7 +13,7 @@ from octavo.kernels.compress import place, pool, pool_placed
 from octavo.kernels.hadamard import hadamard
 from octavo.kernels.quant import simulate_fp4, simulate_fp8
 from octavo.kernels.rope import norm_rotate
-from octavo.kernels.rows import Rows
+from octavo.kernels.rows import DenseRows, Rows
 from octavo.kernels.wide_linear import wide_linear
 from octavo.model.linear import Linear
 from octavo.model.norm import RMSNorm
@@ -47,6 +48,9 @@ class Compressor(nn.Module):
     ) -> Rows:
         """Close the groups that the new tokens [B, S, 2 * raw] complete, and return all entries so far. `placed`: they
         have their position bias already."""
+        if group.documents is not None:
+            assert not placed  # a token's place in its block is that in its document
+            return self._of_documents(projected, group.documents, rotary, dtype)
         B, S, both = projected.shape
         start, stop = group.first // self.ratio, (group.first + S) // self.ratio
         previous = self.overlap and start > 0
@@ -73,6 +77,14 @@ class Compressor(nn.Module):
         table = rotary.table(group.past.entry_positions(start, stop, self.ratio), self.ratio, dtype)
         turned = norm_rotate(made.to(dtype), gain, *table, eps=self.norm.eps)
         return group.past.entries(self.layer, self.kind, start, self._finish(turned))
+
+    def _of_documents(self, projected: Tensor, documents: Documents, rotary: Rotary, dtype: torch.dtype) -> Rows:
+        """The entries of all documents, whose blocks begin anew with each of them."""
+        fresh = documents.entries(self.ratio).fresh if self.overlap else None
+        used, rules = documents.blocks(projected, self.ratio), {"ratio": self.ratio, "overlap": self.overlap}
+        made = pool_placed(used, self.ape, **rules, has_previous=False, fresh=fresh)
+        table = rotary.table(documents.entry_positions(self.ratio), self.ratio, dtype)
+        return DenseRows(self._finish(norm_rotate(made.to(dtype), self.norm.weight, *table, eps=self.norm.eps)))
 
     def _finish(self, made: Tensor) -> Tensor:
         if self.kind == "index":

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from octavo.cache.documents import Documents
 from octavo.cache.view import Group, View
 from octavo.config.model import ModelConfig
 from octavo.kernels import chunk, step
@@ -71,6 +72,9 @@ class Engram(nn.Module):
             before = group.past.ids_before(self.ngram - 1)
             both = F.pad(torch.cat((before, new), dim=1), (self.ngram - 1 - before.shape[1], 0), value=self.pad)
             small = compressed[both].unfold(1, self.ngram, 1).flip(-1)
+            if group.documents is not None:
+                same = torch.stack([group.documents.seen(reach) for reach in range(self.ngram)], dim=-1)
+                small = torch.where(same, small, compressed[self.pad])
             parts.append(small.reshape(-1, self.ngram))
         return row_ids(torch.cat(parts), self.plan)
 
@@ -109,11 +113,24 @@ class Engram(nn.Module):
 
     def _convolve_group(self, normed: Tensor, group: Group, reach: int) -> Tensor:
         rows = normed[group.start : group.stop].view(group.rows, group.length, -1)
+        if group.documents is not None:
+            return self._convolve_documents(rows, group.documents)
         both = group.past.conv(self.layer, rows)
         both = F.pad(both, (0, 0, max(0, reach + group.length - both.shape[1]), 0))[:, -(reach + group.length) :]
         weight = self.conv.weight.to(rows.dtype).unsqueeze(1)
         out = F.conv1d(both.transpose(1, 2), weight, groups=weight.shape[0], dilation=self.dilation)
         return out.transpose(1, 2).flatten(0, 1)
+
+
+    def _convolve_documents(self, rows: Tensor, documents: Documents) -> Tensor:
+        """The same of rows [B, S, M * D], tap by tap, since none may reach into the document before."""
+        taps, out = self.conv.weight.to(rows.dtype).unbind(1), torch.zeros_like(rows)
+        for age, weight in enumerate(reversed(taps)):
+            reach = age * self.dilation
+            if reach < rows.shape[1]:
+                earlier = F.pad(rows[:, : rows.shape[1] - reach], (0, 0, reach, 0))
+                out = out + torch.where(documents.seen(reach).unsqueeze(-1), earlier, 0) * weight
+        return out.flatten(0, 1)
 
 
 def _plain(dtype: torch.dtype, *weights: Tensor | Int8Weight) -> bool:

@@ -63,11 +63,13 @@ class Indexer(nn.Module):
         """Entries for the group's queries (shapes [B, S, ...]); all visible ones where they are no more than the top-k.
         """
         k = self.topk if controls.index_topk is None else controls.index_topk
+        bounds = None if group.documents is None else group.documents.entries(CSA_RATIO).bounds
         if controls.picks is Picks.ALL or (group.first + group.length) // CSA_RATIO <= k:
-            return Causal(CSA_RATIO)
+            return Causal(CSA_RATIO, bounds=bounds)
         if controls.picks is Picks.RANDOM:
             return Picked(random_picks(group, k, device=queries.q.device))
-        return select_topk(queries.q, queries.w, keys, first=group.first, ratio=CSA_RATIO, k=k, levels=self.levels)
+        rules = {"first": group.first, "ratio": CSA_RATIO, "k": k, "levels": self.levels}
+        return select_topk(queries.q, queries.w, keys, **rules, bounds=bounds)
 
     def loss(
         self, queries: Queries, keys: Rows, selection: Selection, mass: Tensor, group: Group, every: int = 1
@@ -86,6 +88,8 @@ class Indexer(nn.Module):
         scores = index_scores(q, w, keys.tile(0, keys.length))
         if isinstance(selection, Masked | Marked):
             return divergence(scores, mass, selection.of(some))
+        if selection.bounds is not None:
+            return divergence(scores, mass, selection.bounds.of(some).marks(keys.length))
         token = torch.arange(group.first + every, group.first + group.length + 1, every, device=scores.device)
         seen = torch.arange(keys.length, device=scores.device) < (token // selection.ratio).view(1, -1, 1)
         return divergence(scores, mass, seen)
@@ -112,9 +116,13 @@ def random_picks(group: Group, k: int, device: torch.device) -> Tensor:
     worth."""
     generator = torch.Generator().manual_seed(group.first)
     token = torch.arange(group.first + 1, group.first + group.length + 1)
-    visible = (token // CSA_RATIO).view(1, -1, 1)
+    visible, first = (token // CSA_RATIO).view(1, -1, 1), 0
+    if group.documents is not None:
+        bounds = group.documents.entries(CSA_RATIO).bounds
+        first = bounds.first.cpu().unsqueeze(-1).long()
+        visible = bounds.stop.cpu().unsqueeze(-1).long() - first
     draw = torch.rand(group.rows, group.length, k, generator=generator)
-    picks = (draw * visible).long().sort(-1).values
+    picks = first + (draw * visible).long().sort(-1).values
     picks = picks.masked_fill(
         torch.cat((torch.zeros_like(picks[..., :1]).bool(), picks[..., 1:] == picks[..., :-1]), -1), -1
     )

@@ -46,14 +46,14 @@ class StackStep:
         groups = view.groups
         if len(groups) != 1 or type(groups[0].past) is not StateRows or not step.serves(streams):
             return None
-        if any(_watched(block, compressed is not None) for block in blocks):
+        if any(watched(block, compressed is not None) for block in blocks):
             return None
         try:
             stack = self._kept.pop()
         except IndexError:
             stack = None
         if stack is None or not stack.follows(blocks, streams.shape, tokens, view, rotary):
-            stack = _made(blocks, streams, tokens, view, rotary, recalls=compressed is not None)
+            stack = made(blocks, streams, tokens, view, rotary, recalls=compressed is not None)
         if stack is None or not stack.recall(tokens, view, compressed):
             return None
         out = stack.run(streams)
@@ -67,7 +67,7 @@ class StackStep:
         return StackStep, ()  # what is kept belongs to one model's weights
 
 
-def _watched(block: Block, recalls: bool) -> bool:
+def watched(block: Block, recalls: bool) -> bool:
     """Whether a hook sees what passes into or out of the block or its Engram, or that convolves."""
     if block._forward_hooks or block._forward_pre_hooks:
         return True
@@ -78,9 +78,10 @@ def _watched(block: Block, recalls: bool) -> bool:
     return engram.has_conv or bool(engram._forward_hooks or engram._forward_pre_hooks)
 
 
-def _made(
+def made(
     blocks: Sequence[Block], streams: Tensor, tokens: Tensor, view: View, rotary: Rotary, *, recalls: bool
 ) -> _Stack | None:
+    """The step of these blocks, None where one of them does not run as a whole."""
     for block in blocks:
         block._step.prepare(block, streams, tokens, view, rotary)
     found = [block._step.prepared(view) for block in blocks]
@@ -116,7 +117,7 @@ class _Stack:
             return False
         if view.controls != _USUAL or self._rules != (torch.get_num_threads(), scan.level()):
             return False
-        if len(blocks) != len(self.prepared) or not all(each.holds() for each in self._recalls):
+        if len(blocks) != len(self.prepared) or not self.holds():
             return False
         tables: dict[bool, Table] = {}  # both kinds of layers have one
         for block, one in zip(blocks, self.prepared, strict=True):
@@ -149,6 +150,21 @@ class _Stack:
         run_layers(self._layers, self.prepared)
         return out
 
+    def reach(self, ids: np.ndarray, known: int, compressed: Tensor) -> bool:
+        """Let blocks recall for ids[known], later ones with every step of `octavo.kernels.step.together`; `ids` int64
+        stays where it is and begins with the `known` ids before. False where Engram's table is not in memory as FP32,
+        or its map or the ids before are not such that compiled code reads them."""
+        if not self._recalls:
+            return True
+        self._known = compressed.dtype == torch.int64 and compressed.is_contiguous() and known >= self._reach
+        before = ids[:known]
+        self._known = self._known and bool(((before >= 0) & (before < len(compressed))).all())
+        return self._known and all(each.reach(ids, known, compressed) for each in self._recalls)
+
+    def holds(self) -> bool:
+        """Whether the blocks still have their Engrams."""
+        return all(each.holds() for each in self._recalls)
+
     def release(self) -> None:
         """Hold nothing of the sequence, which may end before its next step."""
         for one in self.prepared:
@@ -176,6 +192,19 @@ class _Recall:
     def holds(self) -> bool:
         """Whether the block still has this Engram."""
         return self._block._modules["engram"] is self._engram
+
+    def reach(self, ids: np.ndarray, known: int, compressed: Tensor) -> bool:
+        """As `_Stack.reach`, of which all else is known."""
+        call, at = self._call, self._maps.addresses()
+        table = None if self._table is None else self._table.addresses()
+        if at is None or table is None:
+            return False
+        call.weight, call.query_gain, call.key_gain = at
+        call.table, call.smaller, call.tokens = table[0], compressed.data_ptr(), ids.ctypes.data + 8 * known
+        call.known = min(known, self._engram.ngram - 1)
+        call.before = ids.ctypes.data + 8 * (known - call.known)
+        self._step.memory = ctypes.addressof(call)
+        return True
 
     def place(self, tokens: Tensor, before: Tensor, view: View, compressed: Tensor) -> bool:
         """Let the step recall for these tokens, before which come the ids `before` [n]; False where weights are no FP32

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from octavo.cache.places import StoreAt
+from octavo.cache.places import Places, StoreAt
 from octavo.cache.view import Grown, Picks, StateRows, View
 from octavo.config.model import CSA_RATIO, LayerKind, ModelConfig
 from octavo.kernels import chunk, native, step
@@ -48,11 +48,13 @@ class BlockStep:
         return self.held(block, view) if step.serves(streams) else None
 
     def held(self, block: Block, view: View) -> Layer | None:
-        """The weights that compiled parts read; None for several sequences, other devices and dtypes, rounding on the
-        way, a report on experts, experts chosen elsewhere."""
+        """The weights that compiled parts read; None for several sequences or documents, other devices and dtypes,
+        rounding on the way, a report on experts, experts chosen elsewhere."""
         groups = view.groups
         controls = view.controls
-        if len(groups) != 1 or groups[0].rows != 1 or controls.load or controls.routing is not None:
+        if len(groups) != 1 or groups[0].rows != 1 or groups[0].documents is not None:
+            return None
+        if controls.load or controls.routing is not None:
             return None
         attn, ffn = block.attn, block.ffn
         if not attn.plain:
@@ -208,6 +210,23 @@ class Prepared:
             if self.coarse is None and not self.late:
                 self.give_coarse()
 
+    def find(self, places: Places, first: int) -> bool:
+        """Read entries where they lie now, for tokens from number `first` on; False where they lie as they are not."""
+        stores = [places.store((self.number, kind)) for kind in self.kinds]
+        if None in stores:
+            return False
+        for kind, at in zip(self.kinds, stores, strict=True):
+            setattr(self.call, kind, _store(at))
+        if self.levels is not None and self.levels.choose(first + 1):
+            size = self.levels.block // self.block.ratio
+            self.coarse = places.coarse((self.number, "index"), size, first // self.block.ratio)
+            if self.coarse is None:
+                return False
+            self.call.coarse, self.call.block, self.call.best = (
+                _store(self.coarse), self.levels.block, self.levels.best,
+            )  # fmt: skip
+        return True
+
     def release(self) -> None:
         """Hold nothing of the sequence."""
         self.past, self.held = None, ()
@@ -263,7 +282,7 @@ def _sight(block: Block, view: View, end: int) -> tuple[Sight | None, int]:
         return (Sight.EVERY if controls.hca else Sight.WINDOW), 0
     k = attn.indexer.topk if controls.index_topk is None else controls.index_topk
     if controls.picks is Picks.ALL or end // CSA_RATIO <= k:
-        return Sight.EVERY, 0
+        return Sight.EVERY, k
     chosen = controls.picks is Picks.INDEX and attn.indexer.width % scan.WIDTH == 0
     return (Sight.BEST if chosen else None), k
 

@@ -58,7 +58,8 @@ class Batches:
 
 
 def to_device(batch: Arrays, device: torch.device, parts: int) -> list[Batch]:
-    """The rows of `batch` on `device` in at most `parts` parts of about as many rows."""
+    """The rows of `batch` on `device` in at most `parts` parts of about as many rows. A part without borders between
+    documents is trained on as if there were none anywhere."""
     rows = batch["tokens"].shape[0]
     parts = min(parts, rows)
     cuts = [rows * i // parts for i in range(parts + 1)]
@@ -67,6 +68,7 @@ def to_device(batch: Arrays, device: torch.device, parts: int) -> list[Batch]:
     weight = tensors["weight"].to(device, torch.float32)
     kind = tensors["kind"].to(device) if "kind" in tensors else torch.zeros_like(tokens, dtype=torch.uint8)
     dilution = tensors["dilution"].to(device) if "dilution" in tensors else None
+    document = batch.get("document")
     return [
         Batch(
             tokens=tokens[a:b],
@@ -74,6 +76,14 @@ def to_device(batch: Arrays, device: torch.device, parts: int) -> list[Batch]:
             positions=positions[a:b],
             kind=kind[a:b],
             dilution=None if dilution is None else dilution[a:b],
+            document=None if document is None else _documents(document[a:b], device),
         )
         for a, b in itertools.pairwise(cuts)
     ]
+
+
+def _documents(document: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """The number of every token's document [B, S] on the device, None where each row is one document."""
+    if (document == document[:, :1]).all():
+        return None
+    return torch.from_numpy(np.ascontiguousarray(document)).to(device)

@@ -50,8 +50,9 @@ class Looks:
             said |= clamps
             self._since = step
             self._sample = {"tokens": batch.tokens, "positions": batch.positions, "chosen": chosen}
-            if batch.dilution is not None:
-                self._sample["dilution"] = batch.dilution
+            for name in ("dilution", "document"):
+                if getattr(batch, name) is not None:
+                    self._sample[name] = getattr(batch, name)
             if lag == 0:
                 said["churn"], self._since = self._churn(plan), None
 
@@ -83,7 +84,7 @@ class Looks:
         kept = self._sample
         batch = Batch(
             tokens=kept["tokens"], weight=torch.zeros_like(kept["positions"], dtype=torch.float32),
-            positions=kept["positions"], dilution=kept.get("dilution"),
+            positions=kept["positions"], dilution=kept.get("dilution"), document=kept.get("document"),
         )  # fmt: skip
         _, chosen = observe(self._model, batch, plan)
         return churn(kept["chosen"], chosen).tolist()
@@ -95,9 +96,11 @@ def sample_of(batch: Batch, tokens: int) -> Batch:
     rows = max(1, tokens // length)
     cut = slice(0, rows), slice(0, length)
     dilution = None if batch.dilution is None else batch.dilution[:rows]
+    document = None if batch.document is None else batch.document[cut]
     return Batch(
-        tokens=batch.tokens[cut], weight=batch.weight[cut], positions=batch.positions[cut], dilution=dilution
-    )
+        tokens=batch.tokens[cut], weight=batch.weight[cut], positions=batch.positions[cut], dilution=dilution,
+        document=document,
+    )  # fmt: skip
 
 
 def observe(model: Transformer, batch: Batch, plan: StepPlan) -> tuple[dict[str, list[float]], Tensor]:

@@ -85,9 +85,9 @@ def train(
 ) -> RunResult:
     """Run `recipe` to its end or for `max_seconds`. `feed(step)` yields this rank's batches of steps step, step + 1,
     ...: arrays tokens [B, S], weight [B, S], positions [B, S], kind [B, S] if kinds are told apart, dilution [B] if
-    rows are to count as parts of longer contexts. `engram_map` [V] is the tokenizer's compression for Engram. `show`
-    gets what each line of the log says. `before_step`, for experiments, may change the model before a step, which it
-    meets again if the run goes back.
+    rows are to count as parts of longer contexts, document [B, S] if rows hold several. `engram_map` [V] is the
+    tokenizer's compression for Engram. `show` gets what each line of the log says. `before_step`, for experiments, may
+    change the model before a step, which it meets again if the run goes back.
 
     Raises TrainingError where spikes end the run, CheckpointError for a checkpoint that cannot be read or written.
     """

@@ -224,6 +224,25 @@ def octavo_s_settled() -> Recipe:
     )  # fmt: skip
 
 
+def octavo_s_instructed() -> Recipe:
+    """Goes on from the weights of `octavo-s-settled` (`--init-from`): 39 million tokens, half of the rows packed with
+    lessons (chat, tools, passages, JavaScript, facts), loss on the assistant's tokens alone.
+
+    The other half are the rows of `octavo-s-settled` in their lengths and with their questions, so that recall and
+    language stay what they were: a model that learns lessons alone forgets what is not in them, and the longest lesson
+    is a hundredth of a long row. A sixth of the full rate: the weights are at rest, and what changes is how they
+    answer. Rounded as they ship from the first step on, since no later one would make up for it.
+    """
+    base = octavo_s_settled()
+    stage = base.schedule.stages[0]
+    taught = replace(
+        stage, name="instructed", steps=150, rate=0.15, final_rate=0.005, warmup=15, mix=replace(stage.mix, lessons=0.5)
+    )
+    return replace(
+        base, name="octavo-s-instructed", schedule=Schedule(stages=(taught,), seed=27), seed=base.seed + 2
+    )  # fmt: skip
+
+
 def octavo_s_predictor() -> Recipe:
     """An MTP block for the weights of `octavo-s-settled`, which stay as they are: it alone trains."""
     base = octavo_s_settled()
@@ -257,7 +276,7 @@ RECIPES = {
     "octavo-xs-last": octavo_xs_last, "octavo-xs-predictor": octavo_xs_predictor,
     "octavo-s": octavo_s, "octavo-s-further": octavo_s_further, "octavo-s-anneal": octavo_s_anneal,
     "octavo-s-fuller": octavo_s_fuller, "octavo-s-settled": octavo_s_settled,
-    "octavo-s-predictor": octavo_s_predictor, "tiny": tiny,
+    "octavo-s-instructed": octavo_s_instructed, "octavo-s-predictor": octavo_s_predictor, "tiny": tiny,
 }  # fmt: skip
 
 

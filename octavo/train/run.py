@@ -39,6 +39,7 @@ def run(
     layout = None if parallel is None else Layout.parse(parallel)
     if layout is not None:
         layout.check(chosen.model, sorted({n for stage in chosen.schedule.stages for n in stage.row_lengths}))
+        _check_borders(chosen, layout)
     ranks, device = Ranks.join(options.device, layout)
     plans = [chosen.schedule.plan(step) for step in range(chosen.schedule.steps)]
     rows = [RowPlan(row_length=p.row_length, skips=p.skips, dilute=p.dilute, mix=p.mix) for p in plans]
@@ -55,7 +56,7 @@ def run(
             share=ranks.share,
         ) as loader:
             for batch in loader:
-                yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind", "dilution")}
+                yield {name: batch[name] for name in ("tokens", "weight", "positions", "kind", "dilution", "document")}
 
     result = train(chosen, feed, replace(options, device=str(device)), engram_map=small, ranks=ranks, show=show)
     if options.weights is not None:
@@ -64,6 +65,13 @@ def run(
             release(weights, chosen.model, tokenizer, options.weights)
     ranks.leave()
     return result
+
+
+def _check_borders(chosen: Recipe, layout: Layout) -> None:
+    """Raises UsageError where rows of several documents would be cut into chunks."""
+    found = [stage.name for stage in chosen.schedule.stages if stage.mix.bundles]
+    if found and layout.cp > 1:
+        raise UsageError(f"parallel cp is {layout.cp}; stage {found[0]!r} has rows of several documents, which need 1")
 
 
 def release(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from octavo.cache.view import Controls, Routed, View
+from octavo.config.errors import UsageError
 from octavo.kernels import dispatch
 from octavo.kernels.cross_entropy import cross_entropy
 from octavo.model.block import Block, BlockReport
@@ -45,14 +46,21 @@ class LossWeights:
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Rows on the device: tokens [B, S] int64, weight [B, S] of predicting each token from those before it, rotary
-    positions, the kind of task that each answer token belongs to (uint8, 0: none), and for each row what is added to
-    its HCA logits (FP32 [B], None: nothing)."""
+    positions, the kind of task that each answer token belongs to (uint8, 0: none), for each row what is added to its
+    HCA logits (FP32 [B], None: nothing), and each token's document, [B, S] integers, of which neighbours differ (None:
+    rows are single ones).
+
+    No token sees another document, nor is anything of another document predicted: `weight` of a document's first token
+    counts for nothing. The balance loss, the load of experts and the choice of queries that teach the indexer are of
+    all tokens of the rows, whatever documents they are in.
+    """
 
     tokens: Tensor
     weight: Tensor
     positions: Tensor
     kind: Tensor | None = None
     dilution: Tensor | None = None
+    document: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +108,7 @@ def train_step(
     ranks = ranks or Ranks()
     optimizer.zero_grad()
     n, context = len(batches) * ranks.share[1], Context.of(ranks, model.config)
-    total_weight, total_after_next = (torch.stack([b.weight[:, k:].sum() for b in batches]).sum() for k in (1, 2))
+    total_weight, total_after_next = (torch.stack([_weight_ahead(b, k) for b in batches]).sum() for k in (1, 2))
     ranks.add([total_weight, total_after_next])
     if context is not None:  # every chunk's rank counted the whole rows
         total_weight, total_after_next = total_weight / context.count, total_after_next / context.count
@@ -154,7 +162,7 @@ def _backward(
     index_loss = any(p.requires_grad for name, p in model.named_parameters() if ".indexer." in name)
     view = view_of(batch, plan, index_loss=index_loss, routing=routing, context=context)
     out = model(_here(batch.tokens, context), view)
-    targets, weight = _shift(batch.tokens, 1, context), _shift(batch.weight, 1, context)
+    targets, weight = _shift(batch, batch.tokens, 1, context), _shift(batch, batch.weight, 1, context)
     loss, hits = cross_entropy(model.merge(out.streams), model.head.weight, targets, weight)
     loss = loss / total_weight
     index, balance, counts = _side_losses(out.reports, context)
@@ -183,7 +191,7 @@ def view_of(
     context: Context | None = None,
 ) -> View:  # fmt: skip
     """The view of a step over the rows of `batch`, packed one behind the other, or over this rank's chunk of each;
-    experts' load is reported."""
+    experts' load is reported. Raises UsageError for chunks of rows of several documents."""
     controls = Controls(
         picks=plan.picks,
         index_topk=plan.topk,
@@ -193,11 +201,15 @@ def view_of(
         hca_offset=batch.dilution,
         routing=routing,
     )
+    if context is not None and batch.document is not None:
+        raise UsageError(f"rows hold several documents; cp is {context.count}, and only whole rows (cp 1) may")
     if context is not None:
         return context.view(batch.tokens, batch.positions, controls)
     B, S = batch.tokens.shape
     borders = range(0, (B + 1) * S, S)
-    return View.packed(borders, positions=batch.positions.flatten(), controls=controls, device=batch.tokens.device)
+    document = None if batch.document is None else batch.document.flatten()
+    rows = {"positions": batch.positions.flatten(), "device": batch.tokens.device, "document": document}
+    return View.packed(borders, controls=controls, **rows)
 
 
 def _split(
@@ -220,8 +232,9 @@ def _split(
 
 def _by_kind(batch: Batch, hits: Tensor, answer: Tensor, context: Context | None) -> dict[str, Tensor]:
     """Right and asked answer tokens of each kind of task, [_KINDS] each."""
-    kind = torch.zeros_like(hits, dtype=torch.int64) if batch.kind is None else _shift(batch.kind, 1, context).long()
-    none = torch.zeros(_KINDS, device=hits.device)
+    none, kind = torch.zeros(_KINDS, device=hits.device), torch.zeros_like(hits, dtype=torch.int64)
+    if batch.kind is not None:
+        kind = _shift(batch, batch.kind, 1, context).long()
     return {
         "hits_by_kind": none.index_add(0, kind, hits.float()),
         "asked_by_kind": none.index_add(0, kind, answer.float()),
@@ -233,12 +246,19 @@ def _here(rows: Tensor, context: Context | None) -> Tensor:
     return (rows if context is None else context.part(rows)).flatten()
 
 
-def _shift(rows: Tensor, by: int, context: Context | None) -> Tensor:
-    """What comes `by` tokens later in the same row, zero at the row's end; [B, S] -> [B * S], or of this rank's chunk.
+def _shift(batch: Batch, rows: Tensor, by: int, context: Context | None) -> Tensor:
+    """What comes `by` tokens later in the same document, zero at its end; [B, S] -> [B * S], or of this rank's chunk.
     """
     shifted = torch.zeros_like(rows)
     shifted[:, :-by] = rows[:, by:]
+    if batch.document is not None:
+        shifted[:, :-by] *= batch.document[:, by:] == batch.document[:, :-by]
     return _here(shifted, context)
+
+
+def _weight_ahead(batch: Batch, by: int) -> Tensor:
+    """The sum of the weights of what comes `by` tokens later."""
+    return batch.weight[:, by:].sum() if batch.document is None else _shift(batch, batch.weight, by, None).sum()
 
 
 def _side_losses(
@@ -265,9 +285,9 @@ def _mtp(
     model: Transformer, streams: Tensor, batch: Batch, view: View, total_after_next: Tensor, context: Context | None
 ) -> dict[str, Tensor]:
     """Cross entropy of the token after next by the first stage, over the weight of all batches, and how many answer
-    tokens it hits of how many; rows' last two tokens have no target."""
+    tokens it hits of how many; documents' last two tokens have no target."""
     following, target, weight = (
-        _shift(rows, by, context) for rows, by in ((batch.tokens, 1), (batch.tokens, 2), (batch.weight, 2))
+        _shift(batch, rows, by, context) for rows, by in ((batch.tokens, 1), (batch.tokens, 2), (batch.weight, 2))
     )
     embedded = model.embed(following).to(streams.dtype)
     stage = model.mtp[0]

@@ -77,3 +77,19 @@ def test_tokens_one_by_one_after_fork_and_rollback_are_as_in_one_line() -> None:
         world.read(token, state)
         twin.close()
     assert torch.equal(world.step(other, state), world.step(other, straight))
+
+
+@torch.no_grad()
+def test_room_is_taken_once_its_rows_are_written() -> None:
+    strips, old = Strips(), torch.arange(16.0).view(8, 2)
+    assert strips.grow("a", old, 1, drop=0) is not None
+    strips.give_back("a", old, 1)
+    strips.room("a", old, 100)
+    strip = strips._strips["a"]
+    strip.cells[strip.end : strip.end + 3] = 7.0
+    taken = strips.take("a", 3, kept=5)
+    assert torch.equal(taken, torch.cat((old[-2:], torch.full((3, 2), 7.0))))
+    grown = strips.grow("a", taken, 1, drop=1)
+    assert grown is not None
+    assert grown[0] == taken.data_ptr() + taken.nbytes, "straight behind the rows that were taken"
+    assert torch.equal(old, torch.arange(16.0).view(8, 2))

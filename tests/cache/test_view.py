@@ -22,6 +22,16 @@ def test_neighbours_of_equal_length_form_a_group() -> None:
     assert view.positions.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 2]
 
 
+def test_positions_begin_anew_in_every_document() -> None:
+    document = torch.tensor([0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
+    view = View.packed([0, 5, 10], document=document)
+    assert view.positions.tolist() == [0, 1, 0, 1, 2, 0, 0, 1, 2, 3]
+    (group,) = view.groups
+    assert group.documents is not None
+    assert group.documents.begin.tolist() == [[0, 0, 2, 2, 2], [0, 1, 1, 1, 1]]
+    assert View.packed([0, 5, 10]).groups[0].documents is None
+
+
 def test_packed_positions_can_be_given() -> None:
     view = View.packed([0, 8], positions=torch.arange(100, 108))
     past = view.groups[0].past

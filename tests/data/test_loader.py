@@ -100,3 +100,39 @@ def test_a_killed_worker_is_an_error_here(world: SmallText) -> None:
         loader._processes[0].kill()
         with pytest.raises(LoaderError, match="exit code -9"):
             list(loader)
+
+
+def test_documents_of_a_row_are_numbered_and_count_positions_from_0(world: SmallText) -> None:
+    mix = Mix(plain=1.0, documents=1.0)
+    plan = [RowPlan(row_length=16384, mix=mix, skips=1.0, dilute=1.0), RowPlan(row_length=256, mix=mix, dilute=1.0)]
+    with Loader(world.pack_folder, world.tokenizer_file, plan, 65536, seed=3) as loader:
+        made = list(loader)
+    several, alone = made
+    for batch in made:
+        assert batch["document"].dtype == np.int32
+        assert (batch["document"][:, 0] == 0).all()
+    assert (several["document"].max(axis=1) > 0).all()  # documents are shorter than 16,384 tokens
+    assert not several["dilution"].any()
+    for tokens, document, positions in zip(several["tokens"], several["document"], several["positions"], strict=True):
+        starts = np.flatnonzero(np.diff(document, prepend=-1))
+        assert (tokens[starts] == 0).all()  # BOS
+        assert (positions[starts] == 0).all()
+        jumps = np.diff(positions)[np.diff(document) == 0]
+        assert (jumps > 0).all()
+        assert ((jumps - 1) % 128 == 0).all()
+        assert (jumps > 1).any()
+    assert not alone["document"].any()  # but longer than 256
+    assert (alone["dilution"] > 0).all()
+
+
+def test_documents_are_the_same_from_workers_and_after_a_break(world: SmallText) -> None:
+    plan = [RowPlan(row_length=4096, mix=Mix(plain=1.0, documents=0.5))] * 3
+
+    def run(**options: Any) -> list[Batch]:
+        with Loader(world.pack_folder, world.tokenizer_file, plan, 32768, seed=3, **options) as loader:
+            return list(loader)
+
+    whole = run()
+    for other, first in ((run(workers=2), 0), (run(start=2), 2)):
+        for a, b in zip(whole[first:], other, strict=True):
+            assert all(np.array_equal(a[key], b[key]) for key in ("tokens", "weight", "positions", "document"))

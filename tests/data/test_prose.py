@@ -73,3 +73,35 @@ def test_sources_come_by_their_share_of_the_tokens(world: SmallText) -> None:
 def test_a_pack_without_code_says_so(source: TextSource) -> None:
     with pytest.raises(ConfigError, match="no source of program text"):
         source.run_of_code(Random(1), 300)
+
+
+def test_whole_documents_and_runs_of_longer_ones(world: SmallText) -> None:
+    """Five short documents, one of 160 tokens and one of 300."""
+    sizes = [10, 12, 14, 16, 18, 160, 300]
+    names = ["facts"] * 5 + ["books"] * 2
+    ends = np.cumsum(sizes)
+    tokens = np.arange(ends[-1]).astype(np.uint16)
+    source = TextSource(tokens, ends - sizes, ends, names, world.source.vocabulary)
+    draw = Random(1)
+    found = [source.document(draw, 18) for _ in range(400)]
+    assert {len(one) for one in found} == set(sizes[:5])
+    assert all(int(one[0]) in (ends - sizes) for one in found)
+    assert min(sum(len(one) == size for one in found) for size in sizes[:5]) > 50  # each as likely
+    assert source.share_beyond(18) == 460 / 530
+    assert source.share_beyond(160) == 300 / 530
+    assert source.share_beyond(300) == 0
+    begins = []
+    for _ in range(200):
+        run = source.run_within(draw, 120)
+        assert (np.diff(run.astype(int)) == 1).all()
+        assert len(run) == 120
+        assert not run[0] < 230 <= run[-1]
+        begins.append(int(run[0]))
+    assert 70 <= min(begins) <= 110
+    assert 400 < max(begins) <= 410
+    assert 0.25 < sum(begin < 230 for begin in begins) / 200 < 0.45  # by tokens: 160 of 460
+    assert source.run_within(draw, 300).tolist() == list(range(230, 530))
+    with pytest.raises(ConfigError, match="no document of at most 9 tokens"):
+        source.document(draw, 9)
+    with pytest.raises(ConfigError, match="no document of at least 301 tokens"):
+        source.run_within(draw, 301)

@@ -1,11 +1,14 @@
 """Whole rows: lengths, weights, spans, answers that stand in their source, tokens as the tokenizer would give them."""
 
 import hashlib
+from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 
 from octavo.config.errors import ConfigError, LimitError
+from octavo.data.prose import TextSource
 from octavo.data.rows import KINDS, Mix, Row, make_row
 from octavo.data.shares import LINKED
 from tests.support.small_code import with_code
@@ -189,3 +192,46 @@ def test_rows_of_code_are_lines_with_assignments_between_them(world: SmallText) 
 def test_a_pack_without_code_has_no_rows_of_it(world: SmallText) -> None:
     with pytest.raises(ConfigError, match=r"no source of program text \(javascript\)"):
         rows(world, 1, mix=Mix(code=1.0))
+
+
+def with_short(world: SmallText) -> TextSource:
+    """The pack's documents cut into thirty short ones of a source of such, and one that stays whole."""
+    tokens = world.source.run(Random(0), 4000)
+    ends = np.array([*range(60, 1801, 60), 4000])
+    starts = np.array([0, *ends[:-1]])
+    return TextSource(tokens, starts, ends, ["facts"] * 30 + ["books"], world.source.vocabulary)
+
+
+def test_rows_of_documents_are_whole_ones_between_bos_and_eos(world: SmallText) -> None:
+    text, mix = with_short(world), Mix(plain=1.0, documents=1.0, plain_weight=0.4)
+    made = [make_row(np.random.default_rng((1, i)), text, world.encode, 512, mix) for i in range(60)]
+    short = {tuple(one.tolist()) for one in text.documents("facts")}
+    bundles = [row for row in made if len(row.starts) > 1]
+    assert 0.25 < len(bundles) / len(made) < 0.65  # 1,800 of 4,000 tokens are in documents that fit a row
+    for row in made:
+        assert len(row.tokens) == 512
+        assert (row.tokens[row.starts] == BOS).all()
+        assert (row.weight[row.starts] == 0).all()
+        assert (np.delete(row.weight, row.starts) == np.float32(0.4)).all()
+        assert (len(row.span), row.kinds) == (0, ())
+    for row in bundles:
+        assert row.starts.tolist() == [62 * i for i in range(9)]
+        for start in row.starts.tolist()[:-1]:
+            assert row.tokens[start + 61] == EOS
+            assert tuple(row.tokens[start + 1 : start + 61].tolist()) in short
+    for row in made:
+        if len(row.starts) == 1:
+            assert EOS not in row.tokens
+
+
+def test_documents_are_a_share_of_the_rows_of_text(world: SmallText) -> None:
+    text = with_short(world)
+    mix = Mix(plain=0.5, documents=0.0, speaker=0.0)
+    for other in (Mix(plain=0.0, documents=1.0, speaker=0.0), Mix(plain=0.0, speaker=0.0)):
+        rows = [make_row(np.random.default_rng(3), text, world.encode, 300, one) for one in (other, replace(other))]
+        assert np.array_equal(rows[0].tokens, rows[1].tokens)
+    made = [make_row(np.random.default_rng((2, i)), text, world.encode, 300, mix) for i in range(8)]
+    assert all(len(row.starts) == 1 for row in made)
+    assert not mix.bundles
+    assert not Mix(documents=1.0).bundles
+    assert Mix(plain=0.1, documents=0.1).bundles

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from octavo.data.lessons.material import TASKS_FILE
 from octavo.train.recipes import RECIPES
+from octavo.train.reinforce.settings import SETTINGS
 from runs.octavo_s import main
 
-STEPS = ("corpus", "tokenizer", "pack", "octavo-s", "octavo-s-settled", "octavo.train.export")
+STEPS = (
+    "corpus", "tokenizer", "pack", "javascript", "octavo-s", "octavo-s-settled", "octavo-s-instructed",
+    "octavo.train.reinforce", "octavo.train.export",
+)  # fmt: skip
 
 
 def line(folder: Path, *more: str) -> list[str]:
@@ -28,11 +33,22 @@ def test_every_step_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     found = commands(capsys.readouterr().out)
     assert [next(name for name in STEPS if name in words) for words in found] == list(STEPS)
     assert found[0][found[0].index("--held-out") + 1 :] == ["a.jsonl.xz", "b.jsonl.xz"]
-    assert "--minutes" in found[3]
-    assert "--minutes" not in found[4]
-    assert all("--nproc-per-node=2" in words for words in found[3:5])
-    assert {words[words.index("train") + 1] for words in found[3:5]} <= set(RECIPES)
-    assert found[4][found[4].index("--init-from") + 1] == found[3][found[3].index("--weights") + 1]
+    assert "--minutes" in found[4]
+    assert all("--minutes" not in words for words in found[5:])
+    assert all("--nproc-per-node=2" in words for words in found[4:7])
+    assert {words[words.index("train") + 1] for words in found[4:7]} <= set(RECIPES)
+    assert found[7][found[7].index("octavo.train.reinforce") + 1] in SETTINGS
+
+
+def test_every_step_goes_on_from_what_the_one_before_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(line(tmp_path, "--dry-run"))
+    found = commands(capsys.readouterr().out)
+    first, rested, taught, rewarded, export = found[4:]
+    assert rested[rested.index("--init-from") + 1] == first[first.index("--weights") + 1]
+    assert taught[taught.index("--init-from") + 1] == rested[rested.index("--weights") + 1]
+    assert rewarded[rewarded.index("--weights") + 1] == taught[taught.index("--weights") + 1]
+    assert export[export.index("octavo.train.export") + 1] == rewarded[rewarded.index("--kept") + 1]
+    assert found[3][found[3].index("--out") + 1] == f"{found[2][found[2].index('--out') + 1]}/{TASKS_FILE}"
 
 
 def test_programs_know_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

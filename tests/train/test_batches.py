@@ -63,3 +63,13 @@ def test_parts_hold_all_rows() -> None:
     assert [p.dilution.tolist() for p in parts if p.dilution is not None] == [[0.0], [1.0], [2.0, 3.0]]
     assert all(p.kind is not None and not p.kind.any() for p in parts)
     assert len(to_device(batch, torch.device("cpu"), 9)) == 4
+
+
+def test_parts_without_borders_have_none() -> None:
+    document = np.zeros((4, 32), dtype=np.int32)
+    document[3, 5:] = 1
+    batch = next(iter(feed_of(small_recipe(), 0))) | {"document": document}
+    first, second = to_device(batch, torch.device("cpu"), 2)
+    assert first.document is None
+    assert second.document is not None
+    assert torch.equal(second.document, torch.from_numpy(document[2:]))

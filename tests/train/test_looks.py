@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -122,3 +123,25 @@ def test_looks_can_be_off() -> None:
     looks = Looks(model, Stabilise(look_every=None))
     looks.look(0, [random_batch(2)], plan_of())
     assert looks.said() == {}
+
+
+def test_borders_between_documents_are_looked_at_again() -> None:
+    """The same weights choose the same experts where the second look sees the same documents, others where not."""
+    model, optimizer = fresh(CONFIG)
+    document = (torch.arange(32) >= 11).int().expand(2, 32)
+    batch = replace(random_batch(2), document=document)
+    for _ in range(6):
+        train_step(model, optimizer, [batch], plan_of(), LossWeights())
+    kept = sample_of(batch, 20).document
+    assert kept is not None
+    assert torch.equal(kept, document[:1, :20])
+    looks = Looks(model, Stabilise(look_every=4, lag=2))
+    looks.look(4, [batch], plan_of())
+    tensors, values = looks.state()
+    without = {name: value for name, value in tensors.items() if name != "document"}
+    churns = []
+    for given in (tensors, without):
+        looks.restore(given, values)
+        looks.look(6, [batch], plan_of())
+        churns.append(max(looks.said()["churn"]))
+    assert churns[0] == 0.0 < churns[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,12 @@ from octavo.config.model import ModelConfig
 from octavo.config.presets import s, xs
 from octavo.data.shares import Mix
 from octavo.model.checkpoint import WritePlan
+from octavo.train.loop import RunOptions
 from octavo.train.recipes import RECIPES, recipe
+from octavo.train.run import run
+from octavo.train.schedule import Schedule
+from tests.support.lesson_pack import lesson_pack
+from tests.support.training import small_config, small_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -57,6 +64,18 @@ def test_s_can_be_cut_anywhere_and_comes_to_rest_with_its_predictor() -> None:
         assert all(st.mix.plain > 0 and st.mix.code > 0 and len(st.mix.linked) == 7 for st in one.schedule.stages)
 
 
+def test_lessons_are_learned_beside_recall_at_a_low_rate() -> None:
+    settled, taught = recipe("octavo-s-settled"), recipe("octavo-s-instructed")
+    stage = taught.schedule.stages[0]
+    assert (taught.model, taught.rounded) == (settled.model, settled.rounded)
+    assert taught.seed not in {recipe(name).seed for name in RECIPES if name != taught.name}
+    assert 0.3 <= 1 - stage.mix.lessons < 1.0
+    assert replace(stage.mix, lessons=0.0) == settled.schedule.stages[0].mix
+    assert stage.row_lengths == settled.schedule.stages[0].row_lengths
+    assert max(taught.schedule.plan(step).rate for step in range(taught.schedule.steps)) <= 0.15
+    assert 20e6 < taught.schedule.steps * taught.tokens_per_step < 50e6
+
+
 def test_weights_are_rounded_as_the_shipped_ones_are() -> None:
     shipped = ModelConfig.from_json(Path(__file__).parents[2] / "weights" / "octavo-s")
     assert recipe("octavo-s-settled").rounded == WritePlan.of(shipped)
@@ -72,7 +91,29 @@ def test_trial_run_is_small() -> None:
 
 def test_unknown_name() -> None:
     ends = ("", "-fuller", "-last", "-longer", "-mixed", "-predictor", "-settled", "-wider")
-    s_ends = ("", "-anneal", "-fuller", "-further", "-predictor", "-settled")
+    s_ends = ("", "-anneal", "-fuller", "-further", "-instructed", "-predictor", "-settled")
     known = ", ".join([*(f"octavo-s{end}" for end in s_ends), *(f"octavo-xs{end}" for end in ends)])
     with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}, tiny"):
         recipe("huge")
+
+
+def test_rows_of_lessons_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mix of `octavo-s-instructed` on a small pack and model: finite steps whose answers are counted as lessons."""
+    text = lesson_pack(tmp_path / "text")
+    stage = replace(
+        recipe("octavo-s-instructed").schedule.stages[0], steps=3, row_lengths=(512,), shares=(1.0,), topk=(8,),
+        warmup=1, mix=Mix(lessons=0.5),
+    )  # fmt: skip
+    config = small_config(vocab_size=text.tokenizer.vocab_size)
+    made = small_recipe(model=config, schedule=Schedule(stages=(stage,)), tokens_per_step=2048, recompute_from=1024)
+    monkeypatch.setitem(RECIPES, "small", lambda: made)
+    seen: list[dict] = []
+    options = RunOptions(out=tmp_path / "run", log_every=1)
+    tokenizer = text.tokenizer_file.parent
+    result = run("small", pack=text.pack_folder, tokenizer=tokenizer, options=options, show=seen.append)
+    assert (result.steps, result.finished) == (3, True)
+    steps = [line for line in seen if "loss" in line]
+    assert len(steps) == 3
+    assert all(math.isfinite(line["loss"]) and line["skipped"] == 0 for line in steps)
+    assert any("lesson" in line for line in steps)
+    assert any("program" in line for line in steps)

@@ -33,6 +33,7 @@ from octavo.config.errors import DocumentError
 
 _RECORD_PAGES = SNAPSHOT_TOKENS // PAGE_TOKENS
 _SYNC_SECONDS = 1.0
+_LOOKS, _LOOK_SECONDS = 5, 0.01
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _sync = getattr(os, "fdatasync", os.fsync)  # not on every POSIX system
 
@@ -246,13 +247,23 @@ def _open_locked(path: Path, flags: int) -> int:
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise DocumentError(f"{path}: is no regular file; a document can be written to none other")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except BaseException as error:
         os.close(file)
         if isinstance(error, OSError):
             raise DocumentError(f"{path}: another process is writing it") from error
         raise
     return file
+
+
+def _lock(file: int) -> None:
+    """Lock an open file for writing; OSError where another process has it."""
+    for _ in range(_LOOKS):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOK_SECONDS)  # whoever only looks whether the file is being written holds it for a moment
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _write_all(file: int, pieces: Sequence[bytes | memoryview]) -> None:

@@ -28,13 +28,15 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A question, its answer, the characters start .. end of the document that hold the answer's source, the depth
-    (0 is the beginning), and marks to report apart (a fact: is its wording unseen)."""
+    (0 is the beginning), and marks to report apart (a fact: is its wording unseen). `evidence`: all characters that the
+    answer hangs on, in order, where they are more than the source."""
 
     prompt: str
     answer: str
     source: tuple[int, int]
     depth: float
     marks: tuple[str, ...] = ()
+    evidence: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +53,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Planting:
-    """Text to plant as a paragraph of its own, and its questions: prompt, answer, source inside `text`, marks."""
+    """Text to plant as a paragraph of its own, and its questions: prompt, answer, source inside `text`, marks. The
+    plantings of a `group` are the evidence of all questions asked in it."""
 
     text: str
     asks: tuple[tuple[str, str, tuple[int, int], tuple[str, ...]], ...] = ()
+    group: int | None = None
 
 
 @dataclass
@@ -117,11 +121,16 @@ class Maker:
             parts.append(planting.text + "\n\n")
             size += len(planting.text) + 2
         document = "".join([*parts, filler[place:]])
+        evidence: dict[int, list[tuple[int, int]]] = {}
+        for planting, at in questions:
+            if planting.group is not None:
+                evidence.setdefault(planting.group, []).append((at, at + len(planting.text)))
         return document, [
-            Question(prompt=prompt, answer=answer, source=(at + begin, at + end), depth=at / len(document), marks=marks)
+            Question(prompt=prompt, answer=answer, source=(at + begin, at + end), depth=at / len(document), marks=marks,
+                     evidence=() if planting.group is None else tuple(evidence[planting.group]))
             for planting, at in questions
             for prompt, answer, (begin, end), marks in planting.asks
-        ]
+        ]  # fmt: skip
 
 
 Kind = Callable[[Maker], tuple[str, list[Question]]]

@@ -162,9 +162,11 @@ def speakers(maker: Maker) -> tuple[str, list[Question]]:
     for line in evenly(spoken_lines(document), maker, fits):
         quote = document[line.start : line.stop]
         far = "line 1-4" if line.number < 4 else "line 5-12" if line.number < 12 else "line 13-"
+        said = document.rindex(f"{line.name}:\n", 0, line.start)
         questions.append(
             Question(prompt=speaker.speaker_question(quote, maker.draw, held_out=True), answer=line.name,
-                     source=(line.start, line.stop), depth=line.start / len(document), marks=(far,))
+                     source=(line.start, line.stop), depth=line.start / len(document), marks=(far,),
+                     evidence=((said, said + len(line.name)), (line.start, line.stop)))
         )  # fmt: skip
     return document, questions
 

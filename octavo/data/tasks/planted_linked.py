@@ -34,11 +34,11 @@ def _shuffled(maker: Maker, plantings: list[Planting]) -> tuple[str, list[Questi
     return maker.plant(plantings)
 
 
-def _said(statement: Statement, *asks: tuple[str, str, tuple[str, ...]]) -> Planting:
+def _said(statement: Statement, *asks: tuple[str, str, tuple[str, ...]], group: int | None = None) -> Planting:
     """A statement; asks: question, answer and marks of each."""
     text = statement.text
-    return Planting(text=text, asks=tuple((prompt, answer.strip(), (0, len(text)), marks)
-                                          for prompt, answer, marks in asks))  # fmt: skip
+    return Planting(text=text, group=group, asks=tuple((prompt, answer.strip(), (0, len(text)), marks)
+                                                       for prompt, answer, marks in asks))  # fmt: skip
 
 
 def multi_keys(maker: Maker) -> tuple[str, list[Question]]:
@@ -79,7 +79,7 @@ def multi_values(maker: Maker) -> tuple[str, list[Question]]:
         if len(later) == len(one.statements):  # the first of them to come
             marks = (_seen(one.unseen), f"{len(later)} values")
             asks.append((one.question(draw, held_out=True), together(later), marks))
-        plantings.append(_said(said, *asks))
+        plantings.append(_said(said, *asks, group=number))
     return maker.plant(plantings)
 
 
@@ -90,13 +90,13 @@ def _two_hop(maker: Maker, *, steps: bool) -> tuple[str, list[Question]]:
     while len(chains) < maker.count:
         chains += hops.chains(draw, book, min(_GROUP, maker.count - len(chains)))
     plantings = []
-    for chain in chains:
+    for number, chain in enumerate(chains):
         marks = (_seen(chain.unseen),)
         if steps:
             ask = (chain.step_question(draw, held_out=True), chain.steps, marks)
         else:
             ask = (chain.question(draw, held_out=True), chain.answer, marks)
-        plantings += [_said(chain.first.statement), _said(chain.second.statement, ask)]
+        plantings += [_said(chain.first.statement, group=number), _said(chain.second.statement, ask, group=number)]
     return _shuffled(maker, plantings)
 
 
@@ -115,14 +115,14 @@ def trackings(maker: Maker) -> tuple[str, list[Question]]:
     draw = maker.draw
     variables = Variables(draw, maker.word, held_out=True)
     placed: list[tuple[float, Planting]] = []
-    for _ in range(maker.count):
+    for group in range(maker.count):
         chain = variables.chain(draw.choice(_CHAIN))
         unseen = draw.random() < 0.5
         marks = (_seen(unseen), f"{len(chain.names)} names")
         ask = (chain.question(draw, held_out=True), chain.holders, marks)
         for number, (name, value) in enumerate(chain.assignments):
             said = Statement(variables.statement(name, value, unseen=unseen), "", "")
-            placed.append((0.0, _said(said, *([ask] if number == 0 else []))))
+            placed.append((0.0, _said(said, *([ask] if number == 0 else []), group=group)))
         shares = sorted(draw.random() for _ in chain.names)
         own = placed[-len(shares) :]
         placed[-len(shares) :] = [(share, planting) for share, (_, planting) in zip(shares, own, strict=True)]
@@ -137,12 +137,13 @@ def countings(maker: Maker) -> tuple[str, list[Question]]:
     made: list[counting.Tally] = []
     while len(made) < maker.count:
         made += counting.tallies(draw, book, min(3, maker.count - len(made)), held_out=True)
-    for tally in made:
+    for group, tally in enumerate(made):
         times = len(tally.sentences)
         marks = (_seen(tally.unseen), f"{times} times")
         ask = (tally.question(draw, held_out=True), str(times), marks)
         for number, sentence in enumerate(tally.sentences):
-            plantings.append(_said(Statement(sentence, "", ""), *([ask] if number == 0 else [])))
+            said = Statement(sentence, "", "")
+            plantings.append(_said(said, *([ask] if number == 0 else []), group=group))
     return _shuffled(maker, plantings)
 
 
@@ -191,4 +192,7 @@ def _which_first(
     names = [name for name, _ in chosen]
     prompt = ordering.order_question(names, draw, first=first, quoted=not is_named, held_out=True)
     marks = ("named" if is_named else "passages", f"of {len(chosen)}")
-    return Question(prompt=prompt, answer=answer, source=source, depth=source[0] / len(document), marks=marks)
+    evidence = tuple(span for _, span in chosen)
+    return Question(
+        prompt=prompt, answer=answer, source=source, depth=source[0] / len(document), marks=marks, evidence=evidence
+    )  # fmt: skip

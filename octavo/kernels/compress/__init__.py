@@ -9,7 +9,8 @@ empty result. Not in place.
 `place(projected [B, S, 2w], bias [ratio, w], *, first) -> [B, S, 2w]`: row (first + s) % ratio of the bias added to the
 scores of token first + s, which stand behind its values.
 `pool_placed(raw [B, n, 2w], bias, *, ratio, overlap, has_previous)`: `pool` of what `place` makes of rows that begin a
-group, in one function, which a GPU computes in one pass while training.
+group, in one function, which a GPU computes in one pass while training. `fresh` [B, g] bool, with overlap: entries that
+have no previous half, as the first one.
 """
 
 from octavo.kernels.compress.ref import place, pool, pool_placed

@@ -30,24 +30,32 @@ def pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previ
     return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
 
 
-def pool_placed(raw: Tensor, bias: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+def pool_placed(
+    raw: Tensor, bias: Tensor, *, ratio: int, overlap: bool, has_previous: bool, fresh: Tensor | None = None
+) -> Tensor:
     """See the package docstring for the contract."""
     if dispatch.trains_on_gpu(raw):
-        return _pool_placed(raw, bias, ratio=ratio, overlap=overlap, has_previous=has_previous)
+        return _pool_placed(raw, bias, ratio=ratio, overlap=overlap, has_previous=has_previous, fresh=fresh)
     values, scores = place(raw, bias, first=0).split(raw.shape[-1] // 2, dim=-1)
+    if fresh is not None:
+        return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous, fresh=fresh)
     return pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
 
 
 @fusable
-def _pool_placed(raw: Tensor, bias: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+def _pool_placed(
+    raw: Tensor, bias: Tensor, *, ratio: int, overlap: bool, has_previous: bool, fresh: Tensor | None = None
+) -> Tensor:
     B, n, both = raw.shape
     values, scores = raw.split(both // 2, dim=-1)
     scores = (scores.view(B, n // ratio, ratio, -1) + bias.to(raw.dtype)).view(B, n, -1)
-    return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous)
+    return plain_pool(values, scores, ratio=ratio, overlap=overlap, has_previous=has_previous, fresh=fresh)
 
 
 @fusable
-def plain_pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool) -> Tensor:
+def plain_pool(
+    values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has_previous: bool, fresh: Tensor | None = None
+) -> Tensor:
     """See the package docstring for the contract."""
     B, n, w = values.shape
     values, scores = values.view(B, n // ratio, ratio, w), scores.view(B, n // ratio, ratio, w)
@@ -62,5 +70,8 @@ def plain_pool(values: Tensor, scores: Tensor, *, ratio: int, overlap: bool, has
     else:
         prev_v = torch.cat((torch.zeros_like(prev_v[:, :1]), prev_v[:, :-1]), dim=1)
         prev_s = torch.cat((torch.full_like(prev_s[:, :1], -torch.inf), prev_s[:, :-1]), dim=1)
+    if fresh is not None:
+        prev_v = prev_v.masked_fill(fresh[..., None, None], 0)
+        prev_s = prev_s.masked_fill(fresh[..., None, None], -torch.inf)
     gate = torch.cat((prev_s, own_s), dim=2).softmax(dim=2)
     return (gate * torch.cat((prev_v, own_v), dim=2)).sum(dim=2)

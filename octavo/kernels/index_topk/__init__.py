@@ -11,8 +11,9 @@ everywhere, S = 0 an empty result. Not differentiable.
 Bodies: `ref` sorts, `streaming` merges the best of spans of entries, `loops` passes over them once (CPU), `scan` does
 so for many queries with compiled code that scores in FP32 only what bytes cannot rule out.
 `two_level_topk(..., levels)`: an approximation that scores a coarse key for every block; see `levels`.
-`select_topk(..., levels=None)` -> the choice as a `Selection`: `Picked`, while training on a GPU `Marked`, or `Masked`
-without Triton or for very many entries; in two levels where `levels` are given and no gradient is asked for.
+`select_topk(..., levels=None, bounds=None)` -> the choice as a `Selection`: `Picked`, while training on a GPU `Marked`,
+or `Masked` without Triton or for very many entries; in two levels where `levels` are given, but no `bounds`, and no
+gradient is asked for. `bounds`: visible are the entries within them (rows of several documents).
 Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
 
@@ -23,24 +24,27 @@ from octavo.kernels import dispatch
 from octavo.kernels.index_topk.exact import index_topk
 from octavo.kernels.index_topk.levels import Levels, two_level_topk
 from octavo.kernels.index_topk.masked import masked_topk
-from octavo.kernels.index_topk.ref import gathered_scores, index_scores
+from octavo.kernels.index_topk.ref import bounded_topk, gathered_scores, index_scores
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import Masked, Picked, Selection
+from octavo.kernels.selection import Bounds, Masked, Picked, Selection
 
 
 def select_topk(
-    q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels | None = None
-) -> Selection:
+    q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels | None = None,
+    bounds: Bounds | None = None,
+) -> Selection:  # fmt: skip
     """See the package docstring for the contract."""
-    if levels is not None and not torch.is_grad_enabled():
+    if bounds is None and levels is not None and not torch.is_grad_enabled():
         return Picked(two_level_topk(q, w, keys, first=first, ratio=ratio, k=k, levels=levels))
     if dispatch.trains_in_triton(q, "index_topk") and q.dtype in dispatch.TRITON_FLOATS:
         from octavo.kernels.index_topk import triton_training  # triton is there where a GPU is
 
         if keys.length <= triton_training.MOST:
-            return triton_training.marked_topk(q, w, keys, first=first, ratio=ratio, k=k)
+            return triton_training.marked_topk(q, w, keys, first=first, ratio=ratio, k=k, bounds=bounds)
     if dispatch.trains_on_gpu(q):
-        return Masked(masked_topk(q, w, keys, first=first, ratio=ratio, k=k))
+        return Masked(masked_topk(q, w, keys, first=first, ratio=ratio, k=k, bounds=bounds))
+    if bounds is not None:
+        return Picked(bounded_topk(q, w, keys, bounds, k=k))
     return Picked(index_topk(q, w, keys, first=first, ratio=ratio, k=k))
 
 

@@ -1,4 +1,4 @@
-"""Index scores, and top-k by a full stable sort."""
+"""Index scores, and top-k by a full stable sort, of all complete entries or of those within bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from torch import Tensor
 from octavo.kernels import dispatch
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.rows import Rows
+from octavo.kernels.selection import Bounds
+
+_ELEMENTS = 1 << 26  # scores held at once where they are bounded
 
 
 def _wide(x: Tensor, q: Tensor) -> Tensor:
@@ -53,6 +56,24 @@ def reference_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
     scores = index_scores(q, w, keys.tile(0, keys.length))
     entry = torch.arange(keys.length, device=q.device)
     scores = scores.masked_fill(entry >= visible_counts(first, S, ratio, q.device).view(1, S, 1), -torch.inf)
+    return _best(scores, k)
+
+
+@torch.no_grad()
+def bounded_topk(q: Tensor, w: Tensor, keys: Rows, bounds: Bounds, *, k: int) -> Tensor:
+    """As `reference_topk` among the entries within `bounds`, some queries at a time."""
+    (B, S), C = q.shape[:2], keys.length
+    block, every = max(1, _ELEMENTS // max(1, B * C)), keys.tile(0, C)
+    parts = []
+    for start in range(0, S, block):
+        some = slice(start, start + block)
+        scores = index_scores(q[:, some], w[:, some], every)
+        parts.append(_best(scores.masked_fill(~bounds.of(some).marks(C), -torch.inf), k))
+    return torch.cat(parts, dim=1)
+
+
+def _best(scores: Tensor, k: int) -> Tensor:
+    """Entries [B, S, k] of the best scores, -1 where there are no more that are seen."""
     ranked = scores.sort(dim=-1, descending=True, stable=True)
     picks = ranked.indices[..., :k].masked_fill(ranked.values[..., :k] == -torch.inf, -1)
     return torch.nn.functional.pad(picks, (0, k - picks.shape[-1]), value=-1)

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo.kernels.rows import Rows
-from octavo.kernels.selection import WORD, Marked
+from octavo.kernels.selection import WORD, Bounds, Marked
 
 MOST = 32_768  # entries of which a program holds a query's scores
 _ELEMENTS = 1 << 29  # scores held at once
@@ -51,37 +51,50 @@ def _score_kernel(
 
 
 @triton.jit
-def _mark_kernel(scores, words, S, C, N, begin, first, k, RATIO: tl.constexpr, BLOCK: tl.constexpr):
-    """A query: the k best of its complete entries, all where they are no more; of equal scores the lower entries."""
+def _mark_kernel(
+    scores, words, lowest, highest, S, C, N, begin, first, k, RATIO: tl.constexpr, BLOCK: tl.constexpr,
+    BOUNDS: tl.constexpr,
+):  # fmt: skip
+    """A query: the k best of its complete entries, all where they are no more; of equal scores the lower entries.
+    BOUNDS: of entries from `lowest` to below `highest` [B, N]."""
     s, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     e = tl.arange(0, BLOCK)
     visible = tl.minimum((first + s + 1) // RATIO, C)
-    score = tl.load(scores + (b * S + s) * C + e, mask=e < visible, other=float("-inf")) + 0.0  # no -0
+    seen = e < visible
+    if BOUNDS:
+        low, high = tl.load(lowest + b * N + begin + s), tl.load(highest + b * N + begin + s)
+        visible = high - low
+        seen = (e >= low) & (e < high)
+    score = tl.load(scores + (b * S + s) * C + e, mask=seen, other=float("-inf")) + 0.0  # no -0
     bits = score.to(tl.int32, bitcast=True)
     rank = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    least = tl.min(tl.where(e < visible, rank, 0x7FFFFFFF)).to(tl.int64)
-    most = tl.max(tl.where(e < visible, rank, -0x80000000)).to(tl.int64) + 1
+    least = tl.min(tl.where(seen, rank, 0x7FFFFFFF)).to(tl.int64)
+    most = tl.max(tl.where(seen, rank, -0x80000000)).to(tl.int64) + 1
     search = (visible > k) & (most - least > 1)
     while search:  # at least k ranks are >= least, fewer than k are >= most
         middle = (least + most) >> 1
-        count = tl.sum(((rank >= middle.to(tl.int32)) & (e < visible)).to(tl.int32))
+        count = tl.sum(((rank >= middle.to(tl.int32)) & seen).to(tl.int32))
         least = tl.where(count >= k, middle, least)
         most = tl.where(count >= k, most, middle)
         search = (count != k) & (most - least > 1)
     level = least.to(tl.int32)
-    above = (rank > level) & (e < visible)
-    equal = ((rank == level) & (e < visible)).to(tl.int32)
+    above = (rank > level) & seen
+    equal = ((rank == level) & seen).to(tl.int32)
     room = k - tl.sum(above.to(tl.int32))
-    chosen = above | ((equal > 0) & (tl.cumsum(equal, 0) <= room)) | ((e < visible) & (visible <= k))
+    chosen = above | ((equal > 0) & (tl.cumsum(equal, 0) <= room)) | (seen & (visible <= k))
     marks = tl.reshape(chosen.to(tl.int64), (BLOCK // _WORD, _WORD)) << tl.arange(0, _WORD).to(tl.int64)[None, :]
     word = tl.arange(0, BLOCK // _WORD)
     width = tl.cdiv(C, _WORD)
     tl.store(words + (b * N + begin + s) * width + word, tl.sum(marks, 1), mask=word < width)
 
 
-def marked_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int) -> Marked:
-    """q [B, S, I, J], w [B, S, I] and C <= `MOST` entries -> the marks of `index_topk`'s choice; k >= 1."""
+def marked_topk(
+    q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, bounds: Bounds | None = None
+) -> Marked:
+    """q [B, S, I, J], w [B, S, I] and C <= `MOST` entries -> the marks of `index_topk`'s choice, among the entries
+    within `bounds` if these are given; k >= 1."""
     (B, N, I, J), C = q.shape, keys.length
+    ends = (q, q) if bounds is None else (bounds.first.contiguous(), bounds.stop.contiguous())
     words = torch.empty((B, N, triton.cdiv(C, WORD)), dtype=torch.int64, device=q.device)
     q, w, rows = q.detach().contiguous(), w.detach().contiguous(), keys.tile(0, C).detach().to(q.dtype).contiguous()
     some = max(1, min(N, _ELEMENTS // (B * C) // _BLOCK * _BLOCK))
@@ -95,7 +108,7 @@ def marked_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: 
             PRECISION="ieee" if q.dtype == torch.float32 else None, num_warps=4,
         )  # fmt: skip
         _mark_kernel[(S, B)](
-            scores, words, S, C, N, begin, first + begin, k, RATIO=ratio, BLOCK=block,
+            scores, words, *ends, S, C, N, begin, first + begin, k, RATIO=ratio, BLOCK=block, BOUNDS=bounds is not None,
             num_warps=max(1, min(16, block // 1024)),
         )  # fmt: skip
     return Marked(words, C, ratio)

@@ -29,6 +29,8 @@ def mass_of(
     if isinstance(selection, Masked | Marked):
         return _shares(logits, total, selection.of(some), None, scale)
     assert isinstance(selection, Causal)
+    if selection.bounds is not None:
+        return _shares(logits, total, selection.bounds.of(some).marks(rows.length), selection.offset, scale)
     token = torch.arange(q.shape[1], device=q.device) * every + (first + every - 1)
     seen = torch.arange(rows.length, device=q.device) < ((token + 1) // selection.ratio).view(1, -1, 1)
     return _shares(logits, total, seen, selection.offset, scale)

@@ -20,6 +20,7 @@ def reference_attention(
     rows: Rows | None,
     selection: Selection | None,
     mass_every: int,
+    begin: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
     B, S, H, _ = q.shape
@@ -29,11 +30,15 @@ def reference_attention(
     age = token.view(S, 1) - key_token.view(1, N)
     values = window_rows
     seen = ((age >= 0) & (age < window)).expand(B, S, N)
+    if begin is not None:
+        seen = seen & (key_token >= begin.unsqueeze(-1))
     if rows is not None:
         entries = rows.tile(0, rows.length)
         values = torch.cat((values, entries), dim=1)
         entry = torch.arange(rows.length, device=q.device)
-        if isinstance(selection, Causal):
+        if isinstance(selection, Causal) and selection.bounds is not None:
+            mask = selection.bounds.marks(rows.length)
+        elif isinstance(selection, Causal):
             mask = (entry.view(1, 1, -1) < ((token + 1) // selection.ratio).view(1, S, 1)).expand(B, S, -1)
         elif isinstance(selection, Masked | Marked):
             mask = selection.of(slice(None))

@@ -7,6 +7,8 @@ cover: online softmax over entries (one block's scores over all its entries are 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +33,7 @@ def tiled_attention(
     rows: Rows | None,
     selection: Selection | None,
     mass_every: int,
+    begin: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
     B, S, H, _ = q.shape
@@ -49,7 +52,10 @@ def tiled_attention(
         size = size // block * block or size
         lo = start + past - (window - 1)
         keys = window_rows[:, max(lo, 0) : start + past + size]
-        piece = _Piece(first=first + start, window=window, missing=max(-lo, 0), block=min(block, size))
+        piece = _Piece(
+            first=first + start, window=window, missing=max(-lo, 0), block=min(block, size),
+            begin=None if begin is None else begin[:, start : start + size],
+        )  # fmt: skip
         part = _part(selection, start, start + size)
         o, mass = piece.attend(q[:, start : start + size], keys, sink, rows, part, mass_every > 0)
         outs.append(o)
@@ -67,6 +73,8 @@ def _part(selection: Selection | None, start: int, stop: int) -> Selection | Non
     """What a run of queries selects."""
     if isinstance(selection, Picked):
         return Picked(selection.index[:, start:stop])
+    if isinstance(selection, Causal) and selection.bounds is not None:
+        return replace(selection, bounds=selection.bounds.of(slice(start, stop)))
     return Masked(selection.seen[:, start:stop]) if isinstance(selection, Masked) else selection
 
 
@@ -76,10 +84,11 @@ def _picked(selection: Selection | None) -> Tensor:
 
 
 class _Piece:
-    """A run of queries whose window keys are cut into blocks of `block` queries; `missing` rows lie before token 0."""
+    """A run of queries whose window keys are cut into blocks of `block` queries; `missing` rows lie before token 0.
+    `begin`: as in the contract, of these queries."""
 
-    def __init__(self, *, first: int, window: int, missing: int, block: int) -> None:
-        self.first, self.window, self.missing, self.block = first, window, missing, block
+    def __init__(self, *, first: int, window: int, missing: int, block: int, begin: Tensor | None) -> None:
+        self.first, self.window, self.missing, self.block, self.begin = first, window, missing, block, begin
 
     def attend(
         self, q: Tensor, keys: Tensor, sink: Tensor, rows: Rows | None, selection: Selection | None, want_mass: bool
@@ -127,8 +136,12 @@ class _Piece:
         if self.missing:
             start = torch.arange(nb, device=q.device).view(nb, 1, 1) * self.block
             seen = seen & (start + j >= self.missing)
+        if self.begin is not None:
+            start = torch.arange(nb, device=q.device).view(nb, 1, 1) * self.block
+            token = self.first - (self.window - 1) + start + j
+            seen = seen & (token >= self.begin.view(-1, nb, self.block, 1))
         bias = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill(~seen, -torch.inf)
-        return bias.unsqueeze(2)
+        return bias.unsqueeze(-2)
 
     def _entry_logits(self, q: Tensor, rows: Rows, selection: Selection | None) -> tuple[Tensor, Tensor, Tensor]:
         """Logits over entries, the entries themselves ([B, C, K] or gathered [B, S, k, K]), and the mask used."""
@@ -138,7 +151,10 @@ class _Piece:
             values = rows.gather(selection.index.clamp_min(0)).to(q.dtype)
             logits = torch.matmul(q, values.transpose(2, 3))
             return logits.masked_fill(~seen.unsqueeze(2), -torch.inf), values, seen
-        if isinstance(selection, Causal):
+        if isinstance(selection, Causal) and selection.bounds is not None:
+            last, full = min((self.first + S) // selection.ratio, rows.length), False
+            seen = selection.bounds.marks(last)
+        elif isinstance(selection, Causal):
             visible = torch.arange(self.first + 1, self.first + S + 1, device=q.device) // selection.ratio
             last = min((self.first + S) // selection.ratio, rows.length)
             seen = torch.arange(last, device=q.device).view(1, 1, -1) < visible.view(1, S, 1)

@@ -33,12 +33,14 @@ def attend(
     rows: Rows | None,
     selection: Selection | None,
     mass_every: int,
+    begin: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """See the package docstring for the contract."""
     from octavo.kernels.sparse_attention.triton_training import attend_with_sums  # triton is there where a GPU is
 
     entries = None if rows is None else rows.tile(0, rows.length)
-    o, total = attend_with_sums(q, window_rows, sink, entries, selection, first=first, window=window, scale=scale)
+    sizes = {"first": first, "window": window, "scale": scale, "begin": begin}
+    o, total = attend_with_sums(q, window_rows, sink, entries, selection, **sizes)
     if not mass_every or rows is None or selection is None:
         return o, None
     return o, mass_of(q, rows, selection, total, first=first, scale=scale, every=mass_every)

@@ -175,9 +175,10 @@ def prepared(keys: Keys, places: Places, config: Config, *, B: int, K: int) -> K
 
 def launch(
     q: Tensor, sink: Tensor, keys: Keys, places: Places, picks: Tensor | None, offset: Tensor | None, out: Tensor,
-    config: Config, window: int, scale: float,
+    config: Config, window: int, scale: float, borders: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Attention into `out` [T, H, K] -> log sums with the sink, in base 2, FP32 [T, H]."""
+    """Attention into `out` [T, H, K] -> log sums with the sink, in base 2, FP32 [T, H]. `borders`: int32 [3, T] of rows
+    of several documents, as the kernel takes it."""
     T, H, K = q.shape
     if config.listed and picks is not None:
         assert keys.table is not None
@@ -192,8 +193,9 @@ def launch(
         reach = q.new_empty((T, splits, H), dtype=torch.float32)
     grid = (triton.cdiv(T, config.queries) * triton.cdiv(H, config.block_h) * splits,)
     attend_kernel[grid](
-        q, *tensors_of(keys, places, picks, offset), sink, into, reach, T, *sizes_of(keys, picks), window, scale,
-        **keys.constants(q), OFFSET=offset is not None, QUERIES=config.queries, SPLITS=splits, BLOCK_H=config.block_h,
+        q, *tensors_of(keys, places, picks, offset), places.position if borders is None else borders, sink, into, reach,
+        T, *sizes_of(keys, picks), window, scale, **keys.constants(q), OFFSET=offset is not None,
+        BORDERS=borders is not None, QUERIES=config.queries, SPLITS=splits, BLOCK_H=config.block_h,
         BLOCK_K=config.block_k, num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
     if splits > 1:

@@ -19,6 +19,7 @@ import triton.language as tl
 from octavo.kernels.sparse_attention.triton_forward import (
     LOG2E,
     SIZES,
+    borders_of,
     keys_of,
     marked,
     run_of,
@@ -65,10 +66,10 @@ def _scatter(rows, ok, x0, x1, K: tl.constexpr, W: tl.constexpr):
 @triton.jit
 def _tiles(
     b, t, first, last, place, mine, q0, q1, g0, g1, lse, delta, a0, a1, grad_far,
-    near_rows, far_rows, table, picks, offset, RING, STORE, pages, picked, shift, window, scale,
-    SELECTION: tl.constexpr, OFFSET: tl.constexpr, RATIO: tl.constexpr, ROW: tl.constexpr, ALIGN: tl.constexpr,
-    FORMAT: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr,
-    DOT: tl.constexpr, QUERIES: tl.constexpr, BLOCK_K: tl.constexpr,
+    near_rows, far_rows, table, picks, offset, begin, low, high, RING, STORE, pages, picked, shift, window, scale,
+    SELECTION: tl.constexpr, OFFSET: tl.constexpr, BORDERS: tl.constexpr, RATIO: tl.constexpr, ROW: tl.constexpr,
+    ALIGN: tl.constexpr, FORMAT: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr,
+    W: tl.constexpr, DOT: tl.constexpr, QUERIES: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the queries of one run, a + ..."""
     K: tl.constexpr = PLAIN + ROPE
@@ -89,7 +90,9 @@ def _tiles(
         s = products(q0, q1, x0, x1, K, W) * (scale * LOG2E)
         if OFFSET:
             s += tl.where(is_near, 0.0, level)[None, :]
-        seen = seen_by(place, mine, is_near, far, number, window, RATIO, SELECTION, QUERIES)
+        seen = seen_by(
+            place, mine, is_near, far, number, window, begin, low, high, RATIO, SELECTION, QUERIES, BORDERS
+        )
         if SELECTION == _MARKED:
             seen = seen | marked(picks, picked, t, tile * BLOCK_K - near, number, far, mine, QUERIES)
         p = tl.where(seen, tl.exp2(tl.where(seen, s, 0.0) - lse[:, None]), 0.0)
@@ -105,11 +108,11 @@ def _tiles(
 
 @triton.jit(do_not_specialize=SIZES)
 def query_kernel(
-    q, near_rows, far_rows, table, sequence, position, picks, offset, g, lse, delta, grad_q, grad_far, T, RING, STORE,
-    pages, picked, shift, window, scale, H: tl.constexpr, SELECTION: tl.constexpr, DENSE: tl.constexpr,
-    OFFSET: tl.constexpr, RATIO: tl.constexpr, PER_PAGE: tl.constexpr, ROW: tl.constexpr, ALIGN: tl.constexpr,
-    FORMAT: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr,
-    DOT: tl.constexpr, QUERIES: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
+    q, near_rows, far_rows, table, sequence, position, picks, offset, borders, g, lse, delta, grad_q, grad_far, T, RING,
+    STORE, pages, picked, shift, window, scale, H: tl.constexpr, SELECTION: tl.constexpr, DENSE: tl.constexpr,
+    OFFSET: tl.constexpr, BORDERS: tl.constexpr, RATIO: tl.constexpr, PER_PAGE: tl.constexpr, ROW: tl.constexpr,
+    ALIGN: tl.constexpr, FORMAT: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr,
+    W: tl.constexpr, DOT: tl.constexpr, QUERIES: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Program = QUERIES neighbouring tokens x BLOCK_H heads -> grad_q [T, H, K]; adds to grad_far FP32 [B, C, K] where
     entries are picked."""
@@ -129,27 +132,29 @@ def query_kernel(
     g0, g1 = load_queries(g + at * K, live, K, W, DOT)
     level = tl.load(lse + at, mask=live, other=0.0)
     share = tl.load(delta + at, mask=live, other=0.0)
+    begin, low, high = borders_of(borders, token, T, SELECTION, BORDERS)
     a0, a1 = zero_rows(M, K, W)
     for r in range(QUERIES):
         b, first, last = run_of(sequence, position, t, r, T, QUERIES)
         a0, a1 = _tiles(
             b, t, first, last, place, live & (whose == b), q0, q1, g0, g1, level, share, a0, a1, grad_far,
-            near_rows, far_rows, table, picks, offset, RING, STORE, pages, picked, shift, window, scale,
-            SELECTION, OFFSET, RATIO, ROW, ALIGN, FORMAT, NATIVE, PLAIN, ROPE, W, DOT, QUERIES, BLOCK_K,
+            near_rows, far_rows, table, picks, offset, begin, low, high, RING, STORE, pages, picked, shift, window,
+            scale, SELECTION, OFFSET, BORDERS, RATIO, ROW, ALIGN, FORMAT, NATIVE, PLAIN, ROPE, W, DOT, QUERIES, BLOCK_K,
         )  # fmt: skip
     store_rows(grad_q + at * K, live, a0, a1, K, W)
 
 
 @triton.jit(do_not_specialize=["S", "N", "first", "shift", "window", "width"])
 def row_kernel(
-    q, rows, g, lse, delta, offset, words, grad, S, N, first, shift, window, width, scale, H: tl.constexpr,
+    q, rows, g, lse, delta, offset, words, borders, grad, S, N, first, shift, window, width, scale, H: tl.constexpr,
     K: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr, SELECTION: tl.constexpr, OFFSET: tl.constexpr,
-    RATIO: tl.constexpr, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    BORDERS: tl.constexpr, RATIO: tl.constexpr, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     """Program = BLOCK_N rows [B, N, K] of one sequence x one split of the queries -> grad FP32 [SPLITS, B, N, K].
 
     SELECTION CAUSAL: rows are entries, MARKED: those that `words` [B, S, width] mark; else window rows, the first of
-    which is token `shift`. Queries [B, S, H, K] are S * H rows; query s is token first + s.
+    which is token `shift`. Queries [B, S, H, K] are S * H rows; query s is token first + s. BORDERS: they see rows of
+    their own documents alone (`borders_of`).
     """
     tile, b, split = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     n = tile * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -173,14 +178,20 @@ def row_kernel(
         q0, q1 = load_queries(q + at * K, live, K, W, DOT)
         g0, g1 = load_queries(g + at * K, live, K, W, DOT)
         token = first + m // H
+        oldest, low, high = borders_of(borders, b * S + m // H, tl.num_programs(1) * S, SELECTION, BORDERS)
         if SELECTION == _CAUSAL:
-            seen = n[:, None] < ((token + 1) // RATIO)[None, :]
+            if BORDERS:
+                seen = (n[:, None] >= low[None, :]) & (n[:, None] < high[None, :])
+            else:
+                seen = n[:, None] < ((token + 1) // RATIO)[None, :]
         elif SELECTION == _MARKED:
             word = tl.load(words + (b * S + m // H) * width + tile * BLOCK_N // 64, mask=live, other=0)
             seen = ((word[None, :] >> (n & 63)[:, None].to(tl.int64)) & 1) != 0
         else:
             age = token[None, :] - (shift + n)[:, None]
             seen = (age >= 0) & (age < window)
+            if BORDERS:
+                seen = seen & ((shift + n)[:, None] >= oldest[None, :])
         seen = seen & inside[:, None] & live[None, :]
         s = products(x0, x1, q0, q1, K, W) * (scale * LOG2E) + level
         reach = tl.load(lse + at, mask=live, other=0.0)

@@ -55,14 +55,34 @@ def keys_of(first, last, window, shift, pages, picked, STORE, RATIO: tl.constexp
 
 
 @triton.jit
-def seen_by(place, mine, is_near, far, number, window, RATIO: tl.constexpr, SELECTION: tl.constexpr,
-            QUERIES: tl.constexpr):  # fmt: skip
-    """Whether query m (position place[m], of this sequence where mine[m]) sees key n, [M, N]; MARKED: in the window."""
-    if QUERIES == 1 and SELECTION != _MARKED:
+def borders_of(borders, token, T, SELECTION: tl.constexpr, BORDERS: tl.constexpr):
+    """Of queries `token` [M]: the first token of their document, its first entry, and the one behind the last complete
+    one, from `borders` int32 [3, T]; zeros, which nothing reads, without BORDERS (entries: without CAUSAL)."""
+    begin, low, high = token * 0, token * 0, token * 0
+    if BORDERS:
+        begin = tl.load(borders + token, mask=token < T, other=0)
+        if SELECTION == _CAUSAL:
+            low = tl.load(borders + (T + token), mask=token < T, other=0)
+            high = tl.load(borders + (2 * T + token), mask=token < T, other=0)
+    return begin, low, high
+
+
+@triton.jit
+def seen_by(place, mine, is_near, far, number, window, begin, low, high, RATIO: tl.constexpr, SELECTION: tl.constexpr,
+            QUERIES: tl.constexpr, BORDERS: tl.constexpr):  # fmt: skip
+    """Whether query m (position place[m], of this sequence where mine[m]) sees key n, [M, N]; MARKED: in the window.
+    BORDERS: within its document (`borders_of`)."""
+    if (QUERIES == 1 and SELECTION != _MARKED) and not BORDERS:
         return mine[:, None] & (is_near | far)[None, :]
     p, n = place[:, None], number[None, :]
     seen = is_near[None, :] & (n <= p) & (n > p - window)
-    if SELECTION == _CAUSAL:
+    if BORDERS:
+        seen = seen & (n >= begin[:, None])
+        if SELECTION == _CAUSAL:
+            seen = seen | (far[None, :] & (n >= low[:, None]) & (n < high[:, None]))
+        if SELECTION == _PICKED:
+            seen = seen | far[None, :]
+    elif SELECTION == _CAUSAL:
         seen = seen | (far[None, :] & (n < (p + 1) // RATIO))
     return seen & mine[:, None]
 
@@ -105,8 +125,9 @@ def run_of(sequence, position, t, r, T, QUERIES: tl.constexpr):
 @triton.jit
 def _tiles(
     b, t, first, last, place, mine, q0, q1, m, l, a0, a1,
-    ring, store, table, picks, offset, RING, STORE, pages, picked, shift, window, scale, split,
-    SELECTION: tl.constexpr, DENSE: tl.constexpr, OFFSET: tl.constexpr, RATIO: tl.constexpr, PER_PAGE: tl.constexpr,
+    ring, store, table, picks, offset, begin, low, high, RING, STORE, pages, picked, shift, window, scale, split,
+    SELECTION: tl.constexpr, DENSE: tl.constexpr, OFFSET: tl.constexpr, BORDERS: tl.constexpr, RATIO: tl.constexpr,
+    PER_PAGE: tl.constexpr,
     ROW: tl.constexpr, ALIGN: tl.constexpr, FORMAT: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr,
     ROPE: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr, QUERIES: tl.constexpr, SPLITS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -129,7 +150,9 @@ def _tiles(
             row, is_near, far, number = locate(
                 j, near, total, lo, b, t, table, picks, RING, STORE, pages, picked, shift, SELECTION, DENSE, PER_PAGE
             )
-            seen = seen_by(place, mine, is_near, far, number, window, RATIO, SELECTION, QUERIES)
+            seen = seen_by(
+                place, mine, is_near, far, number, window, begin, low, high, RATIO, SELECTION, QUERIES, BORDERS
+            )
             ok = is_near | far
             if SELECTION == _MARKED:
                 seen = seen | marked(picks, picked, t, tile * BLOCK_K - near, number, far, mine, QUERIES)
@@ -152,11 +175,11 @@ def _tiles(
 
 @triton.jit(do_not_specialize=SIZES)
 def attend_kernel(
-    q, ring, store, table, sequence, position, picks, offset, sink, out, lse, T, RING, STORE, pages, picked, shift,
-    window, scale, H: tl.constexpr, SELECTION: tl.constexpr, DENSE: tl.constexpr, OFFSET: tl.constexpr,
-    RATIO: tl.constexpr, PER_PAGE: tl.constexpr, ROW: tl.constexpr, ALIGN: tl.constexpr, FORMAT: tl.constexpr,
-    NATIVE: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr, DOT: tl.constexpr,
-    QUERIES: tl.constexpr, SPLITS: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
+    q, ring, store, table, sequence, position, picks, offset, borders, sink, out, lse, T, RING, STORE, pages, picked,
+    shift, window, scale, H: tl.constexpr, SELECTION: tl.constexpr, DENSE: tl.constexpr, OFFSET: tl.constexpr,
+    BORDERS: tl.constexpr, RATIO: tl.constexpr, PER_PAGE: tl.constexpr, ROW: tl.constexpr, ALIGN: tl.constexpr,
+    FORMAT: tl.constexpr, NATIVE: tl.constexpr, PLAIN: tl.constexpr, ROPE: tl.constexpr, W: tl.constexpr,
+    DOT: tl.constexpr, QUERIES: tl.constexpr, SPLITS: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Program = QUERIES neighbouring tokens x BLOCK_H heads x one split of the keys.
 
@@ -176,6 +199,7 @@ def attend_kernel(
     whose = tl.load(sequence + token, mask=token < T, other=-1)
     at = token.to(tl.int64) * H + head
     q0, q1 = load_queries(q + at * K, live, K, W, DOT)
+    begin, low, high = borders_of(borders, token, T, SELECTION, BORDERS)
     m = tl.full((M,), _LOWEST, tl.float32)
     l = tl.zeros((M,), tl.float32)
     a0, a1 = zero_rows(M, K, W)
@@ -183,9 +207,9 @@ def attend_kernel(
         b, first, last = run_of(sequence, position, t, r, T, QUERIES)
         m, l, a0, a1 = _tiles(
             b, t, first, last, place, (place >= 0) & (whose == b), q0, q1, m, l, a0, a1,
-            ring, store, table, picks, offset, RING, STORE, pages, picked, shift, window, scale, split,
-            SELECTION, DENSE, OFFSET, RATIO, PER_PAGE, ROW, ALIGN, FORMAT, NATIVE, PLAIN, ROPE, W, DOT, QUERIES, SPLITS,
-            BLOCK_K,
+            ring, store, table, picks, offset, begin, low, high, RING, STORE, pages, picked, shift, window, scale,
+            split, SELECTION, DENSE, OFFSET, BORDERS, RATIO, PER_PAGE, ROW, ALIGN, FORMAT, NATIVE, PLAIN, ROPE, W, DOT,
+            QUERIES, SPLITS, BLOCK_K,
         )  # fmt: skip
     some = tl.where(l == 0, 1.0, l)
     share = 1.0 / some

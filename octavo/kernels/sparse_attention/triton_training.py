@@ -1,8 +1,8 @@
 """Attention of whole rows of tokens with gradients, on a GPU: `attend_rows`.
 
 Contract. `attend_rows(q [B, S, H, K], window_rows [B, N, K], sink [H], rows [B, C, K] or None, selection, *, first,
-window, scale) -> o [B, S, H, K]`, as `octavo.kernels.sparse_attention` says, for `Causal`, `Picked`, `Marked` or None,
-without mass.
+window, scale, begin=None) -> o [B, S, H, K]`, as `octavo.kernels.sparse_attention` says, for `Causal`, `Picked`,
+`Marked` or None, without mass.
 `attend_with_sums` gives the log sums too, natural, with the sink, FP32 [B, S, H], which carry no gradient.
 Query s is token first + s; the window's last S rows are the queries' own. q is BF16 or FP32, other rows are cast to it;
 K up to 512. Differentiable in q, window_rows, sink and rows, once; never in an offset. Gradients of window rows, of all
@@ -40,15 +40,16 @@ _FP32 = (512, 16, 16, 8, 1)
 
 def attend_rows(
     q: Tensor, window_rows: Tensor, sink: Tensor, rows: Tensor | None, selection: Selection | None, *, first: int,
-    window: int, scale: float,
+    window: int, scale: float, begin: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """See the module docstring. Raises ValueError for a wrong shape, dtype or selection."""
-    return attend_with_sums(q, window_rows, sink, rows, selection, first=first, window=window, scale=scale)[0]
+    sizes = {"first": first, "window": window, "scale": scale, "begin": begin}
+    return attend_with_sums(q, window_rows, sink, rows, selection, **sizes)[0]
 
 
 def attend_with_sums(
     q: Tensor, window_rows: Tensor, sink: Tensor, rows: Tensor | None, selection: Selection | None, *, first: int,
-    window: int, scale: float,
+    window: int, scale: float, begin: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See the module docstring. Raises ValueError for a wrong shape, dtype or selection."""
     B, S, H, K = q.shape
@@ -68,7 +69,8 @@ def attend_with_sums(
             offset = selection.offset.float().expand(B).contiguous()
     near = window_rows.to(q.dtype).contiguous()
     far = None if rows is None else rows.to(q.dtype).contiguous()
-    o, lse = _Attend.apply(q.contiguous(), near, sink, far, index, words, offset, ratio, first, window, scale)
+    borders = None if begin is None else _borders(begin, selection)
+    o, lse = _Attend.apply(q.contiguous(), near, sink, far, index, words, offset, borders, ratio, first, window, scale)
     return o, lse.view(B, S, H) / _LOG2E
 
 
@@ -78,7 +80,8 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, near: Tensor, sink: Tensor, far: Tensor | None, index: Tensor | None,
-        words: Tensor | None, offset: Tensor | None, ratio: int, first: int, window: int, scale: float,
+        words: Tensor | None, offset: Tensor | None, borders: Tensor | None, ratio: int, first: int, window: int,
+        scale: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         B, S, H, K = q.shape
         out = torch.empty_like(q)
@@ -86,9 +89,9 @@ class _Attend(torch.autograd.Function):
         lse = launch(
             flat, sink.float(), _keys(near, far, index, words, ratio, first, S), _places(q, first),
             _listed(index, words), offset, out.view(B * S, H, K), _config(_FORWARD, q, packed=index is None), window,
-            scale,
+            scale, borders,
         )  # fmt: skip
-        ctx.save_for_backward(q, near, sink, far, index, words, offset, out, lse)
+        ctx.save_for_backward(q, near, sink, far, index, words, offset, borders, out, lse)
         ctx.sizes = ratio, first, window, scale
         ctx.mark_non_differentiable(lse)
         return out, lse
@@ -96,7 +99,7 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, near, sink, far, index, words, offset, out, lse = ctx.saved_tensors
+        q, near, sink, far, index, words, offset, borders, out, lse = ctx.saved_tensors
         ratio, first, window, scale = ctx.sizes
         g = grads[0].contiguous()
         delta, K = q.new_empty(q.shape[:3], dtype=torch.float32), q.shape[-1]
@@ -107,22 +110,24 @@ class _Attend(torch.autograd.Function):
         if far is not None and index is not None:
             dfar = torch.zeros(far.shape, dtype=torch.float32, device=far.device)
         if ctx.needs_input_grad[0] or index is not None:
-            _query_gradients(q, near, far, index, words, offset, g, lse, delta, dq, dfar, ratio, first, window, scale)
+            _query_gradients(
+                q, near, far, index, words, offset, borders, g, lse, delta, dq, dfar, ratio, first, window, scale
+            )
         if ctx.needs_input_grad[1]:
-            dnear = _row_gradients(q, near, g, lse, delta, None, None, 0, first, window, scale)
+            dnear = _row_gradients(q, near, g, lse, delta, None, None, borders, 0, first, window, scale)
         if ctx.needs_input_grad[2]:
             share = torch.exp2(sink.float() * _LOG2E - lse)
             dsink = -(share * delta.view(lse.shape)).sum(0).to(sink.dtype)
         if far is not None and index is None and ctx.needs_input_grad[3]:
-            dfar = _row_gradients(q, far, g, lse, delta, words, offset, ratio, first, window, scale)
+            dfar = _row_gradients(q, far, g, lse, delta, words, offset, borders, ratio, first, window, scale)
         dfar = None if dfar is None or far is None else dfar.to(far.dtype)
-        return dq, dnear, dsink, dfar, *[None] * 7
+        return dq, dnear, dsink, dfar, *[None] * 8
 
 
 def _query_gradients(
     q: Tensor, near: Tensor, far: Tensor | None, index: Tensor | None, words: Tensor | None, offset: Tensor | None,
-    g: Tensor, lse: Tensor, delta: Tensor, dq: Tensor, dfar: Tensor | None, ratio: int, first: int, window: int,
-    scale: float,
+    borders: Tensor | None, g: Tensor, lse: Tensor, delta: Tensor, dq: Tensor, dfar: Tensor | None, ratio: int,
+    first: int, window: int, scale: float,
 ) -> None:  # fmt: skip
     """Write dq; add picked entries' gradients to dfar."""
     B, S, H, _ = q.shape
@@ -130,8 +135,9 @@ def _query_gradients(
     keys, config = _keys(near, far, index, words, ratio, first, S), _config(table, q, packed=index is None)
     grid = (triton.cdiv(B * S, config.queries) * triton.cdiv(H, config.block_h),)
     query_kernel[grid](
-        q, *tensors_of(keys, _places(q, first), listed, offset), g, lse, delta, dq, lse if dfar is None else dfar,
-        B * S, *sizes_of(keys, listed), window, scale, **keys.constants(q), OFFSET=offset is not None,
+        q, *tensors_of(keys, _places(q, first), listed, offset), lse if borders is None else borders, g, lse, delta, dq,
+        lse if dfar is None else dfar, B * S, *sizes_of(keys, listed), window, scale, **keys.constants(q),
+        OFFSET=offset is not None, BORDERS=borders is not None,
         QUERIES=config.queries, BLOCK_H=config.block_h, BLOCK_K=config.block_k, num_warps=config.warps,
         num_stages=config.stages,
     )  # fmt: skip
@@ -139,7 +145,7 @@ def _query_gradients(
 
 def _row_gradients(
     q: Tensor, rows: Tensor, g: Tensor, lse: Tensor, delta: Tensor, words: Tensor | None, offset: Tensor | None,
-    ratio: int, first: int, window: int, scale: float,
+    borders: Tensor | None, ratio: int, first: int, window: int, scale: float,
 ) -> Tensor:  # fmt: skip
     """Gradients of `rows` [B, N, K], in their dtype: entries for a ratio (marked by `words`, if given), the window's
     rows for ratio 0."""
@@ -152,12 +158,21 @@ def _row_gradients(
     constants = _keys(rows, None, None, None, 1, first, S).constants(q)
     selection = NONE if not ratio else CAUSAL if words is None else MARKED
     row_kernel[(triton.cdiv(N, block_n), B, splits)](
-        q, rows, g, lse, delta, lse if offset is None else offset, lse if words is None else words, grad, S, N, first,
-        first - (N - S), window, 0 if words is None else words.shape[-1], scale, H=H, K=K, W=tile_width(K),
-        DOT=constants["DOT"], SELECTION=selection, OFFSET=offset is not None, RATIO=max(ratio, 1), SPLITS=splits,
-        BLOCK_N=block_n, BLOCK_M=block_m, num_warps=warps, num_stages=stages,
+        q, rows, g, lse, delta, lse if offset is None else offset, lse if words is None else words,
+        lse if borders is None else borders, grad, S, N, first, first - (N - S), window,
+        0 if words is None else words.shape[-1], scale, H=H, K=K, W=tile_width(K), DOT=constants["DOT"],
+        SELECTION=selection, OFFSET=offset is not None, BORDERS=borders is not None, RATIO=max(ratio, 1),
+        SPLITS=splits, BLOCK_N=block_n, BLOCK_M=block_m, num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return (grad[0] if splits == 1 else grad.sum(0)).to(rows.dtype)
+
+
+def _borders(begin: Tensor, selection: Selection | None) -> Tensor:
+    """Int32 [3, B * S] as the kernels take it: the first token and the entries of each query's document. Entries are
+    read for `Causal` alone."""
+    bounds = selection.bounds if isinstance(selection, Causal) else None
+    parts = (begin, begin, begin) if bounds is None else (begin, bounds.first, bounds.stop)
+    return torch.stack(parts).to(torch.int32).flatten(1)
 
 
 def _keys(

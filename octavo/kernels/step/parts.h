@@ -8,10 +8,11 @@
 namespace octavo {
 
 // Streams [T, M, D], cos and sin [T, P] -> links, and what `octavo.kernels.projections.Inputs` names. Scores of raw
-// rows have the position bias of the tokens first .. first + T - 1 already.
-inline void enter(int threads, const Layer& l, int T, int64_t first, const float* streams, const float* cosine,
-                       const float* sine, float* links, float* q, float* kv, float* raw, float* index_q, float* index_w,
-                       float* index_raw) {
+// rows have the position bias of the tokens' numbers already; token t has the number number_of(t).
+template <class Number>
+inline void enter(int threads, const Layer& l, int T, const Number& number_of, const float* streams, const float* cosine,
+                  const float* sine, float* links, float* q, float* kv, float* raw, float* index_q, float* index_w,
+                  float* index_raw) {
   const size_t D = l.width, Q = l.latent, K = l.head_width, HK = size_t(l.heads) * K, R = l.raw, W = l.index_raw;
   const size_t I = l.index_heads, J = l.index_width;
   std::vector<float> x(T * D), latent(T * Q);
@@ -32,7 +33,7 @@ inline void enter(int threads, const Layer& l, int T, int64_t first, const float
   const float share = 1.f / std::sqrt(float(I * J)), orthonormal = 1.f / std::sqrt(float(J));
   for (int t = 0; t < T; ++t) {
     const float *c = cosine + t * l.pairs, *s = sine + t * l.pairs;
-    const size_t place = R || W ? (first + t) % l.ratio : 0;
+    const size_t place = R || W ? number_of(t) % l.ratio : 0;
     normalise(kv + t * K, l.kv_gain, l.head_width, l.norm_eps, kv + t * K);
     turn(kv + t * K, l.head_width, c, s, l.pairs, 1.f);
     for (size_t n = 0; n < R; ++n) raw[t * 2 * R + R + n] += l.main_bias[place * R + n];
@@ -53,7 +54,7 @@ inline void enter(int threads, const Layer& l, int T, int64_t first, const float
 
 // Heads o [T, H, K] back to the streams, and how the experts begin: after [T, M, D], x [T, D], links of the next write.
 inline void cross(int threads, const Layer& l, int T, const float* streams, const float* o, const float* links,
-                       const float* cosine, const float* sine, float* after, float* x, float* next) {
+                  const float* cosine, const float* sine, float* after, float* x, float* next) {
   const int M = l.streams, D = l.width, K = l.head_width, HK = l.heads * K, low = l.groups * l.rank, N = HK / l.groups;
   std::vector<float> turned(o, o + size_t(T) * HK), narrow(size_t(T) * low), y(size_t(T) * D);
   for (int t = 0; t < T; ++t)
@@ -71,37 +72,80 @@ inline void cross(int threads, const Layer& l, int T, const float* streams, cons
   begin(threads, T, M, D, l.iterations, l.eps, l.norm_eps, after, l.ffn_fn, l.ffn_base, l.ffn_scale, l.ffn_gain, x, next);
 }
 
-// Experts of x [T, D], chosen here or given [T, A], and their write: out [T, M, D].
+// One expert of one token: which matrices, whose token, and where its hidden numbers begin among that token's.
+struct Chosen {
+  const float *w1, *w3;
+  int token, at;
+  float share;
+};
+
+// Experts of x [T, D], chosen here or given [T, A], and their write: out [T, M, D]. Tokens that share an expert pass one
+// after the other while a few rows of it are in the nearest cache; a token's sums stay in the order of its own choices.
 inline void mix(int threads, const Layer& l, int T, const float* streams, const float* x, const float* links,
-                     const int64_t* given, float* out) {
+                const int64_t* given, float* out) {
   const int M = l.streams, D = l.width, A = l.chosen, F = l.inner, S = l.shared_inner, inner = A * F + S;
   std::vector<float> scores(size_t(T) * l.experts), shares(size_t(T) * A), hidden(size_t(T) * inner), y(size_t(T) * D);
   std::vector<int64_t> experts(size_t(T) * A);
   if (given) std::copy(given, given + size_t(T) * A, experts.begin());
   run_maps(threads, T, {{l.gate, l.experts, D, x, size_t(D), scores.data(), size_t(l.experts)}});
-  for (int t = 0; t < T; ++t)
+  std::vector<Chosen> routed, common;
+  for (int t = 0; t < T; ++t) {
     choose(l, given != nullptr, scores.data() + size_t(t) * l.experts, experts.data() + size_t(t) * A,
            shares.data() + size_t(t) * A);
-  const int each = rows_of_item(2 * D), routed = items_of(F, 2 * D), common = items_of(S, 2 * D);
-  share(threads, T * (A * routed + common), [&](int item) {
-    const int t = item / (A * routed + common), place = item % (A * routed + common), a = std::min(place / routed, A);
-    const int lo = (place - a * routed) * each;
-    float* to = hidden.data() + size_t(t) * inner + a * F;
-    const float* own = x + size_t(t) * D;
-    if (a == A) return into_expert(l.s1, l.s3, own, D, l.limit, 1.f, lo, std::min(lo + each, S), to);
-    const size_t at = size_t(experts[size_t(t) * A + a]) * F * D;
-    into_expert(l.w1 + at, l.w3 + at, own, D, l.limit, shares[size_t(t) * A + a], lo, std::min(lo + each, F), to);
+    for (int a = 0; a < A; ++a) {
+      const size_t at = size_t(experts[size_t(t) * A + a]) * F * D;
+      routed.push_back({l.w1 + at, l.w3 + at, t, a * F, shares[size_t(t) * A + a]});
+    }
+    common.push_back({l.s1, l.s3, t, A * F, 1.f});
+  }
+  std::stable_sort(routed.begin(), routed.end(), [](const Chosen& a, const Chosen& b) { return a.w1 < b.w1; });
+  std::vector<size_t> begins;  // of the tokens of one expert
+  for (size_t i = 0; i < routed.size(); ++i)
+    if (!i || routed[i].w1 != routed[i - 1].w1) begins.push_back(i);
+  begins.push_back(routed.size());
+  const int each = rows_of_item(2 * D), parts = items_of(F, 2 * D), apart = int(begins.size() - 1) * parts;
+  share(threads, apart + items_of(S, 2 * D), [&](int item) {
+    const bool own = item < apart;
+    const Chosen* from = own ? routed.data() + begins[item / parts] : common.data();
+    const Chosen* to = own ? routed.data() + begins[item / parts + 1] : common.data() + T;
+    const int lo = (own ? item % parts : item - apart) * each, hi = std::min(lo + each, own ? F : S);
+    for (int f = lo; f < hi; f += 4)
+      for (const Chosen* c = from; c != to; ++c)
+        into_expert(c->w1, c->w3, x + size_t(c->token) * D, D, l.limit, c->share, f, std::min(f + 4, hi),
+                    hidden.data() + size_t(c->token) * inner + c->at);
   });
-  const int wide = std::max(kLanes, rows_of_item(inner) / kLanes * kLanes), parts = (D + wide - 1) / wide;
-  share(threads, T * parts, [&](int item) {
-    const int t = item / parts, lo = item % parts * wide, hi = std::min(lo + wide, D);
-    float* to = y.data() + size_t(t) * D;
-    const float* from = hidden.data() + size_t(t) * inner;
-    for (int a = 0; a < A; ++a)
-      out_of_expert(l.w2 + size_t(experts[size_t(t) * A + a]) * D * F, from + a * F, F, lo, hi, to);
-    out_of_expert(l.s2, from + A * F, S, lo, hi, to);
-    write_streams(streams + size_t(t) * M * D, to, links + t * link_size(M), M, D, lo, hi, out + size_t(t) * M * D);
+  const int wide = std::max(kLanes, rows_of_item(inner) / kLanes * kLanes);
+  share(threads, (D + wide - 1) / wide, [&](int item) {
+    const int lo = item * wide, hi = std::min(lo + wide, D);
+    for (int d = lo; d < hi; d += 4)
+      for (int t = 0; t < T; ++t) {
+        float* to = y.data() + size_t(t) * D;
+        const float* from = hidden.data() + size_t(t) * inner;
+        const int end = std::min(d + 4, hi);
+        for (int a = 0; a < A; ++a)
+          out_of_expert(l.w2 + size_t(experts[size_t(t) * A + a]) * D * F, from + a * F, F, d, end, to);
+        out_of_expert(l.s2, from + A * F, S, d, end, to);
+      }
+    for (int t = 0; t < T; ++t)
+      write_streams(streams + size_t(t) * M * D, y.data() + size_t(t) * D, links + t * link_size(M), M, D, lo, hi,
+                    out + size_t(t) * M * D);
   });
+}
+
+// Logits [T, V] of streams [T, M, D]: merged, normalised, multiplied.
+inline void head_of(int threads, int T, int M, int D, int V, float eps, float norm_eps, const float* streams,
+                    const float* fn, const float* base, const float* scale, const float* gain, const float* head,
+                    float* logits) {
+  std::vector<float> pre(size_t(T) * M), x(size_t(T) * D);
+  run_maps(threads, T, {{fn, M, M * D, streams, size_t(M) * D, pre.data(), size_t(M)}});
+  for (int t = 0; t < T; ++t) {
+    const float* own = streams + size_t(t) * M * D;
+    const float rho = inverse_rms(own, M * D, norm_eps);
+    for (int j = 0; j < M; ++j) pre[t * M + j] = logistic(pre[t * M + j] * rho * scale[0] + base[j]) + eps;
+    read_streams(own, pre.data() + t * M, M, D, x.data() + size_t(t) * D);
+    normalise(x.data() + size_t(t) * D, gain, D, norm_eps, x.data() + size_t(t) * D);
+  }
+  run_maps(threads, T, {{head, V, D, x.data(), size_t(D), logits, size_t(V)}});
 }
 
 // Entries first .. first + groups - 1 into out [groups, width], from raw rows of their tokens: values, then scores, each

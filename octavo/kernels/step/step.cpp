@@ -11,6 +11,7 @@
 #include "attend.h"
 #include "parts.h"
 #include "stored.h"
+#include "together.h"
 #include "whole.h"
 
 using namespace octavo;
@@ -24,7 +25,8 @@ void octavo_step_run(int threads, int items, Item item, void* context) { Team::r
 void octavo_step_enter(int threads, const Layer* layer, int T, int64_t first, const float* streams, const float* cosine,
                        const float* sine, float* links, float* q, float* kv, float* raw, float* index_q, float* index_w,
                        float* index_raw) {
-  enter(threads, *layer, T, first, streams, cosine, sine, links, q, kv, raw, index_q, index_w, index_raw);
+  const auto number_of = [first](int t) { return first + t; };
+  enter(threads, *layer, T, number_of, streams, cosine, sine, links, q, kv, raw, index_q, index_w, index_raw);
 }
 
 void octavo_step_cross(int threads, const Layer* layer, int T, const float* streams, const float* o, const float* links,
@@ -55,6 +57,9 @@ void octavo_step_recall(int T, int M, int D, float eps, const float* streams, co
 // Whole layers of a step over a sequence in the cache, by halves: see whole.h.
 void octavo_step_halves(const Step* const* layers, int begin, int end) { halves(layers, begin, end); }
 
+// One token of each of several sequences, from ids to logits: see together.h.
+void octavo_step_together(const Together* step) { together(*step); }
+
 // out [T, M, D] of streams, y [T, D] and links: what `octavo_step_mix` does behind its experts.
 void octavo_step_write(int T, int M, int D, const float* streams, const float* y, const float* links, float* out) {
   for (int t = 0; t < T; ++t)
@@ -66,16 +71,7 @@ void octavo_step_write(int T, int M, int D, const float* streams, const float* y
 void octavo_step_head(int threads, int T, int M, int D, int V, float eps, float norm_eps, const float* streams,
                       const float* fn, const float* base, const float* scale, const float* gain, const float* head,
                       float* logits) {
-  std::vector<float> pre(size_t(T) * M), x(size_t(T) * D);
-  run_maps(threads, T, {{fn, M, M * D, streams, size_t(M) * D, pre.data(), size_t(M)}});
-  for (int t = 0; t < T; ++t) {
-    const float* own = streams + size_t(t) * M * D;
-    const float rho = inverse_rms(own, M * D, norm_eps);
-    for (int j = 0; j < M; ++j) pre[t * M + j] = logistic(pre[t * M + j] * rho * scale[0] + base[j]) + eps;
-    read_streams(own, pre.data() + t * M, M, D, x.data() + size_t(t) * D);
-    normalise(x.data() + size_t(t) * D, gain, D, norm_eps, x.data() + size_t(t) * D);
-  }
-  run_maps(threads, T, {{head, V, D, x.data(), size_t(D), logits, size_t(V)}});
+  head_of(threads, T, M, D, V, eps, norm_eps, streams, fn, base, scale, gain, head, logits);
 }
 
 // Results of `count` weights [rows[i], width] side by side, [T, sum of rows], of x [T, width].

@@ -61,7 +61,7 @@ struct Recall {
 struct Step {
   const Layer* layer;
   const float *streams, *cosine, *sine;
-  const Recall* memory;
+  Recall* memory;
   const double* frequencies;
   float *out, *room, *window_rows, *raw, *index_raw, *mass;
   int64_t* picked;
@@ -77,8 +77,13 @@ struct Step {
   const float* entering() const { return memory ? memory->recalled : streams; }
 };
 
-// How `room` is divided.
+// How `room` is divided; `size` numbers a token.
 struct Room {
+  static size_t size(const Layer& l) {
+    return 2 * size_t(link_size(l.streams)) + 2 * size_t(l.heads) * l.head_width +
+           size_t(l.index_heads) * (1 + l.index_width) + size_t(l.streams + 1) * l.width;
+  }
+
   float *links, *q, *index_q, *index_w, *o, *after, *x, *next;
 
   Room(const Layer& l, int T, float* at) {
@@ -109,6 +114,13 @@ inline void complete(const Step& s, const Store& store, const float* raw, int ra
   }
 }
 
+// All entries that the new tokens complete.
+inline void close(const Step& s) {
+  const Layer& l = *s.layer;
+  if (l.raw) complete(s, s.main, s.raw, l.raw, l.head_width, l.main_norm, false);
+  if (l.index_raw) complete(s, s.index, s.index_raw, l.index_raw, l.index_width, l.index_norm, true);
+}
+
 inline void recall_all(const Step& s, const Recall& r) {
   const Layer& l = *s.layer;
   const int both = (l.streams + 1) * l.width;
@@ -123,21 +135,21 @@ inline void first_half(const Step& s) {
   const Layer& l = *s.layer;
   const Room room(l, s.tokens, s.room);
   if (s.memory) recall_all(s, *s.memory);
-  enter(s.threads, l, s.tokens, s.first, s.entering(), s.cosine, s.sine, room.links, room.q, s.window_rows, s.raw,
+  const auto number_of = [&s](int t) { return s.first + t; };
+  enter(s.threads, l, s.tokens, number_of, s.entering(), s.cosine, s.sine, room.links, room.q, s.window_rows, s.raw,
         room.index_q, room.index_w, s.index_raw);
-  if (l.raw) complete(s, s.main, s.raw, l.raw, l.head_width, l.main_norm, false);
-  if (l.index_raw) complete(s, s.index, s.index_raw, l.index_raw, l.index_width, l.index_norm, true);
+  close(s);
 }
 
-inline void second_half(const Step& s) {
+// Attention o [T, H, K] of queries q, behind `close`; entries are picked by index_q and index_w.
+inline void look(const Step& s, int threads, const float* q, const float* index_q, const float* index_w, float* o) {
   const Layer& l = *s.layer;
-  const Room room(l, s.tokens, s.room);
   const int64_t length = l.ratio ? (s.first + s.tokens) / l.ratio : 0;
   std::vector<int64_t> own;
   int64_t* picks = s.picked;
   if (s.sight == kBestEntries) {
     if (!picks) own.resize(size_t(s.tokens) * s.picks), picks = own.data();
-    s.select(reinterpret_cast<void*>(s.run), s.threads, s.level, room.index_q, room.index_w, s.tokens, l.index_heads,
+    s.select(reinterpret_cast<void*>(s.run), threads, s.level, index_q, index_w, s.tokens, l.index_heads,
              l.index_width, s.first, l.ratio, length, s.picks, s.index.places, int(s.index.count), s.block, s.best,
              s.coarse.places, int(s.coarse.count), picks);
   }
@@ -150,7 +162,13 @@ inline void second_half(const Step& s) {
     call.ratio = l.ratio, call.length = length;
     if (s.sight == kBestEntries) call.listed = picks, call.picks = s.picks;
   }
-  attend(s.threads, call, room.q, room.o, s.mass);
+  attend(threads, call, q, o, s.mass);
+}
+
+inline void second_half(const Step& s) {
+  const Layer& l = *s.layer;
+  const Room room(l, s.tokens, s.room);
+  look(s, s.threads, room.q, room.index_q, room.index_w, room.o);
   cross(s.threads, l, s.tokens, s.entering(), room.o, room.links, s.cosine, s.sine, room.after, room.x, room.next);
   mix(s.threads, l, s.tokens, room.after, room.x, room.next, s.table_rows, s.out);
 }

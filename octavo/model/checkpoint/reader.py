@@ -6,7 +6,7 @@ values. Does not cover: building the model, containers (`shard.py`), placement o
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from octavo.config.errors import CheckpointError
 from octavo.config.model import ModelConfig
 from octavo.model.checkpoint import formats, names
+from octavo.model.checkpoint.cut import Cut
 from octavo.model.checkpoint.folder import Stored, open_folder
 from octavo.model.checkpoint.matrix import StoredMatrix
 from octavo.model.checkpoint.names import Source
@@ -45,15 +46,21 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """A tensor of the model: all its names (more than one when tied), shape, dtype to load as."""
+    """A tensor of the model: all its names (more than one when tied), whole shape, dtype to load as; `cut` is the part
+    of it that the model has, None for all."""
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: torch.dtype
+    cut: Cut | None
 
     @property
     def name(self) -> str:
         return self.names[0]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        return self.shape if self.cut is None else self.cut.kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +73,18 @@ class _Piece:
 
 
 def load_weights(
-    model: nn.Module, folder: Path, dtype: torch.dtype, *, stays: Container[str] = frozenset()
-) -> LoadReport:
+    model: nn.Module, folder: Path, dtype: torch.dtype, *, stays: Container[str] = frozenset(),
+    cuts: Mapping[str, Cut] | None = None,
+) -> LoadReport:  # fmt: skip
     """Give every parameter and persistent buffer of `model` (on the meta device or not) its value from `folder`.
 
     Floating weights become `dtype`, but mixing, sinks, `ape`, router and norms are never below FP32; ids are int64.
     Names may be official or those of transformers; FP8 and FP4 matrices are decoded. Everything that can be seen from
     headers is checked before the first value is read. Each value is decoded straight into the model's tensor: nothing
     but a few MiB exists besides the model. Parameters named in `stays` are checked likewise, but not read: they remain
-    what they were, and the report says where each lies.
+    what they were, and the report says where each lies. Of a parameter named in `cuts` the model has that part alone,
+    and no other values of it are read: rows in one piece, columns in pieces as wide as a part (of FP8 and FP4: widened
+    to whole groups of one scale).
 
     Draft stages that the model does not have (DSpark always, MTP if built without) are skipped and reported.
     Raises CheckpointError naming tensor and file; the model is then not to be used.
@@ -82,7 +92,7 @@ def load_weights(
     if not dtype.is_floating_point or dtype.itemsize < 2:
         raise CheckpointError(f"dtype is {dtype}; weights load as float64, float32, bfloat16 or float16")
     stored = open_folder(folder)
-    targets = _targets(model, dtype)
+    targets = _targets(model, dtype, cuts or {})
     skipped, notes = _left_out(stored, {name for target in targets for name in target.names})
     identity = _identity_map(model, stored)
     present = set(stored.entries) - set(skipped)
@@ -103,7 +113,7 @@ def load_weights(
     return LoadReport(
         is_official=stored.is_official,
         tensors=len(targets),
-        model_bytes=sum(prod(t.shape) * t.dtype.itemsize for t in targets if t.name not in left),
+        model_bytes=sum(prod(t.kept) * t.dtype.itemsize for t in targets if t.name not in left),
         files=len(stored.files),
         skipped=tuple(stored.entries[name].name for name in skipped),
         notes=notes,
@@ -126,7 +136,7 @@ def _matrices_of(target: _Target, pieces: list[_Piece]) -> tuple[StoredMatrix, .
     return tuple(found)
 
 
-def _targets(model: nn.Module, dtype: torch.dtype) -> list[_Target]:
+def _targets(model: nn.Module, dtype: torch.dtype, cuts: Mapping[str, Cut]) -> list[_Target]:
     """Parameters and persistent buffers; names of one tied tensor are joined."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     tied: dict[int, list[str]] = {}
@@ -137,7 +147,10 @@ def _targets(model: nn.Module, dtype: torch.dtype) -> list[_Target]:
     for aliases in tied.values():
         name = aliases[0]
         kind = torch.int64 if names.is_integer(name) else wide if names.keeps_fp32(name) else dtype
-        targets.append(_Target(names=tuple(aliases), shape=tuple(tensors[name].shape), dtype=kind))
+        cut, found = cuts.get(name), tuple(tensors[name].shape)
+        assert cut is None or cut.kept == found, name
+        shape = found if cut is None else cut.shape
+        targets.append(_Target(names=tuple(aliases), shape=shape, dtype=kind, cut=cut))
     return targets
 
 
@@ -228,25 +241,30 @@ def _refuse_extra(stored: Stored, present: set[str], plan: list[tuple[_Target, l
 
 def _read(target: _Target, pieces: list[_Piece], maps: Maps) -> Tensor:
     """A fresh tensor filled from its pieces."""
-    value = torch.empty(target.shape, dtype=target.dtype)
+    value, cut = torch.empty(target.kept, dtype=target.dtype), target.cut
+    columns = None if cut is None or len(target.shape) < 2 else cut.columns
     for piece in pieces:
+        expert = piece.source.expert
+        if cut is not None and expert is not None and not cut.has_row(expert):
+            continue
         scale = None if piece.scale is None else _read_scale(piece.scale, maps)
-        for part, matrix, first in _matrices(piece.source, value):
+        for part, matrix, first in _matrices(piece.source, value, 0 if cut is None else cut.first_row):
             factors = scale if scale is None or scale.dim() == 2 else scale[matrix]
-            _fill(part, piece.entry, maps, matrix=matrix, first=first, scale=factors)
+            _fill(part, piece.entry, maps, matrix=matrix, first=first, scale=factors, columns=columns)
     return value
 
 
-def _matrices(source: Source, value: Tensor) -> Iterator[tuple[Tensor, int, int]]:
-    """(rows of the target [n, width], index of the stored matrix, first stored row) for every matrix of a source."""
+def _matrices(source: Source, value: Tensor, kept_from: int) -> Iterator[tuple[Tensor, int, int]]:
+    """(rows of the target [n, width], index of the stored matrix, first stored row) for every matrix of a source;
+    `value` is the target from row `kept_from` on."""
     if source.expert is not None:
-        yield value[source.expert], 0, 0
+        yield value[source.expert - kept_from], 0, 0
     elif value.dim() == 3:
         first = 0 if source.half is None else source.half * value.shape[1]
         for matrix in range(value.shape[0]):
-            yield value[matrix], matrix, first
-    else:
-        yield value.view(1, -1) if value.dim() == 1 else value, 0, 0
+            yield value[matrix], kept_from + matrix, first
+    else:  # a vector is a column of single values
+        yield value.view(-1, 1) if value.dim() == 1 else value, 0, kept_from
 
 
 def _read_scale(entry: Entry, maps: Maps) -> Tensor:
@@ -259,25 +277,44 @@ def _read_scale(entry: Entry, maps: Maps) -> Tensor:
     return factors
 
 
-def _fill(part: Tensor, entry: Entry, maps: Maps, *, matrix: int, first: int, scale: Tensor | None) -> None:
-    """Decode stored rows first .. first + n - 1 of matrix number `matrix` into part [n, width], a few MiB at a time."""
+def _fill(
+    part: Tensor, entry: Entry, maps: Maps, *, matrix: int, first: int, scale: Tensor | None, columns: range | None
+) -> None:
+    """Decode stored rows first .. first + n - 1 of matrix number `matrix`, of these `columns` (None: all), into part
+    [n, width], a few MiB at a time."""
     rows, width = part.shape
     kind = formats.DTYPES[entry.tag]
-    stored_width = width // 2 if entry.tag in formats.FP4 else width
-    per_matrix = entry.shape[-2] if len(entry.shape) > 1 else 1
-    step = max(1, _CHUNK_VALUES // max(1, width))
+    values = 2 if entry.tag in formats.FP4 else 1  # in a stored element
+    if len(entry.shape) > 1:
+        per_matrix, stored_width = entry.shape[-2:]
+    else:
+        per_matrix, stored_width = 1, 1
+    read, here = _groups(columns, stored_width * values, scale is not None)
+    if scale is not None and columns is not None:
+        group = formats.TILE if entry.tag not in formats.FP4 else formats.FP4_GROUP
+        scale = scale[:, read.start // group : -(-read.stop // group)]
+    step = max(1, _CHUNK_VALUES // max(1, len(read)))
     for row in range(0, rows, step):
         chunk = part[row : row + step]
         at = (matrix * per_matrix + first + row) * stored_width * kind.itemsize
-        if kind == chunk.dtype:
+        if kind == chunk.dtype and columns is None:
             maps.copy(entry, at, chunk)
         else:
-            raw = torch.empty(chunk.shape[0], stored_width, dtype=kind)
-            maps.copy(entry, at, raw)
-            chunk.copy_(formats.decode_rows(raw, scale, first + row))
+            raw = torch.empty(chunk.shape[0], len(read) // values, dtype=kind)
+            maps.copy(entry, at + read.start // values * kind.itemsize, raw, apart=stored_width * kind.itemsize)
+            chunk.copy_(formats.decode_rows(raw, scale, first + row)[:, here.start : here.stop])
         if chunk.is_floating_point() and not _is_finite(chunk):
             at = f"tensor '{entry.name}' in {entry.path.name}"
             raise CheckpointError(f"{at} holds a value that is NaN, infinite or too large for {chunk.dtype}")
+
+
+def _groups(columns: range | None, width: int, quantised: bool) -> tuple[range, range]:
+    """Columns that are read for these of `width`, whole groups of one scale, and where among them those are."""
+    if columns is None:
+        return range(width), range(width)
+    tile = formats.TILE if quantised else 1
+    start, stop = columns.start // tile * tile, min(-(-columns.stop // tile) * tile, width)
+    return range(start, stop), range(columns.start - start, columns.stop - start)
 
 
 def _is_finite(chunk: Tensor) -> bool:

@@ -110,16 +110,23 @@ class Maps:
         while self._open:
             self._open.pop(next(iter(self._open))).close()
 
-    def copy(self, entry: Entry, start: int, out: Tensor) -> None:
-        """Fill `out` (contiguous, the stored dtype) from the tensor's bytes, beginning `start` bytes into them."""
+    def copy(self, entry: Entry, start: int, out: Tensor, *, apart: int | None = None) -> None:
+        """Fill `out` (contiguous, the stored dtype) from the tensor's bytes, beginning `start` bytes into them. Rows
+        [n, width] of `out` begin `apart` bytes from each other in the file; None: they follow one another."""
         raw = out.view(-1).view(torch.uint8)
         if raw.numel() == 0:
             return
         mapped = self._map(entry.path)
-        first = entry.offset + start
-        raw.copy_(torch.frombuffer(mapped, dtype=torch.uint8, count=raw.numel(), offset=first))
+        first, count = entry.offset + start, raw.numel()
+        if apart is not None and apart != count // out.shape[0]:
+            wide = count // out.shape[0]
+            count = apart * (out.shape[0] - 1) + wide
+            found = torch.frombuffer(mapped, dtype=torch.uint8, count=count, offset=first)
+            raw.view(-1, wide).copy_(found.as_strided((out.shape[0], wide), (apart, 1)))
+        else:
+            raw.copy_(torch.frombuffer(mapped, dtype=torch.uint8, count=count, offset=first))
         page = first // mmap.PAGESIZE * mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_DONTNEED, page, first + raw.numel() - page)
+        mapped.madvise(mmap.MADV_DONTNEED, page, first + count - page)
 
     def _map(self, path: Path) -> mmap.mmap:
         if path in self._open:

@@ -92,3 +92,26 @@ def test_order_is_that_of_the_document(world: SmallText) -> None:
 
 def test_free_kinds_are_kinds_of_cells(world: SmallText) -> None:
     assert all(cell(world, kind, 2, 2500).kind == kind for kind in FREE)
+
+
+@pytest.mark.parametrize("kind", ["multi_value", "two_hop", "two_hop_steps", "tracking", "counting", "ordering"])
+def test_evidence_is_all_that_an_answer_hangs_on(world: SmallText, kind: str) -> None:
+    made = cell(world, kind, 12)
+    for question in made.questions:
+        assert list(question.evidence) == sorted(question.evidence)
+        assert question.source in question.evidence
+        said = [made.document[slice(*span)] for span in question.evidence]
+        if kind in ("multi_value", "tracking"):
+            parts = question.answer.split(", ")
+            assert len(said) == len(parts)
+            assert all(part in text for part, text in zip(parts, said, strict=True))
+        elif kind == "counting":
+            assert len(said) == int(question.answer)
+        elif kind == "ordering":
+            assert all(text in question.prompt for text in said) or "named" in question.marks
+        else:
+            assert len(said) == 2
+
+
+def test_one_statement_is_its_own_evidence(world: SmallText) -> None:
+    assert all(question.evidence == () for question in cell(world, "multi_key").questions)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 import torch.distributed as dist
 
 from octavo.cache.view import Controls, FreshRows, PastRows, View
+from octavo.config.errors import UsageError
 from octavo.train.parallel.context import ChunkRows, Context
 from octavo.train.parallel.ranks import Ranks
+from octavo.train.step import view_of
 from tests.support.spread_run import config
-from tests.support.training import fresh, random_batch
+from tests.support.training import fresh, plan_of, random_batch
 
 
 def test_whole_rows_have_no_context() -> None:
@@ -26,6 +31,14 @@ def test_one_chunk_is_the_row(one_rank: dist.ProcessGroup) -> None:
     made = [model(batch.tokens.flatten(), one).streams for one in (view, plain)]
     torch.testing.assert_close(made[0], made[1])
     assert [t.tolist() for t in context.add([torch.tensor([1, 2]), torch.tensor(3.0)])] == [[1, 2], 3]
+
+
+def test_chunks_of_rows_of_several_documents_are_refused(one_rank: dist.ProcessGroup) -> None:
+    batch, context = random_batch(2, length=128), Context(one_rank, config())
+    document = (torch.arange(128) >= 50).int().expand(2, 128)
+    with pytest.raises(UsageError, match=r"rows hold several documents; cp is 1, and only whole rows \(cp 1\) may"):
+        view_of(replace(batch, document=document), plan_of(), context=context)
+    assert view_of(batch, plan_of(), context=context).groups[0].documents is None
 
 
 def test_what_comes_before_a_chunk(one_rank: dist.ProcessGroup) -> None:

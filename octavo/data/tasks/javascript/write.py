@@ -6,6 +6,7 @@ Covers: many seeds at once, a file that is whole or not there. Does not cover: w
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -41,10 +42,12 @@ def tasks(seeds: range, *, kinds: tuple[Kind, ...] = ("write",), workers: int = 
 
 
 def write_tasks(out: Path, made: Iterator[Task]) -> int:
-    """Write one JSON object a line, the fields of `Task`; the number of lines. The file appears when it is complete."""
+    """Write one JSON object a line, the fields of `Task`; the number of lines. The file, compressed where its name ends
+    in .xz, appears when it is complete."""
     partial = out.with_name(f"{out.name}.partial")
     count = 0
-    with partial.open("w", encoding="utf-8") as lines:
+    opener = lzma.open if out.suffix == ".xz" else open
+    with opener(partial, "wt", encoding="utf-8") as lines:
         for task in made:
             lines.write(json.dumps(asdict(task), ensure_ascii=False) + "\n")
             count += 1
