@@ -225,6 +225,8 @@ def streams(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str,
         for each in heard:
             each.over.wait()
         begun, stop = max(each.times[0] for each in heard), min(each.times[-1] for each in heard)
+        if begun >= stop:
+            raise SystemExit(f"--tokens is {options.tokens}: of {count} answers one ended before the last one began")
         made = sum(sum(begun < at <= stop for at in each.times) for each in heard)
         rates[str(count)] = made / (stop - begun)
         service.close()
@@ -271,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--requests", type=int, default=1000, help="of the crowd")
     parser.add_argument("--small", type=int, default=10_000, help="requests of the part that looks at memory")
     parser.add_argument("--streams", type=int, default=64, help="requests at a time")
-    parser.add_argument("--tokens", type=int, default=256, help="of each answer, where streams are counted")
+    parser.add_argument("--tokens", type=int, default=1024, help="of each answer, where streams are counted")
     parser.add_argument("--longest", type=parse_context, default=131072, help="longest prompt of the crowd, in tokens")
     parser.add_argument("--arriving", type=parse_context, default=262144, help="prompt that arrives beside an answer")
     parser.add_argument("--document", type=parse_context, default=262144, help="tokens of the document")

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from octavo.cli.output import put, put_json, size
+from octavo.cli.holding import lines
+from octavo.cli.output import put, put_json
 from octavo.config.errors import UsageError
 
 if TYPE_CHECKING:
     from octavo.server.launch import Holding
 
 _NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client", "llguidance")
+_NEEDED_BY_RAY = ("ray",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,34 +48,29 @@ class Command:
     weights: Literal["int8"] | None = None
     """int8: large ones rounded; smaller, faster with VNNI. A document opens only with the weights that read it."""
     settings: str | None = None
-    """TOML file with further settings (limits, rates, origins, log_level, index_levels: see docs/serving.md)."""
+    """TOML file with further settings (limits, rates, origins, replicas, log_level: see docs/serving.md)."""
+    ray: bool = False
+    """Several replicas on Ray Serve behind one address; needs --documents, and the extra `ray`."""
     json: bool = False
     """Print one JSON object once the server listens."""
 
     def run(self) -> None:
         """Say what it will hold, load, serve."""
-        if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-            raise UsageError(f"serve needs {', '.join(missing)}: pip install octavo[serve]")
+        needed = (*_NEEDED, *(_NEEDED_BY_RAY if self.ray else ()))
+        if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+            extras = "serve,ray" if self.ray else "serve"
+            raise UsageError(f"serve needs {', '.join(missing)}: pip install octavo[{extras}]")
         from octavo.server.launch import Launch
 
         names = ("host", "port", "served_name", "documents", "cache", "max_running")
         flags = {name: getattr(self, name) for name in names}
         files = {"key_file": self.api_key_file, "file": self.settings}
-        launch = Launch.of(self.model, flags, device=self.device, weights=self.weights, **files)
+        launch = Launch.of(self.model, flags, device=self.device, weights=self.weights, ray=self.ray, **files)
         if not self.json:
-            put(*_lines(launch.holding))
+            put(*lines(launch.holding))
         sys.stdout.flush()
         launch.run(on_listening=self._tell)
 
     def _tell(self, url: str, holding: Holding) -> None:
         put_json(holding.to_dict() | {"url": url}) if self.json else put(f"listening on {url}")
         sys.stdout.flush()
-
-
-def _lines(held: Holding) -> list[str]:
-    note = ", rounded after loading" if held.weights == "int8" else ""
-    return [
-        f"{held.model}: weights {size(held.weight_bytes)}{note}, cache up to {size(held.cache_bytes)}",
-        f"  which is {held.cache_tokens:,} tokens in all; a sequence has at most {held.context:,}",
-        f"  memory free now: {size(held.free_bytes)}; documents: {held.documents or 'in memory'}",
-    ]

@@ -40,6 +40,10 @@ class MissingError(OctavoError):
     """A document, a model or a stored response that is not there."""
 
 
+class WorkerError(OctavoError):
+    """A process that holds a part of the model has ended; the model cannot go on without it."""
+
+
 class TrainingError(OctavoError):
     """A training run that cannot go on."""
 

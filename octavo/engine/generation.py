@@ -25,6 +25,7 @@ from octavo.engine.runner import Runner, StepOutput
 from octavo.engine.sampler import Sampler
 from octavo.engine.speculative import Decoding
 from octavo.engine.stops import StopScanner
+from octavo.model.stretch import Row, Stretch
 from octavo.text.detokenizer import Detokenizer
 from octavo.text.special import Special
 from octavo.text.tokenizer import Tokenizer
@@ -140,14 +141,24 @@ class Generation:
         finally:
             self.close()
 
-    def advance(self) -> str:
+    def beside(self) -> tuple[Stretch, int] | None:
+        """The step that `advance` would make and the token that it reads, where it may be made together with those of
+        other answers (`Runner.together`); its row is for `advance` then."""
+        if self._output is None or self.finish is not None:
+            return None
+        stretch = self._steps.stretch(most=self.request.max_tokens - len(self.token_ids))
+        return None if stretch is None else (stretch, self.token_ids[-1])
+
+    def advance(self, row: Row | None = None) -> str:
         """Make the next token, the first one by reading what is left of the prompt; the text that became certain, maybe
-        none. UsageError where the answer is complete."""
+        none. `row`: the step was made already. UsageError where the answer is complete."""
         if self.finish is not None:
             raise UsageError("this answer has been made already")
         started = time.perf_counter()
         if self._output is None:
             self._output = self._steps.begin(self.prompt, most=self.request.max_tokens - 1)
+        elif row is not None:
+            self._output = self._steps.took(self.token_ids[-1], row)
         else:
             most = self.request.max_tokens - len(self.token_ids) - 1
             self._output = self._steps.next(self.token_ids[-1], most=most)

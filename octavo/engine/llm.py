@@ -35,7 +35,9 @@ from octavo.engine.generation import Generation
 from octavo.engine.gpu.choice import make_runner, why_plain
 from octavo.engine.locate import locate
 from octavo.engine.request import Request, RequestFields
+from octavo.engine.runner import Runner
 from octavo.engine.sources import SourceRule
+from octavo.engine.spread.runner import SpreadRunner, check_workers, make_spread, setup_of
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.kernels import native
 from octavo.model.checkpoint import load_weights
@@ -72,6 +74,7 @@ def load(
     index_blocks: int | None = None,
     offload_experts: int | str | None = None,
     offload_engram: bool = False,
+    workers: int | None = None,
 ) -> LLM:
     """Load a model by shipped name, folder or hub id.
 
@@ -87,21 +90,30 @@ def load(
     as they are stored; the files must stay as they are while the model is used (CheckpointError otherwise).
     index_levels: 1 chooses entries among all, 2 only among those of the index_blocks best blocks of index_block_tokens
     tokens; left out, as the model's configuration has it.
+    workers: processes that share the weights, this one among them, on the CPU or on a GPU each: each reads and holds
+    its own heads and experts alone (`octavo.engine.spread`). Steps are plain operations then, and no tokens are
+    drafted. `LLM.close` ends the others; when one ends by itself, everything raises WorkerError.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
     """
     if dtype not in _DTYPES:
         raise UsageError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
     _check_rounding(weights, dtype, device)
     budget = _check_offload(offload_experts, offload_engram, weights, device)
+    spread = check_workers(workers, weights=weights, offloaded=budget is not None or offload_engram, device=device)
     folder = locate(model)
-    config = ModelConfig.from_json(folder)
     asked = {"index_levels": index_levels, "index_block_tokens": index_block_tokens, "index_blocks": index_blocks}
-    config = config.changed(**{name: value for name, value in asked.items() if value is not None})
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model only {config.vocab_size}"
-        )
+    config, tokenizer = _described(folder, {name: value for name, value in asked.items() if value is not None})
+    exact = _EXACT[dtype]
+    main, index = _format(main, exact), _format(index, exact)
+    capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
+    if spread > 1:
+        runner = make_spread(
+            setup_of(
+                folder, config, dtype, spread, device=device, main=main, index=index, capacity_tokens=capacity,
+                chunk=chunk,
+            )
+        )  # fmt: skip
+        return LLM(runner.model, tokenizer, runner.pool, runner=runner, name=folder.name, quotes=_quotes(folder))
     with torch.device("meta"):
         net = Transformer(config)
     store = None
@@ -112,12 +124,20 @@ def load(
     net = net.to(device).eval().requires_grad_(False)
     if weights is not None:
         to_int8(net)
-    exact = _EXACT[dtype]
-    layout = CacheLayout(config, main=_format(main, exact), index=_format(index, exact))
-    capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
+    layout = CacheLayout(config, main=main, index=index)
     why = why_plain(layout, _DTYPES[dtype], torch.device(device))
     pool = PagePool(layout, capacity_tokens=capacity, device=device, fixed=why is None)
     return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder), experts=store)
+
+
+def _described(folder: Path, asked: dict[str, int]) -> tuple[ModelConfig, Tokenizer]:
+    """The configuration with what is asked for, and a tokenizer that goes with it."""
+    config, tokenizer = ModelConfig.from_json(folder).changed(**asked), Tokenizer.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model only {config.vocab_size}"
+        )
+    return config, tokenizer
 
 
 def _check_rounding(weights: str | None, dtype: str, device: str) -> None:
@@ -169,13 +189,14 @@ class LLM:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, pool: PagePool, *, chunk: int | None = None,
         name: str = "model",
-        quotes: bool = False, experts: ExpertStore | None = None,
+        quotes: bool = False, experts: ExpertStore | None = None, runner: Runner | None = None,
     ) -> None:  # fmt: skip
         """`quotes`: answers about a document are made of its own words unless a question says otherwise. `experts`: the
-        store of a model whose routed experts stay on disk; its `report` counts hits, misses and bytes read."""
+        store of a model whose routed experts stay on disk; its `report` counts hits, misses and bytes read. `runner`:
+        what runs the model, None: whatever suits it."""
         self.quotes, self.experts = quotes, experts
         self.model, self.tokenizer, self.pool, self.name = model, tokenizer, pool, name
-        self.runner = make_runner(model, pool, chunk=chunk, name=name)
+        self.runner = make_runner(model, pool, chunk=chunk, name=name) if runner is None else runner
         self.source_rule = SourceRule()
 
     @property
@@ -187,6 +208,8 @@ class LLM:
     def path(self) -> str:
         """What runs the model: the fused kernels and which attention, or plain operations, why, and which loops."""
         layout, weight = self.pool.layout, self.model.embed.weight
+        if isinstance(self.runner, SpreadRunner):
+            return self.runner.path
         if self.pool.fixed:
             from octavo.kernels.sparse_attention import sm90  # loads triton
 
@@ -204,7 +227,19 @@ class LLM:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) that tells this model's weights from others."""
+        if isinstance(self.runner, SpreadRunner):
+            return self.runner.fingerprint()
         return model_fingerprint(self.model)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the model can do nothing any more: one of its workers has ended; None else."""
+        return self.runner.crew.failure if isinstance(self.runner, SpreadRunner) else None
+
+    def close(self) -> None:
+        """End the workers of a model that is spread over several; there is nothing to end otherwise. Twice is fine."""
+        if isinstance(self.runner, SpreadRunner):
+            self.runner.crew.close()
 
     # -- for research and tests --------------------------------------------------------------------------------------
 

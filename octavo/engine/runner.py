@@ -6,7 +6,7 @@ Covers: chunking, which rows become logits, and the replay that an exact rollbac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from octavo.engine.drafter import Drafter, Proposer
 from octavo.engine.pipeline import read_in_pipeline
 from octavo.engine.request import DEFAULT_DRAFT
 from octavo.model.block import BlockReport
+from octavo.model.stretch import Row, Several, Stretch
 from octavo.model.transformer import Transformer
 
 CHUNK = 1024
@@ -62,6 +63,7 @@ class Runner:
     def __init__(self, model: Transformer, pool: PagePool, *, chunk: int = CHUNK, name: str = "this model") -> None:
         self.model, self.pool, self.chunk, self.name = model, pool, chunk, name
         self.limit = model.config.max_position_embeddings
+        self._several = Several(model)
 
     def new_state(self) -> SequenceState:
         """An empty sequence; it can roll back any distance, since it reads again what it no longer holds."""
@@ -142,6 +144,17 @@ class Runner:
     def ahead(self, state: SequenceState) -> StepAhead | None:
         """Greedy decoding of `state` a step ahead of the host; None where that gains nothing, as here."""
         return None
+
+    def stretch(self, state: SequenceState, *, most: int, before: Stretch | None = None) -> Stretch | None:
+        """The next steps of one token of `state`, at most `most`, as those that `together` makes; None where `step`
+        must make the next one. `before`: the stretch of this state that is over."""
+        if self.pool.device.type != "cpu":
+            return None
+        return self._several.begin(state, most=min(most, self.limit - state.length), before=before)
+
+    def together(self, stretches: Sequence[Stretch], tokens: Sequence[int]) -> list[Row]:
+        """One step of each stretch, which reads its token, in one call: each row has the bits that `step` gives."""
+        return self._several.run(stretches, tokens)
 
     def drafter(self) -> Proposer:
         """What proposes tokens for one answer; the model must have MTP blocks."""

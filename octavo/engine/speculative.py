@@ -20,10 +20,11 @@ from torch import Tensor
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
 from octavo.engine.runner import Runner, StepOutput
-from octavo.engine.sampler import Top, tops
+from octavo.engine.sampler import Top, refuse_nan, tops
 from octavo.kernels import dispatch
 from octavo.model.attention import Mass
 from octavo.model.block import BlockReport
+from octavo.model.stretch import Row, Stretch
 from octavo.model.transformer import Transformer
 
 # Gaps between two logits, as parts of the larger, that rounding could turn round: by the dtype of weights, and for
@@ -52,6 +53,9 @@ class Decoding:
         self._drafter = runner.drafter() if self._draft else None
         self._alone = greedy and not self._draft and controls in (None, Controls())
         self._ahead = runner.ahead(state) if self._alone else None
+        self._plain = not self._draft and controls in (None, Controls())
+        self._stretch: Stretch | None = None
+        self._best: int | None = None  # the likeliest id of the row given out last, where the step said it
         self._close = closeness(runner.model)
         self._ids: list[int] = []  # what the newest step read; the row at self._at was given out last
         self._at = -1
@@ -63,7 +67,8 @@ class Decoding:
     @property
     def length(self) -> int:
         """Tokens of the state that are no drafts: the prompt and what was chosen and read."""
-        return self._state.length - self._waiting
+        stretch = self._stretch
+        return self._state.length + (0 if stretch is None else stretch.done) - self._waiting
 
     @property
     def _waiting(self) -> int:
@@ -80,6 +85,10 @@ class Decoding:
     def next(self, token: int, *, most: int) -> StepOutput:
         """The row behind `token`, which was chosen from the row before; at most `most` tokens behind the one that is
         chosen from this row are of use."""
+        stretch = self.stretch(most=most + 1)
+        if stretch is not None:
+            [row] = self._runner.together([stretch], [token])
+            return self.took(token, row)
         self._most = most
         if self._waiting and self._ids[self._at + 1] == token:
             self._at += 1
@@ -96,9 +105,33 @@ class Decoding:
         self._step([token, *drafts])
         return self._row()
 
+    def stretch(self, *, most: int) -> Stretch | None:
+        """What makes the next step, one of at most `most`, together with those of other answers (`Runner.together`,
+        then `took`); None where `next` must make it."""
+        held = self._stretch
+        if held is not None and held.left:
+            return held
+        if not self._plain or self._ahead is not None:
+            return None
+        if held is not None:
+            held.settle()
+        self._stretch = self._runner.stretch(self._state, most=most, before=held)
+        return self._stretch
+
+    def took(self, token: int, row: Row) -> StepOutput:
+        """The row behind `token`, which the stretch's step gave."""
+        self.steps += 1
+        output = StepOutput(row.logits, (), row.logits.new_empty(1, 0, 0))
+        self._take(output, [token])
+        self._best = row.best
+        return output
+
     def greedy(self) -> tuple[int, StepOutput]:
         """The token that `Sampler` chooses at temperature 0 from the row given out last, and that row; where rounding
         could have made it another, both from a step of its own. CheckpointError for NaN."""
+        if self._best is not None:
+            refuse_nan(float("nan") if self._best < 0 else 0.0)
+            return self._best, self._output
         row = self._row()
         if self._ahead is not None:
             return self._ahead.choose(row.logits, go_on=self._most > 0), row
@@ -138,11 +171,13 @@ class Decoding:
     def move(self, state: SequenceState) -> None:
         """Go on with another state that holds what this one holds, from where no drafts wait (`close`)."""
         assert not self._waiting, "drafts wait"
-        self._state = state
+        self._state, self._stretch = state, None
         self._ahead = self._runner.ahead(state) if self._alone else None
 
     def close(self) -> None:
-        """Roll back the rows of drafts that were not accepted."""
+        """Let the state hold what was chosen and read: roll back the rows of drafts that were not accepted."""
+        if self._stretch is not None:
+            self._stretch.settle()
         waiting = self._waiting
         self._ids = self._ids[: self._at + 1]
         self._state.rollback(waiting)
@@ -164,7 +199,7 @@ class Decoding:
         self._take(made, ids)
 
     def _take(self, output: StepOutput, ids: list[int]) -> None:
-        self._output, self._ids, self._at, self._tops = output, ids, 0, None
+        self._output, self._ids, self._at, self._tops, self._best = output, ids, 0, None, None
 
     @property
     def _place(self) -> int:

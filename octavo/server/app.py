@@ -1,15 +1,16 @@
 """The server put together: one service, its protocols, and the layers that every request passes.
 
 Covers: routers, the order of layers, errors of any kind in the client's own shape, start and end. Does not cover: what
-each layer does (`logs`, `auth`, `limits`, `lifecycle`, `metrics`), listening and signals (`serve`).
+each layer does (`logs`, `auth`, `limits`, `lifecycle`, `metrics`, `telemetry`), listening and signals (`serve`).
 
-From outside in: id and log; requests of foreign pages; CORS, where pages are let in; keys; rates; draining; size of
-bodies; routes.
+From outside in: id and log; traces, where they are wanted; requests of foreign pages; CORS, where pages are let in;
+keys; rates; draining; kind and size of bodies; routes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -29,12 +30,14 @@ from octavo.server.errors import FieldError
 from octavo.server.lifecycle import DrainMiddleware, Lifecycle
 from octavo.server.limits import BodyMiddleware, RateLimits, RateMiddleware
 from octavo.server.logs import LogMiddleware
+from octavo.server.media import MediaMiddleware
 from octavo.server.metrics import Metrics, Watched
 from octavo.server.origin import OriginMiddleware
 from octavo.server.page import page_routes
 from octavo.server.protocol import anthropic, chat, completions, documents, fold, health, models, responses, tokens
 from octavo.server.refusal import answer
 from octavo.server.settings import ServerSettings
+from octavo.server.telemetry import Telemetry, TraceMiddleware
 from octavo.server.turn import Turns
 from octavo.version import __version__
 
@@ -44,15 +47,19 @@ if TYPE_CHECKING:
 PROTOCOLS = (chat, completions, responses, anthropic, models, tokens, documents, fold)
 
 
-def create_app(service: Service, settings: ServerSettings | None = None) -> FastAPI:
+def create_app(
+    service: Service, settings: ServerSettings | None = None, *, telemetry: Telemetry | None = None
+) -> FastAPI:
     """The application over `service`, which it starts and closes. Needs no event loop; `app.state.lifecycle` is what a
-    server drains by, `app.state.metrics` what it counted."""
+    server drains by, `app.state.metrics` what it counted. `telemetry`: where spans go, by default where the environment
+    says (UsageError as `wants_traces`); it is closed too."""
     settings = settings or ServerSettings()
     name = settings.served_name or service.llm.name
     metrics, lifecycle = Metrics(name), Lifecycle()
+    telemetry = telemetry or Telemetry.of(os.environ, name)
     rates = RateLimits(settings.requests_per_minute, settings.tokens_per_minute)
     metrics.follow(service)
-    watched = cast("Service", Watched(service, metrics, rates.charge))
+    watched = cast("Service", Watched(service, metrics, rates.charge, telemetry))
     bridge = Bridge(watched)
     context = Context(
         bridge=bridge, turns=Turns(bridge), service=watched, model=name, aliases=settings.aliases, settings=settings
@@ -64,8 +71,8 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
         openapi_url="/openapi.json",
         docs_url="/docs" if settings.docs_page else None,
         redoc_url=None,
-        middleware=_layers(settings, rates, lifecycle, metrics, frozenset(route.path for route in pages)),
-        lifespan=_lifespan(service, settings, lifecycle),
+        middleware=layers(settings, rates, lifecycle, metrics, frozenset(route.path for route in pages), telemetry),
+        lifespan=_lifespan(service, settings, lifecycle, telemetry),
         redirect_slashes=False,
     )
     app.state.lifecycle, app.state.metrics = lifecycle, metrics
@@ -79,9 +86,10 @@ def create_app(service: Service, settings: ServerSettings | None = None) -> Fast
     return app
 
 
-def _layers(
-    settings: ServerSettings, rates: RateLimits, lifecycle: Lifecycle, metrics: Metrics, page: frozenset[str]
-) -> list[Middleware]:
+def layers(
+    settings: ServerSettings, rates: RateLimits, lifecycle: Lifecycle, metrics: Metrics, page: frozenset[str],
+    telemetry: Telemetry | None = None,
+) -> list[Middleware]:  # fmt: skip
     """The layers, outermost first."""
     aside = OPEN_PATHS | {"/metrics"}
     cors = Middleware(
@@ -91,8 +99,10 @@ def _layers(
         allow_headers=["authorization", "x-api-key", "content-type", "x-request-id", "anthropic-version"],
         expose_headers=["x-request-id", "request-id", "retry-after"],
     )
+    traces = None if telemetry is None else Middleware(TraceMiddleware, telemetry=telemetry, open_paths=aside | page)
     return [
         Middleware(LogMiddleware, on_error=metrics.refused),
+        *([traces] if traces else []),
         Middleware(
             OriginMiddleware, host=settings.host, has_keys=bool(settings.api_keys), origins=settings.cors_origins
         ),
@@ -100,6 +110,7 @@ def _layers(
         Middleware(AuthMiddleware, keys=settings.api_keys, open_paths=page),
         Middleware(RateMiddleware, limits=rates, open_paths=aside | page),
         Middleware(DrainMiddleware, lifecycle=lifecycle, open_paths=aside),
+        Middleware(MediaMiddleware),
         Middleware(
             BodyMiddleware,
             max_bytes=settings.max_body_bytes,
@@ -109,7 +120,9 @@ def _layers(
     ]
 
 
-def _lifespan(service: Service, settings: ServerSettings, lifecycle: Lifecycle) -> Any:
+def _lifespan(
+    service: Service, settings: ServerSettings, lifecycle: Lifecycle, telemetry: Telemetry | None
+) -> Any:  # fmt: skip
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.start)
@@ -119,6 +132,8 @@ def _lifespan(service: Service, settings: ServerSettings, lifecycle: Lifecycle) 
         finally:
             lifecycle.drain()
             await asyncio.to_thread(service.close, drain_seconds=settings.drain_seconds)
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.close)
             lifecycle.end()
 
     return lifespan

@@ -27,6 +27,7 @@ from octavo.config.errors import (
     OctavoError,
     TextError,
     UsageError,
+    WorkerError,
 )
 from octavo.engine.serving.events import LATE
 
@@ -96,6 +97,7 @@ _ANTHROPIC_KINDS = {413: "request_too_large"}
 _GIVEN_STATUS = (
     (MissingError, 404),
     (BusyError, 429),
+    (WorkerError, 503),
     (FieldError, 400),
     (LimitError, 400),
     (TextError, 400),

@@ -46,7 +46,7 @@ class JsonLines(logging.Formatter):
 
 def log_settings(level: str) -> dict[str, Any]:
     """For `logging.config.dictConfig`: everything goes to stderr as JSON lines, uvicorn's own words from warnings up
-    (its access log is replaced by ours)."""
+    (its access log is replaced by ours), and so OpenTelemetry's."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -55,6 +55,7 @@ def log_settings(level: str) -> dict[str, Any]:
         "loggers": {
             "octavo": {"handlers": ["stderr"], "level": level.upper(), "propagate": False},
             "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+            "opentelemetry": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
             "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
         },
     }

@@ -1,7 +1,7 @@
 """What a server counts, for Prometheus.
 
 Covers: the metrics of /metrics, which bear vLLM's names under the prefix `octavo:`, and watching jobs pass by. Does
-not cover: drawing them, sums of the engine itself (`Service.status`), which are only passed on.
+not cover: drawing them, sums of the engine itself (`Service.status`), which are only passed on; traces (`telemetry`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from octavo.engine.answer import Finish
-from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, Piece
+from octavo.engine.answer import Finish, Prefix
+from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Piece
 from octavo.engine.serving.job import Job
 from octavo.server.limits import CALLER
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from octavo.engine.serving.library import Library
     from octavo.engine.serving.service import Service, Status
     from octavo.engine.texts import Text
+    from octavo.server.telemetry import Telemetry
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
 _FINISHED = {Finish.END: "stop", Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
 # name in /metrics -> (field of Status, help)
 _GAUGES = {
@@ -47,6 +49,16 @@ _SUMS = {
 }
 
 
+# name in /metrics -> (field of Shelf, help)
+_SHELF = {
+    "shelf_hits": ("hits", "beginnings of prompts that were taken up from disk"),
+    "shelf_damaged": ("damaged", "files that were damaged or gone, and dropped"),
+    "shelf_evicted": ("evicted", "files that were removed for others"),
+    "shelf_failed": ("failed", "files that could not be written"),
+    "swaps_lost": ("lost", "jobs that were read again, since what they had on disk was damaged or gone"),
+}
+
+
 class Metrics:
     """The metrics of one server, in a registry of their own. Safe between threads."""
 
@@ -61,6 +73,23 @@ class Metrics:
         self.between = histogram("inter_token_latency_seconds", "between two tokens of an answer", _SHORT)
         self.whole = histogram("e2e_request_latency_seconds", "from submission to the end", _LONG)
         self.queued = histogram("request_queue_time_seconds", "from submission to the first step", _LONG)
+        self.prefill = histogram("request_prefill_time_seconds", "from the first step to the first token", _LONG)
+        self.decode = histogram("request_decode_time_seconds", "from the first token to the end", _LONG)
+        self.per_token = histogram("request_time_per_output_token_seconds", "of an answer, its first left out", _SHORT)
+        self.prompts = histogram("request_prompt_tokens", "tokens of a prompt, its document included", _TOKENS)
+        self.answers = histogram("request_generation_tokens", "tokens of an answer", _TOKENS)
+        self.asked = histogram("request_params_max_tokens", "most tokens that an answer might have had", _TOKENS)
+        self._hits = Counter(
+            "octavo:cached_tokens", "prompt tokens that were found, by where", ["model_name", "kind"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._prefixes = Counter(
+            "octavo:request_prefix", "jobs that are over, by what their prompt began with", ["model_name", "kind"],
+            registry=self.registry,
+        )  # fmt: skip
+        for kind in Prefix:  # so that each is there from the beginning
+            self._hits.labels(model_name=model, kind=str(kind))
+            self._prefixes.labels(model_name=model, kind=str(kind))
         self._finished = Counter(
             "octavo:request_success", "jobs that are over, by how", ["model_name", "finished_reason"],
             registry=self.registry,
@@ -73,6 +102,20 @@ class Metrics:
     def over(self, reason: str) -> None:
         """A job is over: stop, length, abort or error."""
         self._finished.labels(model_name=self.model, finished_reason=reason).inc()
+
+    def took(self, usage: JobUsage) -> None:
+        """What a job took that got to its first token, and where its prompt came from."""
+        self._prefixes.labels(model_name=self.model, kind=str(usage.prefix)).inc()
+        self._hits.labels(model_name=self.model, kind=str(usage.prefix)).inc(usage.cached_tokens)
+        self.prompts.observe(usage.prompt_tokens)
+        if not usage.first_token_seconds:
+            return
+        self.first_token.observe(usage.first_token_seconds)
+        self.prefill.observe(usage.first_token_seconds - usage.queued_seconds)
+        self.decode.observe(usage.seconds - usage.first_token_seconds)
+        self.answers.observe(usage.answer_tokens)
+        if usage.answer_tokens > 1:
+            self.per_token.observe((usage.seconds - usage.first_token_seconds) / (usage.answer_tokens - 1))
 
     def refused(self, status: int) -> None:
         """A request was answered with an error."""
@@ -106,6 +149,18 @@ class _Engine(Collector):
             gauge.add_metric([self._model], value)
             yield gauge
         yield self._bytes(status)
+        shelf = self._service.shelf
+        for name, value, text in (
+            ("shelf_bytes", shelf.bytes, "bytes of the shelf's files, those of jobs that gave their pages up included"),
+            ("shelf_files", shelf.files, "those files"),
+        ):
+            gauge = GaugeMetricFamily(f"octavo:{name}", text, labels=labels)
+            gauge.add_metric([self._model], value)
+            yield gauge
+        for name, (field, text) in _SHELF.items():
+            counter = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
+            counter.add_metric([self._model], getattr(shelf, field))
+            yield counter
         for name, (field, text) in _SUMS.items():
             counter = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
             counter.add_metric([self._model], getattr(status, field))
@@ -126,9 +181,12 @@ class _Engine(Collector):
 class Watched:
     """A service whose jobs are counted: it stands in the place of the service that it wraps."""
 
-    def __init__(self, service: Service, metrics: Metrics, charge: Callable[[str | None, int], None]) -> None:
-        """`charge(caller, tokens)` is told what a caller's job took when it is over."""
-        self._service, self._metrics, self._charge = service, metrics, charge
+    def __init__(
+        self, service: Service, metrics: Metrics, charge: Callable[[str | None, int], None],
+        telemetry: Telemetry | None = None,
+    ) -> None:  # fmt: skip
+        """`charge(caller, tokens)` is told what a caller's job took when it is over; `telemetry` gets spans."""
+        self._service, self._metrics, self._charge, self._telemetry = service, metrics, charge, telemetry
 
     @property
     def llm(self) -> LLM:
@@ -146,11 +204,14 @@ class Watched:
 
     def submit(self, job: Job, tell: Callable[[Event], None]) -> None:
         """See `Service.submit`."""
-        self._service.submit(job, _Watch(self._metrics, self._charge, tell))
+        told = tell if self._telemetry is None else self._telemetry.followed(job, tell)
+        self._service.submit(job, _Watch(self._metrics, self._charge, told))
+        self._metrics.asked.observe(job.request.max_tokens)
 
     def read(self, id: str, name: str, texts: Sequence[Text], tell: Callable[[Event], None]) -> None:
         """See `Service.read`."""
-        self._service.read(id, name, texts, _Watch(self._metrics, self._charge, tell))
+        told = tell if self._telemetry is None else self._telemetry.followed_reading(tell)
+        self._service.read(id, name, texts, _Watch(self._metrics, self._charge, told))
 
     def cancel(self, id: str, why: str = "cancelled") -> None:
         """See `Service.cancel`."""
@@ -198,6 +259,5 @@ class _Watch:
         else:
             metrics.over("abort" if isinstance(event, Cancelled) else "error")
         metrics.queued.observe(usage.queued_seconds)
-        if usage.first_token_seconds:
-            metrics.first_token.observe(usage.first_token_seconds)
+        metrics.took(usage)
         self._charge(self._caller, usage.prompt_tokens - usage.cached_tokens + usage.answer_tokens)

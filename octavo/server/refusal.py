@@ -26,6 +26,7 @@ _CODES = {
     405: "method_not_allowed",
     408: "timeout",
     413: "body_too_large",
+    415: "unsupported_media_type",
     429: "rate_limit_exceeded",
     503: "unavailable",
 }

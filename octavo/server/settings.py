@@ -33,8 +33,14 @@ class ServerSettings:
     (without keys, of one address), None for no limit. cors_origins: web pages of these origins may ask. max_queue,
     max_running: jobs that wait and that run; further ones are refused, or wait. cache_bytes: memory for all sequences,
     None for half of what is free. shelf_folder, shelf_bytes: prefixes kept on disk. documents_folder: documents kept on
-    disk, None for memory. drain_seconds: what requests under way get at the end. metrics: whether /metrics is there.
-    docs_page: whether /docs is.
+    disk, None for memory. workers: processes or GPUs that share the model's weights. drain_seconds: what requests under
+    way get at the end. metrics: whether /metrics is there. docs_page: whether /docs is.
+
+    With replicas only (`octavo serve --ray`; max_running, max_queue, cache_bytes and shelf_bytes are of each):
+    replicas_min, replicas_max: how many there are. replica_target: requests under way at each that scaling aims at; one
+    that has so many more than the least busy is left alone. replica_cpus: cores of each (None: those of this machine
+    shared out among replicas_max). replica_grow_seconds, replica_shrink_seconds: how long there must be too many or too
+    few requests. ray_address: a Ray that is there already, None to start one on this machine.
     """
 
     host: str = "127.0.0.1"
@@ -56,19 +62,31 @@ class ServerSettings:
     shelf_folder: Path | None = None
     shelf_bytes: int | None = None
     documents_folder: Path | None = None
+    workers: int = 1
     drain_seconds: float = 30.0
     metrics: bool = True
     docs_page: bool = False
+    replicas_min: int = 2
+    replicas_max: int = 4
+    replica_target: int = 16
+    replica_cpus: int | None = None
+    replica_grow_seconds: float = 30.0
+    replica_shrink_seconds: float = 600.0
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         whole("port", self.port, least=0, most=65535)
-        for name in ("max_body_bytes", "max_upload_bytes", "max_n", "max_running"):
+        for name in ("max_body_bytes", "max_upload_bytes", "max_n", "max_running", "workers"):
+            whole(name, getattr(self, name), least=1)
+        for name in ("replicas_min", "replica_target"):
             whole(name, getattr(self, name), least=1)
         whole("max_queue", self.max_queue, least=0)
-        for name in ("requests_per_minute", "tokens_per_minute", "cache_bytes", "shelf_bytes"):
+        whole("replicas_max", self.replicas_max, least=self.replicas_min)
+        for name in ("requests_per_minute", "tokens_per_minute", "cache_bytes", "shelf_bytes", "replica_cpus"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1)
-        _seconds("body_seconds", self.body_seconds)
+        for name in ("body_seconds", "replica_grow_seconds", "replica_shrink_seconds"):
+            _seconds(name, getattr(self, name))
         if self.request_seconds is not None:
             _seconds("request_seconds", self.request_seconds)
         if not 0 <= self.drain_seconds < float("inf"):
@@ -113,7 +131,7 @@ def fields_from(given: Mapping[str, Any]) -> dict[str, Any]:
             _typed(name, value, bool)
         elif name.endswith("_seconds"):
             _typed(name, value, int, float)
-        elif name in ("host", "served_name"):
+        elif name in ("host", "served_name", "ray_address"):
             _typed(name, value, str)
         made[name] = value
     return made

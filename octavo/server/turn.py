@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from octavo.config.errors import TextError, UsageError
 from octavo.engine.request import MAX_SEED, Request
-from octavo.engine.serving.events import Ended, Piece, Reading, Token
-from octavo.engine.serving.job import Grammar, Job
+from octavo.engine.serving.events import Ended, Piece, Reading, Scored, Token
+from octavo.engine.serving.job import Grammar, GrammarKind, Job
 from octavo.server.bridge import Bridge, Submission
 from octavo.text.chat import ChatOptions, encode_chat
 from octavo.text.completion import Completion, ContentDelta, Event, ToolCallStart
@@ -29,8 +29,9 @@ from octavo.text.tokenizer import Tokenizer
 class ChatCall:
     """What a client wants said next.
 
-    messages, tools: in the shape of the OpenAI protocol (`octavo.text.message`). tool_choice: "auto", or "none" to
-    leave the tools out. response_format: a JSON schema that the prompt tells; grammar: what the answer is held to.
+    messages, tools: in the shape of the OpenAI protocol (`octavo.text.message`). tool_choice: "auto"; "none" to leave
+    the tools out and keep calls out of the answer; "required" where `grammar` is one of calls. response_format: a JSON
+    schema that the prompt tells; grammar: what the answer is held to.
     document: name of a document in the library that comes before the conversation. The other fields: see `Job`.
     """
 
@@ -49,6 +50,7 @@ class ChatCall:
     salt: str = ""
     priority: int = 0
     top_logprobs: int | None = None
+    prompt_logprobs: int | None = None
     seconds: float | None = None
 
 
@@ -79,7 +81,7 @@ class Source(Protocol[T]):
     def close(self) -> None: ...
 
 
-TurnEvent = Event | Reading | TokensMade | TurnEnd
+TurnEvent = Event | Reading | Scored | TokensMade | TurnEnd
 
 
 class Turn:
@@ -98,7 +100,7 @@ class Turn:
         in_reasoning, reasoning_tokens = self._thinking, 0
         try:
             async for event in self._submission:
-                if isinstance(event, Reading):
+                if isinstance(event, Reading | Scored):
                     yield event
                     continue
                 if isinstance(event, Piece):
@@ -169,8 +171,10 @@ class Turns:
 
     def prompt(self, call: ChatCall) -> tuple[int, ...]:
         """The ids that a call is read as, without its document. Blocking: long conversations take a while."""
-        if call.tool_choice not in ("auto", "none"):
-            raise UsageError(f"tool_choice is {call.tool_choice!r}; only auto and none are supported")
+        forced = call.grammar is not None and call.grammar.kind is GrammarKind.CALLS
+        if call.tool_choice not in ("auto", "none", "required") or (call.tool_choice == "required") is not forced:
+            why = "with a grammar of calls it must be required, and without one auto or none"
+            raise UsageError(f"tool_choice is {call.tool_choice!r}; {why}")
         options = ChatOptions(thinking=call.thinking, effort=call.effort, bos=call.document is None)
         try:
             ids = encode_chat(
@@ -194,13 +198,21 @@ class Turns:
             priority=call.priority,
             salt=call.salt,
             top_logprobs=call.top_logprobs,
+            prompt_logprobs=call.prompt_logprobs if place == 0 else None,
             grammar=call.grammar,
             grammar_after=self.tokenizer.special(Special.END_THINK) if call.thinking and call.grammar else None,
+            no_calls=call.tool_choice == "none" and _knows_calls(call),
             sources=call.sources,
             bins=call.bins,
             quote=call.quote,
             seconds=call.seconds,
         )
+
+
+def _knows_calls(call: ChatCall) -> bool:
+    """Whether a model could come to call tools: it is shown some, or calls of before."""
+    named = ("tools", "tool_calls")
+    return bool(call.tools) or any(message.get(name) for message in call.messages for name in named)
 
 
 async def merged(sources: Sequence[Source[T]]) -> AsyncGenerator[tuple[int, T], None]:

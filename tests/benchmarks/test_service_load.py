@@ -26,7 +26,7 @@ def test_every_part_runs_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest
     model = write_tiny_model(tmp_path / "tiny", tiny_config(max_position_embeddings=65536), 1)
     out = tmp_path / "load.json"
     service_load.main(
-        ["--model", str(model), "--requests", "40", "--streams", "8", "--small", "60", "--tokens", "24",
+        ["--model", str(model), "--requests", "40", "--streams", "8", "--small", "60", "--tokens", "640",
          "--arriving", "2K", "--document", "2K", "--questions", "3", "--out", str(out)]
     )  # fmt: skip
     record = json.loads(out.read_text())

@@ -17,5 +17,5 @@ def test_every_error_is_an_octavo_error_and_nothing_broader(error: type[Exceptio
 
 def test_the_family_is_complete() -> None:
     expected = {"Octavo", "Config", "Checkpoint", "Document", "Text", "Limit", "Training", "Sandbox", "Usage"}
-    expected |= {"Busy", "Missing"}
+    expected |= {"Busy", "Missing", "Worker"}
     assert {error.__name__.removesuffix("Error") for error in CLASSES} == expected

@@ -85,11 +85,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serve(model: Path, home: Path) -> Iterator[Child]:
-    """A process that listens; it is gone behind the block."""
+def serve(model: Path, home: Path, more: str = "") -> Iterator[Child]:
+    """A process that listens; it is gone behind the block. `more`: lines of its settings."""
+    home.mkdir(exist_ok=True)
     number = len(list(home.glob("*.log")))
     log, settings = home / f"{number}.log", home / "serve.toml"
-    settings.write_text(f"shelf_folder = {json.dumps(str(home / 'shelf'))}\ndrain_seconds = 5\n")
+    settings.write_text(f"shelf_folder = {json.dumps(str(home / 'shelf'))}\ndrain_seconds = 5\n{more}")
     line = [sys.executable, "-m", "octavo", "serve", str(model), "--port", "0", "--cache", "64MiB", "--json"]
     line += ["--documents", str(home / "documents"), "--settings", str(settings)]
     line += ["--served-name", NAME]
@@ -107,6 +108,21 @@ def serve(model: Path, home: Path) -> Iterator[Child]:
                 yield child
         finally:
             process.kill()
+
+
+def test_a_server_whose_worker_is_killed_says_so_and_ends(model: Path, tmp_path: Path) -> None:
+    prompt = ids(1, 300)
+    with serve(model, tmp_path / "one") as server:
+        alone = completion(server.client, prompt).json()["choices"][0]["text"]
+    with serve(model, tmp_path / "two", more="workers = 2\n") as server:
+        assert completion(server.client, prompt).json()["choices"][0]["text"] == alone
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        workers = [pid for pid, line in lines.items() if b"octavo.engine.spread" in line]
+        assert len(workers) == 1
+        os.kill(workers[0], signal.SIGKILL)
+        assert server.process.wait(SECONDS) == 1
+        assert "worker 1 of 2 ended (signal SIGKILL)" in server.log.read_text()
 
 
 def test_a_kill_while_it_reads_and_answers_loses_nothing_else(model: Path, tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ def test_what_is_held_is_known_before_loading(model: str) -> None:
     assert launch(model).holding.cache_bytes <= held.free_bytes
 
 
+def test_workers_hold_their_shares(model: str, tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text("workers = 2\n")
+    one, two = launch(model, cache="64MiB").holding, launch(model, file=str(file), cache="64MiB").holding
+    assert (one.workers, two.workers) == (1, 2)
+    assert 0.5 * one.weight_bytes < two.weight_bytes < one.weight_bytes
+    file.write_text("workers = 3\n")
+    with pytest.raises(UsageError, match="workers is 3"):
+        launch(model, file=str(file))
+    file.write_text("workers = 2\n")
+    flags = {"documents": str(tmp_path)}
+    with pytest.raises(UsageError, match="workers is 2; each replica holds a whole model"):
+        Launch.of(model, flags, key_file=None, file=str(file), device="cpu", weights=None, ray=True)
+
+
 def test_keys_come_from_the_environment(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_API_KEY", "hush")
     found = launch(model, host="0.0.0.0")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from octavo.config.errors import OctavoError
-from octavo.engine.answer import Finish
+from octavo.config.errors import DocumentError, OctavoError
+from octavo.engine.answer import Finish, Prefix
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Piece, Token
 from octavo.engine.serving.job import Job
 from octavo.server.limits import CALLER
@@ -43,7 +44,9 @@ def test_numbers_after_requests(tmp_path: Path) -> None:
     assert after["octavo:prefix_cache_hits_total{}"] == cached
     assert after["octavo:generation_tokens_total{}"] == sum(one["completion_tokens"] for one in used)
     assert sum(after.get(f"octavo:request_success_total{{{how}}}", 0) for how in ("length", "stop")) == 2
-    for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds"):
+    times = ("time_to_first_token", "e2e_request_latency", "request_queue_time", "request_prefill_time",
+             "request_decode_time", "request_time_per_output_token")  # fmt: skip
+    for name in (f"{time}_seconds" for time in times):
         assert after[f"octavo:{name}_count{{}}"] == 2
         assert after[f"octavo:{name}_sum{{}}"] > 0
     assert after["octavo:num_requests_running{}"] == after["octavo:num_requests_waiting{}"] == 0
@@ -52,6 +55,32 @@ def test_numbers_after_requests(tmp_path: Path) -> None:
     assert after["octavo:cache_bytes{documents}"] == after["octavo:cache_bytes{sequences}"] == 0
     assert after["octavo:num_preemptions_total{}"] == 0
     assert after["octavo:requests_refused_total{400}"] == 1
+    parts = [after[f"octavo:request_{part}_time_seconds_sum{{}}"] for part in ("queue", "prefill", "decode")]
+    assert sum(parts) == pytest.approx(after["octavo:e2e_request_latency_seconds_sum{}"])
+    assert after["octavo:request_prompt_tokens_sum{}"] == prompt
+    assert after["octavo:request_generation_tokens_sum{}"] == sum(one["completion_tokens"] for one in used)
+    assert after["octavo:request_params_max_tokens_sum{}"] == 14
+    assert after["octavo:cached_tokens_total{memory}"] == cached
+    assert [after[f"octavo:request_prefix_total{{{kind}}}"] for kind in Prefix] == [1, 1, 0, 0]
+    assert before["octavo:request_prefix_total{recomputed}"] == 0  # there before anything was counted
+    assert after["octavo:swaps_lost_total{}"] == after["octavo:shelf_damaged_total{}"] == 0
+    assert after["octavo:shelf_files{}"] == after["octavo:shelf_bytes{}"] == 0
+
+
+def test_a_lost_swap_file_is_counted(tmp_path: Path) -> None:
+    service = tiny_service(tmp_path)
+    with running(service) as server:
+        state = service.llm.new_state()
+        service.llm.runner.read(np.arange(20, 60), state)
+        service.shelf.save_job("a", state)
+        assert values(server.client.get("/metrics").text)["octavo:shelf_files{}"] == 1
+        service.shelf._job_path("a").unlink()
+        with pytest.raises(DocumentError, match="cannot be taken up again"):
+            service.shelf.restore_job("a", service.llm.new_state())
+        state.close()
+        after = values(server.client.get("/metrics").text)
+    assert after["octavo:swaps_lost_total{}"] == after["octavo:shelf_damaged_total{}"] == 1
+    assert after["octavo:shelf_files{}"] == 0
 
 
 class Telling:

@@ -49,6 +49,10 @@ def test_keys_are_not_shown() -> None:
         ({"served_name": "a b"}, UsageError, "served name is 'a b'"),
         ({"aliases": ("",)}, UsageError, "served name is ''"),
         ({"cors_origins": ("example.org",)}, UsageError, "CORS origin is 'example.org'"),
+        ({"replicas_min": 0}, LimitError, "replicas_min is 0"),
+        ({"replicas_min": 3, "replicas_max": 2}, LimitError, "replicas_max is 2; it must be an integer from 3"),
+        ({"replica_cpus": 0}, LimitError, "replica_cpus is 0"),
+        ({"replica_grow_seconds": 0}, LimitError, "replica_grow_seconds is 0"),
     ],
 )
 def test_bad_values_name_field_and_limit(fields: dict[str, Any], error: type[OctavoError], message: str) -> None:

@@ -65,10 +65,20 @@ def test_prompt_is_the_conversation_as_the_format_writes_it(service: Service) ->
     assert list(turns.prompt(call(response_format=schema))) == encode_chat(tokenizer, ASKED, response_format=schema)
 
 
-@pytest.mark.parametrize("choice", ["required", "look"])
-def test_forced_tools_are_refused(service: Service, choice: str) -> None:
+@pytest.mark.parametrize(("choice", "kind"), [("required", None), ("look", None), ("auto", GrammarKind.CALLS)])
+def test_a_forced_choice_needs_its_grammar(service: Service, choice: str, kind: GrammarKind | None) -> None:
+    grammar = None if kind is None else Grammar(kind=kind, source="{}")
     with pytest.raises(UsageError, match="tool_choice is"):
-        Turns(Bridge(service)).prompt(call(tools=TOOLS, tool_choice=choice))
+        Turns(Bridge(service)).prompt(call(tools=TOOLS, tool_choice=choice, grammar=grammar))
+
+
+def test_calls_are_kept_out_where_none_are_wanted(service: Service) -> None:
+    made = Turns(Bridge(service))
+    earlier = [{"role": "assistant", "content": "", "tool_calls": [{}]}]
+    assert made._job(call(tools=TOOLS, tool_choice="none"), (1,), 0).no_calls
+    assert made._job(replace(call(tool_choice="none"), messages=earlier), (1,), 0).no_calls
+    assert not made._job(call(tool_choice="none"), (1,), 0).no_calls  # nothing speaks of tools there
+    assert not made._job(call(tools=TOOLS), (1,), 0).no_calls
 
 
 def test_a_grammar_begins_behind_the_reasoning(service: Service) -> None:

@@ -10,28 +10,29 @@ answer to a prompt does not depend on what else the service does, nor on how muc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from octavo.cache.state import SequenceState
-from octavo.config.errors import LimitError
+from octavo.config.errors import DocumentError, LimitError
 from octavo.engine.answer import Prefix
 from octavo.engine.document import Document
 from octavo.engine.generation import Generation, Rule
 from octavo.engine.mapping import attention_map
-from octavo.engine.serving.events import Ended, JobUsage, Last, Piece, Reading, Token
-from octavo.engine.serving.grammar import Matcher
+from octavo.engine.serving.events import Ended, JobUsage, Last, Piece, Reading, Scored, Token
 from octavo.engine.serving.hits import Hits
 from octavo.engine.serving.job import Job
-from octavo.engine.serving.scoring import scored
+from octavo.engine.serving.ruling import Both
+from octavo.engine.serving.scoring import PromptScores, scored
 from octavo.engine.serving.shelf import Shelf
 from octavo.engine.serving.work import Tell, Watch
+from octavo.model.stretch import Row, Stretch
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
-    from octavo.model.block import BlockReport
 
 
 _PART = 4096
@@ -42,9 +43,10 @@ class Answering:
 
     def __init__(
         self, llm: LLM, job: Job, tell: Tell, *, hits: Hits, document: Document | None = None, key: str = "",
-        rule: Matcher | None = None,
+        rule: Rule | None = None,
     ) -> None:  # fmt: skip
-        """`document` is what `job.document` names, `key` tells it from others; `rule` is what its grammar allows.
+        """`document` is what `job.document` names, `key` tells it from others; `rule` is what its grammar and
+        `no_calls` allow (`ruling.rule_of`).
 
         Raises LimitError for an id outside the vocabulary.
         """
@@ -54,26 +56,21 @@ class Answering:
         self.before = len(front)
         self._ids = np.concatenate([front, _checked(job.prompt, llm.config.vocab_size)])
         self._root = f"{key}|{job.salt}"
-        self._rule: Rule | None = document.quotation(job.quote) if rule is None and document is not None else None
-        if rule is not None:
-            self._rule = _Ruled(rule, job.grammar_after)
+        quotation = document.quotation(job.quote) if document is not None and job.grammar is None else None
+        self._rule = Both(quotation, rule) if quotation is not None and rule is not None else quotation or rule
         self._tally = document.tally() if document is not None and job.sources else None
         self._state: SequenceState | None = None
         self._made: Generation | None = None
         self._tokens: list[Token] = []
-        self._prefix, self._cached = Prefix.NONE, 0
+        scores = job.prompt_logprobs
+        self._scores = None if scores is None else PromptScores(job.prompt, scores, llm.tokenizer)
+        self._prefix, self._cached, self._saved = Prefix.NONE, 0, 0
         self.total, self.most = len(job.prompt), job.request.max_tokens
 
     def start(self) -> tuple[int, int]:
         self.watch.started = self.watch.now()
         last = len(self._ids) - 1  # at least one token is read, whose row the answer begins with
-        found = self._hits.find(self._root, self._ids, base=self.before, most=last)
-        if found is not None:
-            self._state, self._prefix = found
-        elif self.document is not None:
-            self._state, self._prefix = self.document.fork(), Prefix.MEMORY
-        else:
-            self._state = self._llm.new_state()
+        self._state, self._prefix = self._begun(last if self._scores is None else self.before)
         self._cached = self._state.length
         self._points = frozenset(self._hits.points(self._cached, last))
         return self._cached - self.before, (self._cached - self.before) // self._hits.page
@@ -83,24 +80,36 @@ class Answering:
         stop = state.length + count
         over = stop == len(self._ids)
         cut = (stop - 1) // chunk * chunk if over else stop
-        if cut > state.length:
+        if cut > state.length and self._scores is None:
             self._llm.runner.read(self._ids[state.length : cut], state, after=self._after, workers=workers)
+        while state.length < cut:
+            self._score(state, (state.length // chunk + 1) * chunk)
+            self._after(state)
         if not over:
             return False
+        if self._scores is not None:
+            # In a fork: the answer begins behind the same steps as without scores.
+            with closing(state.fork()) as fork:
+                self._score(fork, len(self._ids))
+            self.tell(Scored(id=self.id, tokens=tuple(self._scores.tokens)))
+            self._scores = None
         self._made = Generation(
             self._llm.runner, self._llm.tokenizer, state, self._ids[state.length :].tolist(), self.job.request,
             tally=self._tally, quotation=self._rule, look=None if self.job.top_logprobs is None else self._look,
         )  # fmt: skip
         return self.answer(1)[1]
 
-    def answer(self, steps: int) -> tuple[int, bool]:
+    def beside(self) -> tuple[Stretch, int] | None:
+        return None if self._made is None else self._made.beside()
+
+    def answer(self, steps: int, row: Row | None = None) -> tuple[int, bool]:
         made, done = self._made, 0
         assert made is not None
         while done < steps and made.finish is None:
             self.watch.check()
             before = len(made.token_ids)
-            text = made.advance()
-            done += 1
+            text = made.advance(row)
+            row, done = None, done + 1
             new = self._tokens or [self._token(token) for token in made.token_ids[before:]]
             self._tokens = []
             if self.watch.first is None:
@@ -114,12 +123,15 @@ class Answering:
             self._made.close()
         state = self._held()
         shelf.save_job(self.id, state, base=self.before)
-        self._state = None
+        self._state, self._saved = None, state.length
         state.close()
 
     def restore(self, shelf: Shelf) -> None:
         document = None if self.document is None else self.document.state
-        state = shelf.restore_job(self.id, self._llm.new_state(), document=document)
+        try:
+            state = shelf.restore_job(self.id, self._llm.new_state(), document=document)
+        except DocumentError:  # the shelf has counted and dropped it
+            state = self._again()
         shelf.drop_job(self.id)
         self._state = state
         if self._made is not None:
@@ -157,6 +169,36 @@ class Answering:
         if self._made is not None and self.watch.why is None:
             self._hits.shelve(self._root, self._ids, base=self.before)
 
+    def _begun(self, most: int) -> tuple[SequenceState, Prefix]:
+        """The longest state there is of at most the first `most` tokens."""
+        found = self._hits.find(self._root, self._ids, base=self.before, most=most)
+        if found is not None:
+            return found
+        if self.document is not None:
+            return self.document.fork(), Prefix.MEMORY
+        return self._llm.new_state(), Prefix.NONE
+
+    def _score(self, state: SequenceState, stop: int) -> None:
+        """Read up to token `stop`, and score the prompt's tokens behind those that are read."""
+        assert self._scores is not None
+        self._scores.take(self._llm.runner.step(self._ids[state.length : stop], state, all_rows=True).logits)
+
+    def _again(self) -> SequenceState:
+        """What was saved and is lost, from its tokens, in the same steps as before: so in the same bits."""
+        runner, total = self._llm.runner, len(self._ids)
+        stop = min(self._saved, (total - 1) // runner.chunk * runner.chunk)
+        state, _ = self._begun(max(stop, self.before))
+        self._state = state  # from now on it is given back, whatever happens
+        runner.read(self._ids[state.length : stop], state, after=lambda _: self.watch.check(), workers=1)
+        made = [] if self._made is None else self._made.token_ids[:-1]
+        parts = [self._ids[state.length : min(self._saved, total)], *(np.array([token]) for token in made)]
+        for part in parts:
+            self.watch.check()
+            if len(part):
+                runner.step(part, state)
+        assert state.length == self._saved
+        return state
+
     def _held(self) -> SequenceState:
         assert self._state is not None, "the job has not started"
         return self._state
@@ -185,19 +227,3 @@ def _checked(prompt: Sequence[int], vocab_size: int) -> np.ndarray:
         place = int(wrong[0])
         raise LimitError(f"prompt[{place}] is {prompt[place]}; ids of this model are 0 to {vocab_size - 1}")
     return ids.astype(np.int32)
-
-
-class _Ruled:
-    """A grammar as a `Rule` of generation; until token `after` came, where there is one, anything goes."""
-
-    def __init__(self, matcher: Matcher, after: int | None) -> None:
-        self._matcher, self._after = matcher, after
-
-    def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
-        return logits_V if self._after is not None else self._matcher.mask(logits_V)
-
-    def push(self, token: int) -> None:
-        if self._after is None:
-            self._matcher.push(token)
-        elif token == self._after:
-            self._after = None

@@ -2,8 +2,8 @@
 
 Covers: the values. Does not cover: making them (`service`), sending them (`octavo.server`). Loads no torch.
 
-A job's events come in this order: any number of Reading, any number of Piece, then exactly one of Ended, Cancelled and
-Failed. They are told on the service's own threads, one at a time for each job.
+A job's events come in this order: any number of Reading, a Scored where the job asked for it, any number of Piece, then
+exactly one of Ended, Cancelled and Failed. They are told on the service's own threads, one at a time for each job.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ LATE = "the time allowed for the request is over"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One token of an answer: its id, the bytes it stands for, its natural log-probability under the model (before
-    temperature and filters), and the likeliest alternatives, likeliest first. Log-probabilities only where asked."""
+    """One token of an answer or a prompt: its id, the bytes it stands for, its natural log-probability under the model
+    (before temperature and filters), its rank there (1: none is likelier), and the likeliest alternatives, likeliest
+    first. Log-probabilities only where asked."""
 
     id: int
     text: bytes
     logprob: float | None = None
+    rank: int | None = None
     top: tuple[tuple[int, bytes, float], ...] = ()
 
 
@@ -51,6 +53,14 @@ class Reading:
     done: int
     total: int
     cache_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The prompt's tokens, each with its log-probability behind all before it; the first has none."""
+
+    id: str
+    tokens: tuple[Token, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,4 +105,4 @@ class Failed:
 
 
 Last = Ended | Cancelled | Failed
-Event = Reading | Piece | Last
+Event = Reading | Scored | Piece | Last

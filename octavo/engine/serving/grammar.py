@@ -1,4 +1,4 @@
-"""Answers that may say only what a grammar allows: JSON, JSON of a schema, a regular expression, a Lark grammar.
+"""Answers that may say only what a grammar allows: JSON, JSON of a schema, a regular expression, a Lark grammar, calls.
 
 Covers: checking grammars of strangers, compiled grammars kept for the next answer, the tokens that may come next.
 Does not cover: choosing among them (`octavo.engine.sampler`), cutting an answer short (its caller). Loads no torch.
@@ -22,8 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.config.errors import TextError, UsageError
+from octavo.engine.serving.calls import calls_lark
 from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.engine.serving.trials import GrammarLimits, Trials, compiled, reason, vocabulary
+from octavo.engine.serving.unsaid import Unsaid
+from octavo.text.special import Special
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -61,6 +64,10 @@ class Grammars:
         plain[controls] = False
         plain[eos] = True
         self._plain = np.packbits(plain, bitorder="little")
+        self.mark = tokenizer.special(Special.DSML)
+        plain[self.mark] = True
+        self._with_mark = np.packbits(plain, bitorder="little")
+        self.unsaid = Unsaid(tokens, Special.DSML.encode(), apart=[*controls, eos])
         self._trials = Trials(
             {"tokens": [text.hex() for text in tokens], "controls": controls, "eos": eos}, self.limits
         )
@@ -78,8 +85,9 @@ class Grammars:
 
     def start(self, grammar: Grammar) -> Matcher:
         """What one answer under `grammar` may say, from its beginning. Raises as `check` does."""
-        compiled = self._compiled(grammar)
-        return Matcher(compiled.deep_copy(), self._plain, self.vocab_size, self.eos, partial(self._forget, grammar))
+        made, calls = self._compiled(grammar).deep_copy(), grammar.kind is GrammarKind.CALLS
+        plain, unsaid = (self._with_mark, self.unsaid) if calls else (self._plain, None)
+        return Matcher(made, plain, self.vocab_size, self.eos, partial(self._forget, grammar), unsaid=unsaid)
 
     def close(self) -> None:
         """End the child process; a later check starts another."""
@@ -96,7 +104,7 @@ class Grammars:
             if known is not None:
                 self._known.move_to_end(grammar)
         if known is None:
-            text = _checked(grammar, self.limits)  # what is refused here is refused again as cheaply
+            text = _checked(grammar, self.limits, self.mark)  # what is refused here is refused again as cheaply
             known = self._trials.fault(text) or self._compile(text)
             with self._lock:
                 self._known[grammar] = known
@@ -115,12 +123,13 @@ class Matcher:
     """One answer under a grammar: which tokens may come next. For one thread at a time."""
 
     def __init__(
-        self, matcher: LLMatcher, plain: np.ndarray, vocab_size: int, eos: int, failed: Callable[[], None]
-    ) -> None:
+        self, matcher: LLMatcher, plain: np.ndarray, vocab_size: int, eos: int, failed: Callable[[], None], *,
+        unsaid: Unsaid | None = None,
+    ) -> None:  # fmt: skip
         """Made by `Grammars.start`. plain: bits of the tokens that text may be made of, and of the end. failed: called
-        when the grammar breaks a limit on the way."""
+        when the grammar breaks a limit on the way. unsaid: a spelling that the answer may not hold."""
         self._matcher, self._plain, self.vocab_size, self.eos = matcher, plain, vocab_size, eos
-        self._failed = failed
+        self._failed, self._unsaid, self._tail = failed, unsaid, b""
         self._bits: np.ndarray | None = None
         self._over = False
 
@@ -141,6 +150,8 @@ class Matcher:
             found = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)[: len(self._plain)]
             self._refuse_error()
             self._bits = np.zeros_like(self._plain) if self._over else found & self._plain
+            for token in () if self._unsaid is None else self._unsaid.completing(self._tail):
+                self._bits[token >> 3] &= ~(1 << (token & 7)) & 0xFF
             if not self._over and not self._bits.any():
                 raise UsageError("grammar: no token of the model's vocabulary can go on from here")
         return self._bits
@@ -162,6 +173,8 @@ class Matcher:
         if not inside or not self.allowed()[token >> 3] >> (token & 7) & 1:
             raise UsageError(f"grammar: token {token} may not come here")
         self._bits = None
+        if self._unsaid is not None:
+            self._tail = self._unsaid.after(self._tail, token)
         if token == self.eos:
             self._over = True
         elif not self._matcher.consume_token(token):
@@ -181,8 +194,8 @@ class Matcher:
             raise UsageError(f"grammar: {reason(self._matcher.get_error())}")
 
 
-def _checked(grammar: Grammar, limits: GrammarLimits) -> str:
-    """The grammar as llguidance takes it; UsageError for what can be told without compiling."""
+def _checked(grammar: Grammar, limits: GrammarLimits, mark: int) -> str:
+    """The grammar as llguidance takes it; UsageError for what can be told without compiling. `mark`: of tool calls."""
     from llguidance import LLMatcher
 
     kind, source = grammar.kind, grammar.source
@@ -206,6 +219,11 @@ def _checked(grammar: Grammar, limits: GrammarLimits) -> str:
             raise UsageError(f"{name}: it names tokens in <>; an answer is made of text, without control tokens")
         return LLMatcher.grammar_from_lark(source)
     _check_schema(name, source, limits)
+    if kind is GrammarKind.CALLS:
+        try:
+            return LLMatcher.grammar_from_lark(calls_lark(source, mark, _JSON_OPTIONS))
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
     try:
         return LLMatcher.grammar_from_json_schema(source, overrides=_JSON_OPTIONS)
     except ValueError as error:

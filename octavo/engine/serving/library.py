@@ -3,12 +3,18 @@
 Covers: a folder of `.octavo` files (or memory alone), what is known of each, opening one when it is first asked for.
 Does not cover: reading texts into one (`reading`), the files (`octavo.cache.document`).
 
+Several processes may share a folder. Whatever is asked, the file is looked at first: one that another process wrote, is
+writing, replaced or removed shows as it is now, and an answer under way keeps the file that it has open. A file that is
+being written is locked by its writer, which is how the others know.
+
 A name is a file name without its ending and nothing else: letters, digits, dot, dash and underscore, no dot in front.
 Files of another model are listed as failed, with the reason.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import threading
 from dataclasses import dataclass, replace
@@ -49,6 +55,16 @@ class DocumentInfo:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A file as it was looked at: which one it is, and how far it was written."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
 @dataclass
 class _Held:
     info: DocumentInfo
@@ -56,6 +72,7 @@ class _Held:
     document: Document | None = None
     users: int = 0
     gone: bool = False
+    seen: _Seen | None = None  # None: in memory, or being read by this process
 
 
 class Library:
@@ -71,15 +88,17 @@ class Library:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # texts of people lie in it
-            for path in sorted(folder.glob(f"*{ENDING}")):
-                if _NAME.fullmatch(path.stem):
-                    self._held[path.stem] = _Held(self._look(path))
+            self.names()
         except OSError as error:
             raise DocumentError(f"{folder}: cannot be used for documents: {error.strerror or error}") from None
 
     def names(self) -> list[str]:
         """Every document, in alphabetical order."""
         with self._lock:
+            if self.folder is not None:
+                there = {path.stem for path in self.folder.glob(f"*{ENDING}") if _NAME.fullmatch(path.stem)}
+                for name in there | set(self._held):
+                    self._refresh(name)
             return sorted(self._held)
 
     def info(self, name: str) -> DocumentInfo:
@@ -119,9 +138,7 @@ class Library:
             del self._held[name]
             if self.folder is not None:
                 self._path(name).unlink(missing_ok=True)
-            held.gone = True
-            self._going.append(held)
-            self._drop(held)
+            self._retire(held)
 
     def text(self, name: str, start: int, end: int, *, file: int = 0) -> str:
         """Characters start .. end - 1 of a document's text number `file`; MissingError, UsageError beyond it."""
@@ -143,15 +160,13 @@ class Library:
         none, and for one that a whole document has."""
         check_name(name)
         with self._lock:
-            held = self._held.get(name)
+            held = self._refresh(name)
             if held is not None and held.info.state is DocumentState.READING:
                 raise UsageError(f"document {name!r} is being read already")
             if held is not None and held.info.state is DocumentState.READY:
                 raise UsageError(f"document {name!r} is there already; remove it, or choose another name")
-            if held is not None and held.document is not None:
-                held.gone = True
-                self._going.append(held)
-                self._drop(held)
+            if held is not None:
+                self._retire(held)
             info = DocumentInfo(name=name, state=DocumentState.READING, tokens=tokens, files=files)
             self._held[name] = _Held(info)
             return None if self.folder is None else self._path(name)
@@ -167,6 +182,7 @@ class Library:
         with self._lock:
             held = self._held[name]
             if document is None:
+                held.seen = _seen(self._path(name))
                 held.info = self._look(self._path(name))
                 return
             held.document, held.key = document, f"{name}/{next(self._keys)}"
@@ -181,10 +197,10 @@ class Library:
             if path is None or not path.exists():
                 self._held.pop(name, None)
                 return
-            info = self._look(path)
+            seen, info = _seen(path), self._look(path)
             if info.state is DocumentState.FAILED and not info.error:
                 info = DocumentInfo(name=name, state=DocumentState.FAILED, error=error)
-            self._held[name] = _Held(info)
+            self._held[name] = _Held(info, seen=seen)
 
     def pages(self) -> int:
         """Pages of memory that documents hold; those of a file's map are not among them."""
@@ -200,6 +216,34 @@ class Library:
                     held.document.close()
                     held.document = None
 
+    def _refresh(self, name: str) -> _Held | None:
+        """What there is under `name` now; looks at the file where another process may have changed it."""
+        held = self._held.get(name)
+        if self.folder is None or (held is not None and held.seen is None):
+            return held
+        path = self._path(name)
+        seen = _seen(path)
+        if seen is None:
+            if held is not None:
+                del self._held[name]
+                self._retire(held)
+            return None
+        if held is not None and held.seen == seen and held.info.state is not DocumentState.READING:
+            # A part that nobody writes may be gone on with at any time, which locks it before it grows.
+            is_same = held.info.state is not DocumentState.PART or not _is_written(path)
+            if is_same:
+                return held
+        if held is not None:
+            self._retire(held)
+        self._held[name] = held = _Held(self._look(path), seen=seen)
+        return held
+
+    def _retire(self, held: _Held) -> None:
+        """No longer to be found by its name; closed when the last answer from it is over."""
+        held.gone = True
+        self._going.append(held)
+        self._drop(held)
+
     def _drop(self, held: _Held) -> None:
         if held.gone and held.users == 0:
             if held.document is not None:
@@ -207,34 +251,65 @@ class Library:
             self._going = [other for other in self._going if other is not held]
 
     def _find(self, name: str) -> _Held:
-        check_name(name)
-        if name not in self._held:
+        held = self._refresh(check_name(name))
+        if held is None:
             raise MissingError(f"there is no document {name!r}")
-        return self._held[name]
+        return held
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None
         return self.folder / f"{name}{ENDING}"
 
     def _look(self, path: Path) -> DocumentInfo:
-        """What a file says about itself; FAILED with the reason where it cannot be opened."""
+        """What a file says about itself; FAILED with the reason where it cannot be opened, READING while it is
+        written."""
         from octavo.cache.document import DocumentReader
         from octavo.engine.folding import header_of
 
+        is_written = _is_written(path)  # before it is opened: what ends in between is looked at again
         try:
             reader = DocumentReader.open(path)
             reader.header.require(header_of(self.llm), path)
         except DocumentError as error:
+            if is_written:  # its first bytes are on their way
+                return DocumentInfo(name=path.stem, state=DocumentState.READING)
             return DocumentInfo(name=path.stem, state=DocumentState.FAILED, error=str(error))
         tokens = len(reader.planned_tokens)
+        whole = DocumentState.READY if reader.length == tokens else DocumentState.PART
         return DocumentInfo(
             name=path.stem,
-            state=DocumentState.READY if reader.length == tokens else DocumentState.PART,
+            state=DocumentState.READING if is_written else whole,
             tokens=tokens,
             done=reader.length,
             bytes=path.stat().st_size,
             files=tuple(source.name for source in reader.sources),
         )
+
+
+def _seen(path: Path) -> _Seen | None:
+    """Which file it is and how far it is written; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Seen(
+        device=found.st_dev, inode=found.st_ino, size=found.st_size, modified_ns=found.st_mtime_ns
+    )
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a process holds the lock of those who write the file."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)  # which gives the lock up
+    return False
 
 
 def check_name(name: str) -> str:

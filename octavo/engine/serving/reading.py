@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from octavo.cache.document import DocumentWriter
 from octavo.cache.state import SequenceState
-from octavo.config.errors import LimitError
+from octavo.config.errors import DocumentError, LimitError
 from octavo.engine.answer import Finish, Prefix, Usage
 from octavo.engine.document import Document
 from octavo.engine.folding import check_sources, header_of
@@ -23,6 +23,7 @@ from octavo.engine.serving.library import Library
 from octavo.engine.serving.shelf import Shelf
 from octavo.engine.serving.work import Tell, Watch
 from octavo.engine.texts import Text, Texts
+from octavo.model.stretch import Row
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -50,7 +51,7 @@ class ReadingWork:
         self._path = library.begin(name, tokens=self.total, files=tuple(text.name for text in texts))
         self._state: SequenceState | None = None
         self._writer: DocumentWriter | None = None
-        self._found = 0
+        self._found = self._saved = 0
         self._ended = False
 
     def start(self) -> tuple[int, int]:
@@ -77,17 +78,27 @@ class ReadingWork:
         self._finish(state)
         return True
 
-    def answer(self, steps: int) -> tuple[int, bool]:
+    def beside(self) -> None:
+        return None
+
+    def answer(self, steps: int, row: Row | None = None) -> tuple[int, bool]:
         raise AssertionError("a document that is read answers nothing")
 
     def save(self, shelf: Shelf) -> None:
         state = self._held()
         shelf.save_job(self.id, state)
-        self._state = None
+        self._state, self._saved = None, state.length
         state.close()
 
     def restore(self, shelf: Shelf) -> None:
-        self._state = shelf.restore_job(self.id, self._llm.new_state())
+        try:
+            self._state = shelf.restore_job(self.id, self._llm.new_state())
+        except DocumentError:  # the shelf has counted and dropped it: read again what the document's file has not
+            self._state = state = self._llm.new_state()
+            if self._writer is not None:
+                self._writer.fill(state)
+            ids = self._texts.ids[state.length : self._saved]
+            self._llm.runner.read(ids, state, after=lambda _: self.watch.check(), workers=1)
         shelf.drop_job(self.id)
 
     def end(self) -> Last:

@@ -20,7 +20,8 @@ A job goes waiting -> START -> reading (READ ...) -> answering (ANSWER ...) -> r
 4. Reading. Highest priority first, of equals the least left to read; every second READ goes to the oldest of the
    highest priority, every eighth to the oldest of all.
 5. Answering. Virtual time: a burst costs `2^20 / 2^(p / 10)` (p: the priority within -40 .. 40), the least time goes
-   next. So 10 points double a job's share, and none has less than 1/256 of another's.
+   next. So 10 points double a job's share, and none has less than 1/256 of another's. With it go those whose turn comes
+   before it has another one, as many as make equal parts for the lanes that answer, `together` at most.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
 from octavo.config.errors import BusyError, LimitError, UsageError
+from octavo.engine.serving.tasks import Counts, Kind, Rules, Task
 
 PASSES = 8
 LOOK = 32
@@ -40,58 +42,7 @@ OLDEST_EVERY, OLDEST_OF_ALL_EVERY = 2, 8
 STRIDE_BITS, PRIORITY_DOUBLES, PRIORITY_CLIP = 20, 10, 40
 
 
-class Kind(StrEnum):
-    """What a lane does for a job."""
-
-    START = "start"
-    READ = "read"
-    ANSWER = "answer"
-    SAVE = "save"
-    RESTORE = "restore"
-
-
 _State = StrEnum("_State", ["WAITING", "READING", "ANSWERING", "SWAPPED"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """Work for one lane. count: prompt tokens to read now (READ) or tokens to make now (ANSWER), else 0."""
-
-    kind: Kind
-    id: str
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """Limits, each at least 1 (UsageError). chunk: READ tasks end at its multiples from the sequence's beginning;
-    ahead_tokens: answer tokens reserved at START; read_alone: chunks of a READ when no job answers; burst: ANSWER."""
-
-    lanes: int = 2
-    chunk: int = 256
-    page_tokens: int = 256
-    max_running: int = 64
-    max_queue: int = 1024
-    total_pages: int
-    ahead_tokens: int = 1024
-    read_alone: int = 8
-    burst: int = 1
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if (value := getattr(self, field.name)) < 1:
-                raise UsageError(f"{field.name} is {value}; it must be at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How many jobs are in each state; a busy one where its task brings it."""
-
-    waiting: int
-    reading: int
-    answering: int
-    swapped: int
-    busy: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,7 +110,7 @@ class Scheduler:
     def next(self, *, free_pages: int) -> Task | None:
         """Work for one free lane, or None; the job is then busy until `done`. free_pages: pages that could be allocated
         now, free ones and what caches can give up."""
-        if len(self._busy) >= self.rules.lanes:
+        if self._lanes() >= self.rules.lanes:
             return None
         free = free_pages - sum(job.reserved - self._own(job) for job in self._running.values())
         task = self._relieve(free)
@@ -224,13 +175,17 @@ class Scheduler:
         lined = {id for id, job in self._jobs.items() if id not in running and job.task is None}
         busy = {id for id, job in self._jobs.items() if job.task is not None}
         assert (running, busy) == (set(self._running), set(self._busy))
-        assert min(self.rules.lanes - len(busy), self.rules.max_running - len(running)) >= 0
+        assert min(self.rules.lanes - self._lanes(), self.rules.max_running - len(running)) >= 0
         assert self._line == sorted(self._jobs[id].place for id in lined)
         assert self._owed <= running
         for id, job in self._jobs.items():
             assert min(job.answered, job.reserved, job.shared, PASSES - job.passed) >= 0, job
             assert job.read == job.prompt if job.state is _State.ANSWERING else 0 <= job.read <= job.prompt, job
             assert id in running or (job.reserved == 0 and not job.holds), job
+
+    def _lanes(self) -> int:
+        """Lanes that are busy: jobs of one task have its serial."""
+        return len({job.serial for job in self._busy.values()})
 
     def _span(self, job: _Job, tokens: int) -> int:
         """Pages of the job's first `tokens` own tokens, and one for the copy of a page that is shared in part."""
@@ -356,22 +311,34 @@ class Scheduler:
         ready = [job for job in self._idle(_State.ANSWERING) if job.short_since is None and self._growth(job) == 0]
         if self.rules.lanes == 1:
             ready = [job for job in ready if job.id in self._owed] or ready
-        job = min(ready, key=lambda job: (job.time, job.joined), default=None)
-        return Task(kind=Kind.ANSWER, id=job.id, count=self._burst(job)) if job else None
+        if not ready:
+            return None
+        first, *others = sorted(ready, key=lambda job: (job.time, job.joined))[: self._party()]
+        others = [job for job in others if job.time < first.time + _stride(first)]
+        count = min(map(self._burst, (first, *others)))
+        return Task(kind=Kind.ANSWER, id=first.id, count=count, also=tuple(job.id for job in others))
+
+    def _party(self) -> int:
+        """Jobs of one ANSWER, so that those that answer make equal parts for the lanes that they may have."""
+        if self.rules.together == 1:
+            return 1
+        answering = sum(job.state is _State.ANSWERING for job in self._running.values())
+        others = self._else_share() if self._line or answering < len(self._running) else 0
+        return min(-(-answering // max(self.rules.lanes - others, 1)), self.rules.together)
 
     def _begin(self, task: Task) -> None:
-        job = self._jobs[task.id]
         self._serial += 1
-        job.task, job.serial = task, self._serial
-        self._busy[job.id] = job
-        if task.kind in (Kind.READ, Kind.ANSWER):
-            job.settled = True
+        for id in task.ids:
+            job = self._busy[id] = self._jobs[id]
+            job.task, job.serial = task, self._serial
+            job.settled = job.settled or task.kind in (Kind.READ, Kind.ANSWER)
+            if task.kind is Kind.ANSWER:
+                self._time = max(self._time, job.time)
+                job.time += _stride(job)
+                self._owed.discard(id)
         if task.kind is Kind.ANSWER:
-            weight = min(max(job.priority, -PRIORITY_CLIP), PRIORITY_CLIP) / PRIORITY_DOUBLES
-            self._time = max(self._time, job.time)
-            job.time += round(2 ** (STRIDE_BITS - weight))
-            self._owed.discard(job.id)
             return
+        job = self._jobs[task.id]
         if task.kind is Kind.READ:
             self._reads += 1
         elif task.kind is Kind.SAVE:
@@ -398,3 +365,9 @@ class Scheduler:
 
     def _leave_line(self, job: _Job) -> None:
         del self._line[bisect_left(self._line, job.place)]
+
+
+def _stride(job: _Job) -> int:
+    """Virtual time of a burst."""
+    weight = min(max(job.priority, -PRIORITY_CLIP), PRIORITY_CLIP) / PRIORITY_DOUBLES
+    return round(2 ** (STRIDE_BITS - weight))

@@ -1,10 +1,12 @@
 """How likely a model found a token, and what it would rather have said.
 
-Covers: log-probabilities of one step. Does not cover: when they are asked for (`job`), drawing a token
-(`octavo.engine.sampler`).
+Covers: log-probabilities of one step, and of a prompt as it is read. Does not cover: when they are asked for (`job`),
+drawing a token (`octavo.engine.sampler`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,8 +18,8 @@ from octavo.text.tokenizer import Tokenizer
 
 
 def scored(logits_V: Tensor, token: int, top: int, tokenizer: Tokenizer) -> Token:
-    """`token` with its natural log-probability under the unmodified logits [V] of any floating dtype and device, and
-    the `top` likeliest tokens, likeliest first (equals: the lower id first).
+    """`token` with its natural log-probability and rank under the unmodified logits [V] of any floating dtype and
+    device, and the `top` likeliest tokens, likeliest first (equals: the lower id first).
 
     Computed on CPU in FP64. Ids that the model has and the tokenizer has not count in the sum and have no bytes.
     Raises UsageError for a token outside the logits, CheckpointError for NaN among them.
@@ -28,7 +30,24 @@ def scored(logits_V: Tensor, token: int, top: int, tokenizer: Tokenizer) -> Toke
     refuse_nan(float(logits.max()))
     chances = logits - logits.logsumexp(0)
     best = tuple((one, _bytes(tokenizer, one), float(chances[one])) for one in _likeliest(logits, top))
-    return Token(id=token, text=_bytes(tokenizer, token), logprob=float(chances[token]), top=best)
+    rank = int((logits > logits[token]).sum()) + 1
+    return Token(id=token, text=_bytes(tokenizer, token), logprob=float(chances[token]), rank=rank, top=best)
+
+
+class PromptScores:
+    """The tokens of one prompt, scored a stretch at a time."""
+
+    def __init__(self, prompt: Sequence[int], top: int, tokenizer: Tokenizer) -> None:
+        """`top`: as for `scored`."""
+        self._prompt, self._top, self._tokenizer = prompt, top, tokenizer
+        self.tokens = [Token(id=prompt[0], text=_bytes(tokenizer, prompt[0]))]
+
+    def take(self, logits_RV: Tensor) -> None:
+        """The next rows [R, V]: row r says what comes behind the prompt's token number `len(tokens) - 1 + r`; that of
+        its last token is left aside."""
+        first = len(self.tokens)
+        for logits_V, token in zip(logits_RV, self._prompt[first : first + len(logits_RV)], strict=False):
+            self.tokens.append(scored(logits_V, token, self._top, self._tokenizer))
 
 
 def _likeliest(logits: Tensor, top: int) -> list[int]:

@@ -3,10 +3,11 @@
 Covers: taking jobs in, the threads (lanes) that run what the scheduler gives them, pages, cancelling, draining, numbers
 for those who watch. Does not cover: what a task does (`answering`, `reading`), which comes next (`scheduler`), HTTP.
 
-A lane is a thread that runs one task at a time on one core. So a long prompt is read on one core while answers go on on
-the other, and neither waits for the other; a prompt that nobody answers beside is read on all of them. Lanes share the
-model, whose weights nobody writes, and the pool of pages, which locks itself. The service's own lock is held while it
-is decided what runs, never while the model runs.
+A lane is a thread that runs one task at a time on one core: a chunk of a prompt, or a token of each of several answers
+(`outcome`). So a long prompt is read on one core while answers go on on the other, and neither waits for the other; a
+prompt that nobody answers beside is read on all of them. Lanes share the model, whose weights nobody writes, and the
+pool of pages, which locks itself. The service's own lock is held while it is decided what runs, never while the model
+runs.
 
 Torch's operations run on one thread each from `start` to `close`, in the whole process: how a product is shared out
 among threads shows in its last bits, and an answer shall not depend on what runs beside it.
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.cache.layout import PAGE_TOKENS
-from octavo.config.errors import BusyError, OctavoError, UsageError
+from octavo.config.errors import BusyError, UsageError
 from octavo.engine.folding import header_of
 from octavo.engine.serving.answering import Answering
 from octavo.engine.serving.events import LATE, Cancelled, Ended, Failed, Last
@@ -36,11 +37,13 @@ from octavo.engine.serving.grammar import Grammars
 from octavo.engine.serving.hits import Hits
 from octavo.engine.serving.job import Job
 from octavo.engine.serving.library import Library
+from octavo.engine.serving.outcome import Outcome, answer_all, known, outcome_of
 from octavo.engine.serving.reading import ReadingWork
+from octavo.engine.serving.ruling import rule_of
 from octavo.engine.serving.scheduler import Kind, Rules, Scheduler, Task
 from octavo.engine.serving.settings import ServiceSettings
 from octavo.engine.serving.shelf import Shelf
-from octavo.engine.serving.work import GivenUp, Tell, Work
+from octavo.engine.serving.work import Tell, Work
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -51,6 +54,7 @@ _IDLE_SECONDS = 0.5  # how long a lane sleeps at most before it looks for late j
 _COUNT_SECONDS = 0.2
 _SWITCH_SECONDS = 0.0002  # a lane waits so long for another's Python: the usual 5 ms are two tokens of a small model
 _SHRINK_SECONDS = 1.0
+_TOGETHER = 16  # answers that take a step together, at most: more wait longer for each other than weights cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,7 @@ class Service:
         self._rules = Rules(
             lanes=self.lanes, chunk=llm.runner.chunk, page_tokens=PAGE_TOKENS, total_pages=self.pages,
             max_running=self.settings.max_running, max_queue=self.settings.max_queue,
+            together=_TOGETHER,
         )  # fmt: skip
         self._scheduler = Scheduler(self._rules)
         self._temporary = None if self.settings.folder is not None else tempfile.TemporaryDirectory("octavo-swap")
@@ -139,7 +144,7 @@ class Service:
             before = 0 if document is None else len(document)
             self.llm.runner.check_room(len(job.prompt), before, what="the prompt")
             self.llm.runner.draft_count(job.request.draft)
-            rule = None if job.grammar is None else self.grammars.start(job.grammar)
+            rule = rule_of(job, self.grammars)
             work = Answering(self.llm, job, tell, document=document, key=key, hits=self.hits, rule=rule)
             self._take_in(work, job.priority)
         except BaseException:
@@ -168,6 +173,11 @@ class Service:
                 return
             self._forget(id)
         self._cancelled(work)
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be answered any more, None else."""
+        return self.llm.failure
 
     def status(self) -> Status:
         """Numbers of this moment."""
@@ -255,13 +265,13 @@ class Service:
                     self._change.wait(_IDLE_SECONDS)
                     self._idle -= 1
                     continue
-                work = None if task is None else self._works[task.id]
+                works = [] if task is None else [self._works[id] for id in task.ids]
                 if self._idle and task is not None and self._more():
                     self._change.notify()
             for id in late:
                 self.cancel(id, LATE)
-            if task is not None and work is not None:
-                self._run(task, work)
+            if task is not None:
+                self._run(task, works)
 
     def _next(self) -> Task | None:
         """Under the lock: what a lane runs next. Pages that it may need are made free."""
@@ -297,30 +307,33 @@ class Service:
             if work.watch.until is not None and now > work.watch.until and not self._scheduler.busy(id)
         ]  # fmt: skip
 
-    def _run(self, task: Task, work: Work) -> None:
-        """One task, and what follows from it."""
-        over, done, failure = False, {}, None
-        try:
-            work.watch.check()
-            over, done = self._do(task, work)
-        except GivenUp:
-            pass  # why stands in the watch, which decides below
-        except Exception as error:
-            failure = _known(error, work.id)
+    def _run(self, task: Task, works: Sequence[Work]) -> None:
+        """One task, and what follows from it for each of its jobs."""
+        if task.kind is Kind.ANSWER:
+            outcomes = answer_all(self.llm.runner, works, task.count)
+        else:
+            outcomes = [outcome_of(work, lambda work=work: self._do(task, work)) for work in works]
+        gone: list[tuple[Work, Outcome]] = []
         with self._change:
-            self._scheduler.done(work.id, **done)
-            gone = over or failure is not None or work.watch.why is not None
-            if gone:
-                self._forget(work.id)
-        if failure is not None:
-            self._finish(work, lambda: Failed(id=work.id, error=failure, usage=work.usage()))
-        elif over:
-            self._finish(work, work.end)
-        elif gone:
-            self._cancelled(work)
+            for work, outcome in zip(works, outcomes, strict=True):
+                self._scheduler.done(work.id, **outcome.done)
+                if outcome.over or outcome.failure is not None or work.watch.why is not None:
+                    gone.append((work, outcome))
+                    self._forget(work.id)
+        for work, outcome in gone:
+            self._end(work, outcome)
         if gone and time.monotonic() - self._shrunk > _SHRINK_SECONDS:
             self._shrunk = time.monotonic()
             self.hits.shrink(self._prefix_bytes)
+
+    def _end(self, work: Work, outcome: Outcome) -> None:
+        failure = outcome.failure
+        if failure is not None:
+            self._finish(work, lambda: Failed(id=work.id, error=failure, usage=work.usage()))
+        elif outcome.over:
+            self._finish(work, work.end)
+        else:
+            self._cancelled(work)
 
     def _do(self, task: Task, work: Work) -> tuple[bool, dict[str, int]]:
         """Whether the job is over, and what the scheduler is told."""
@@ -331,9 +344,6 @@ class Service:
             alone = task.count > self.llm.runner.chunk
             over = work.read(task.count, workers=self.lanes if alone else 1)
             return over, {"read": task.count}
-        if task.kind is Kind.ANSWER:
-            made, over = work.answer(task.count)
-            return over, {"answered": made}
         if task.kind is Kind.SAVE:
             work.save(self.shelf)
             with self._change:
@@ -350,12 +360,12 @@ class Service:
         try:
             event = last()
         except Exception as error:
-            event = Failed(id=work.id, error=_known(error, work.id), usage=work.usage())
+            event = Failed(id=work.id, error=known(error, work.id), usage=work.usage())
         for give_back in (work.close, lambda: self.shelf.drop_job(work.id), lambda: self._leave(work)):
             try:
                 give_back()
             except Exception as error:  # the others are given back all the same
-                event = Failed(id=work.id, error=_known(error, work.id), usage=work.usage())
+                event = Failed(id=work.id, error=known(error, work.id), usage=work.usage())
         usage = event.usage
         with self._change:
             totals = self._totals
@@ -376,11 +386,3 @@ class Service:
     def _leave(self, work: Work) -> None:
         if work.document is not None:
             self.library.leave(work.document)
-
-
-def _known(error: Exception, id: str) -> OctavoError:
-    """The error itself, or one that tells a client of it; what nobody foresaw is logged."""
-    if isinstance(error, OctavoError):
-        return error
-    _log.error("job %s failed", id, exc_info=error)
-    return OctavoError(f"the job failed: {type(error).__name__}: {error}")

@@ -74,13 +74,13 @@ class Shelf:
     Looking up, counting and removing are safe from several threads, and files are written and checked without the lock,
     so `put` of a fork and `read` may run beside the model. Filling a state touches the pool: the caller's lock.
 
-    `bytes`, `files` (now); `hits`, `damaged`, `foreign` (removed: another model's), `evicted`, `failed` (writes) are
-    totals.
+    `bytes`, `files` (now); `hits`, `damaged`, `foreign` (removed: another model's), `evicted`, `failed` (writes) and
+    `lost` (jobs whose file was damaged or gone) are totals.
     """
 
     def __init__(self, folder: str | Path, header: DocumentHeader, *, max_bytes: int, chunk: int = 256) -> None:
         self.folder, self.header, self.max_bytes, self.chunk = Path(folder), header, max_bytes, chunk
-        self.hits = self.damaged = self.foreign = self.evicted = self.failed = 0
+        self.hits = self.damaged = self.foreign = self.evicted = self.failed = self.lost = 0
         self._families: dict[tuple[str, int], dict[Key, _File]] = {}
         self._jobs: dict[str, int] = {}
         self._clock, self._uses, self._coming = 0.0, 0, 0
@@ -242,7 +242,9 @@ class Shelf:
         except DocumentError as error:
             with self._lock:
                 self.damaged += 1
+                self.lost += 1
             self.drop_job(id)
+            _log.warning("what job %s had read is lost: %s", id, error)
             raise DocumentError(f"job {id} cannot be taken up again: {error}") from error
         return fill(stored, state, document=document, copied=True)
 

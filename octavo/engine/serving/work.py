@@ -13,6 +13,7 @@ from typing import Protocol
 from octavo.engine.document import Document
 from octavo.engine.serving.events import LATE, Event, JobUsage, Last
 from octavo.engine.serving.shelf import Shelf
+from octavo.model.stretch import Row, Stretch
 
 Tell = Callable[[Event], None]
 
@@ -53,8 +54,14 @@ class Work(Protocol):
         """Read the next `count` tokens, up to `workers` chunks at the same time; whether the job is over."""
         ...
 
-    def answer(self, steps: int) -> tuple[int, bool]:
-        """Make up to `steps` tokens: how many it were, and whether the job is over."""
+    def beside(self) -> tuple[Stretch, int] | None:
+        """The next step of the answer and the token that it reads, where it may be taken together with those of other
+        jobs (`Runner.together`); its row is for `answer` then."""
+        ...
+
+    def answer(self, steps: int, row: Row | None = None) -> tuple[int, bool]:
+        """Make up to `steps` tokens, the first one from `row` where that was made: how many it were, and whether the
+        job is over."""
         ...
 
     def save(self, shelf: Shelf) -> None:
@@ -62,7 +69,8 @@ class Work(Protocol):
         ...
 
     def restore(self, shelf: Shelf) -> None:
-        """The opposite of `save`."""
+        """The opposite of `save`. What was damaged or removed meanwhile is read again: it takes longer, and gives the
+        same."""
         ...
 
     def end(self) -> Last:

@@ -18,6 +18,7 @@ from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.errors import FieldError
 from octavo.server.protocol.common import EFFORTS, MAX_STOP_LEN, MAX_STOPS
 from octavo.server.protocol.fields import Fields
+from octavo.server.protocol.tool_choice import anthropic_choice
 from octavo.server.turn import ChatCall
 from octavo.text.message import to_json
 from octavo.text.template import Effort
@@ -46,7 +47,9 @@ def read_request(body: object, *, counting: bool = False) -> MessagesRequest:
         max_tokens = 1
     thinking = _thinking(fields, max_tokens, counting=counting)
     effort, schema = _output(fields)
-    choice, parallel = _tool_choice(fields)
+    choice, parallel = anthropic_choice(fields)
+    tools = [_tool(tool) for tool in fields.objects("tools")] or None
+    form = None if schema is None else Grammar(kind=GrammarKind.SCHEMA, source=to_json(schema))
     messages = _system(fields) + _messages(fields, thinking=thinking)
     document = fields.text("document")
     request = Request(
@@ -59,10 +62,10 @@ def read_request(body: object, *, counting: bool = False) -> MessagesRequest:
     call = ChatCall(
         messages=messages,
         request=request,
-        tools=[_tool(tool) for tool in fields.objects("tools")] or None,
-        tool_choice=choice,
+        tools=tools,
+        tool_choice=choice.mode,
         response_format=schema,
-        grammar=None if schema is None else Grammar(kind=GrammarKind.SCHEMA, source=to_json(schema)),
+        grammar=choice.grammar(tools, parallel=parallel) or form,  # a forced call has no content that could have a form
         thinking=thinking,
         effort=effort,
         document=document,
@@ -107,17 +110,6 @@ def _output(fields: Fields) -> tuple[Effort, dict[str, Any] | None]:
         return effort, None
     form.choice("type", ("json_schema",))
     return effort, form.needed_object("schema").value
-
-
-def _tool_choice(fields: Fields) -> tuple[str, bool]:
-    choice = fields.object("tool_choice")
-    if choice is None:
-        return "auto", True
-    kind = choice.choice("type", ("auto", "none", "any", "tool"))
-    if kind in ("any", "tool"):
-        why = f"tool_choice.type {kind!r} is not supported: a call cannot be forced; use 'auto' or 'none'"
-        raise FieldError(why, param="tool_choice")
-    return kind, not choice.flag("disable_parallel_tool_use")
 
 
 def _tool(tool: Fields) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response
 
 from octavo.engine.answer import Finish
-from octavo.engine.serving.events import Reading, Token
+from octavo.engine.serving.events import Reading, Scored, Token
 from octavo.server.context import Context
 from octavo.server.errors import Shape, as_event
 from octavo.server.protocol.chat_request import ChatBody, chat_call
-from octavo.server.protocol.common import attended, finish_reason, parsed, token_logprob, usage
+from octavo.server.protocol.common import attended, finish_reason, parsed, prompt_logprobs, token_logprob, usage
 from octavo.server.protocol.described import described
 from octavo.server.refusal import request_id
 from octavo.server.stream import DONE, data, reading, sse
@@ -38,13 +38,16 @@ class Choice:
     parallel: bool = True
     with_logprobs: bool = False
     end: TurnEnd | None = None
+    prompt: tuple[Token, ...] | None = None
     _ids: dict[int, str] = field(default_factory=dict)
     _tokens: list[Token] = field(default_factory=list)
     _sent: int = 0
 
     def take(self, event: TurnEvent) -> list[dict[str, Any]]:
         """Choices of stream chunks; the last one has the finish reason."""
-        if isinstance(event, TokensMade):
+        if isinstance(event, Scored):
+            self.prompt = event.tokens
+        elif isinstance(event, TokensMade):
             if self.with_logprobs and not event.reasoning:
                 self._tokens += event.tokens
         elif isinstance(event, ReasoningDelta):
@@ -136,7 +139,9 @@ class Answering:
             async for place, event in events:
                 self.choices[place].take(event)
         whole = [choice.whole for choice in self.choices]
-        return self.head | {"object": "chat.completion", "choices": whole, "usage": self._usage()}
+        told = self.head | {"object": "chat.completion", "choices": whole, "usage": self._usage()}
+        prompt = self.choices[0].prompt
+        return told if prompt is None else told | {"prompt_logprobs": prompt_logprobs(prompt)}
 
     async def stream(self, id: str) -> AsyncGenerator[str, None]:
         """The answer's encoded events; an error on the way becomes the last one."""

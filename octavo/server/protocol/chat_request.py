@@ -21,10 +21,12 @@ from octavo.server.protocol.common import (
     Sampling,
     check_count,
     check_neutral,
+    check_prompt_logprobs,
     grammar_of,
     sampling_request,
     schema_grammar,
 )
+from octavo.server.protocol.tool_choice import chat_choice
 from octavo.server.turn import ChatCall
 from octavo.text.template import Effort
 
@@ -98,18 +100,21 @@ def chat_call(asked: ChatBody, context: Context) -> ChatCall:
     """What the model is asked. Raises FieldError, LimitError, UsageError."""
     check_neutral(asked)
     check_count(asked, context)
+    check_prompt_logprobs(asked)
     if asked.functions:
         raise FieldError("functions is not supported: give tools", param="functions", code="unsupported")
     thinking, effort = _reasoning(asked)
     limits = (asked.max_completion_tokens, asked.max_tokens, context.default_max_tokens)
-    schema = _schema(asked.response_format)
+    schema, tools, choice = _schema(asked.response_format), _tools(asked.tools) or None, chat_choice(asked.tool_choice)
+    forced = choice.grammar(tools, parallel=asked.parallel_tool_calls is not False)
+    form = None if forced else _format_grammar(asked.response_format, schema)  # it speaks of content, which calls lack
     return ChatCall(
         messages=[message.plain() for message in asked.messages],
         request=sampling_request(asked, next(limit for limit in limits if limit is not None)),
-        tools=_tools(asked.tools) or None,
-        tool_choice=_tool_choice(asked.tool_choice),
+        tools=tools,
+        tool_choice=choice.mode,
         response_format=schema or None,
-        grammar=grammar_of(asked, {"response_format": _format_grammar(asked.response_format, schema)}),
+        grammar=grammar_of(asked, {"tool_choice": forced, "response_format": form}),
         thinking=thinking,
         effort=effort,
         document=asked.document,
@@ -119,6 +124,7 @@ def chat_call(asked: ChatBody, context: Context) -> ChatCall:
         salt=asked.cache_salt or "",
         priority=asked.priority or 0,
         top_logprobs=_top_logprobs(asked),
+        prompt_logprobs=asked.prompt_logprobs,
         seconds=context.seconds,
     )
 
@@ -155,16 +161,6 @@ def _tools(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
             shown = f"{where}.function.name"
             raise FieldError(f"{shown} is {name!r}; it must be 1 to 128 letters, digits, _ . : / -", param=shown)
     return tools or []
-
-
-def _tool_choice(choice: str | dict[str, Any] | None) -> str:
-    if choice is None:
-        return "auto"
-    if choice not in ("auto", "none"):
-        raise FieldError(
-            f"tool_choice is {choice!r}; only auto and none are supported", param="tool_choice", code="unsupported"
-        )
-    return str(choice)
 
 
 def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:

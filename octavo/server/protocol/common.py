@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from octavo.engine.answer import Finish
 from octavo.engine.request import Request
 from octavo.engine.serving.events import Ended, Token
-from octavo.engine.serving.job import Grammar, GrammarKind
+from octavo.engine.serving.job import MAX_TOP_LOGPROBS, Grammar, GrammarKind
 from octavo.server.context import Context
 from octavo.server.errors import CancelledJob, FieldError, field_path
 from octavo.text.template import Effort
@@ -75,6 +75,7 @@ class Sampling(Body):
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+    prompt_logprobs: int | None = None
     stop: str | Annotated[list[str], Checked] | None = None
     n: int | None = None
     seed: int | None = None
@@ -257,6 +258,30 @@ def token_logprob(token: Token) -> dict[str, Any]:
 
 def _logprob(text: bytes, value: float | None) -> dict[str, Any]:
     return {"token": shown_token(text), "logprob": shown_logprob(value), "bytes": list(text)}
+
+
+def prompt_logprobs(tokens: Sequence[Token]) -> list[dict[str, Any] | None]:
+    """The tokens of a prompt in vLLM's words: for each its own log-probability and those of the likeliest, by id."""
+    found: list[dict[str, Any] | None] = []
+    for token in tokens:
+        rows = [(id, text, value, place) for place, (id, text, value) in enumerate(token.top, 1)]
+        rows += [] if any(id == token.id for id, *_ in rows) else [(token.id, token.text, token.logprob, token.rank)]
+        told = {
+            str(id): {"logprob": shown_logprob(value), "rank": rank, "decoded_token": shown_token(text)}
+            for id, text, value, rank in rows
+        }
+        found.append(None if token.logprob is None else told)
+    return found
+
+
+def check_prompt_logprobs(asked: Sampling) -> None:
+    """FieldError for a number out of range, or with a stream, which has no place for them."""
+    given = asked.prompt_logprobs
+    if given is not None and not 0 <= given <= MAX_TOP_LOGPROBS:
+        limit = f"it must be from 0 to {MAX_TOP_LOGPROBS}"
+        raise FieldError(f"prompt_logprobs is {given}; {limit}", param="prompt_logprobs")
+    if given is not None and asked.stream:
+        raise FieldError("prompt_logprobs is not supported in a stream", param="prompt_logprobs", code="unsupported")
 
 
 def usage(ended: Sequence[Ended], *, prompts: int = 1, reasoning_tokens: int = 0) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """The OpenAI completions protocol: POST /v1/completions.
 
-Covers: the request, several prompts and answers at once, an answer as one body or as a stream. Does not cover:
-log-probabilities of prompts, suffixes, conversations (`chat`).
+Covers: the request, several prompts and answers at once, an answer as one body or as a stream. Does not cover: one
+answer on its way (`completion_choice`), suffixes, conversations (`chat`).
 """
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -19,7 +18,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response
 
 from octavo.config.errors import LimitError
-from octavo.engine.serving.events import Ended, Event, Piece, Reading, Token
+from octavo.engine.serving.events import Reading
 from octavo.engine.serving.job import Job
 from octavo.server.bridge import Submission
 from octavo.server.context import Context
@@ -30,14 +29,13 @@ from octavo.server.protocol.common import (
     attended,
     check_count,
     check_neutral,
-    finish_reason,
+    check_prompt_logprobs,
     grammar_of,
     parsed,
     sampling_request,
-    shown_logprob,
-    shown_token,
     usage,
 )
+from octavo.server.protocol.completion_choice import Choice
 from octavo.server.protocol.described import described
 from octavo.server.refusal import request_id
 from octavo.server.stream import DONE, data, reading, sse
@@ -66,10 +64,11 @@ class CompletionBody(Sampling):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The ids to go on from, and the text they stand for."""
+    """The ids to go on from, how many of them were put in front of the client's, and the text of the others."""
 
     ids: tuple[int, ...]
     text: str
+    added: int = 0
 
 
 def prompts_of(asked: CompletionBody, context: Context) -> list[Prompt]:
@@ -90,7 +89,7 @@ def prompts_of(asked: CompletionBody, context: Context) -> list[Prompt]:
         where = "prompt" if several[0] is given else f"prompt[{place}]"
         if isinstance(one, str):
             check_unicode(one, name=where)
-            found.append(Prompt(ids=(*bos, *tokenizer.encode(one)), text=one))
+            found.append(Prompt(ids=(*bos, *tokenizer.encode(one)), text=one, added=len(bos)))
             continue
         wrong = next((rank for rank, id in enumerate(one) if not 0 <= id < tokenizer.vocab_size), None)
         if wrong is not None:
@@ -113,64 +112,10 @@ def check_completion(asked: CompletionBody) -> None:
         )
     if asked.logprobs is not None and not 0 <= asked.logprobs <= MAX_LOGPROBS:
         raise FieldError(f"logprobs is {asked.logprobs}; it must be from 0 to {MAX_LOGPROBS}", param="logprobs")
-    if asked.echo and asked.logprobs is not None:
-        raise FieldError(
-            "logprobs is not supported with echo: a prompt's tokens have none", param="logprobs", code="unsupported"
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class Choice:
-    """One answer while it arrives. `echoed`: the prompt, where it is to come first."""
-
-    index: int
-    echoed: str = ""
-    with_logprobs: bool = False
-    end: Ended | None = None
-    _parts: list[str] = field(default_factory=list)
-    _told: list[dict[str, Any]] = field(default_factory=list)
-    _decoder: codecs.IncrementalDecoder = field(
-        default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
-    )
-    _offset: int = 0
-
-    def take(self, event: Event) -> dict[str, Any] | None:
-        """The choice of a stream chunk that an event stands for; the last one has the finish reason."""
-        if isinstance(event, Piece):
-            told = [self._logprob(token) for token in event.tokens] if self.with_logprobs else []
-            self._told += told
-            self._parts.append(event.text)
-            return self._choice(event.text, told, None) if event.text or told else None
-        if isinstance(event, Ended):
-            self.end = event
-            return self._choice("", [], finish_reason(event.finish)) | self._sources()
-        return None
-
-    @property
-    def whole(self) -> dict[str, Any]:
-        """The choice of a body."""
-        assert self.end is not None, "the job is not over"
-        text = self.echoed + "".join(self._parts)
-        return self._choice(text, self._told, finish_reason(self.end.finish)) | self._sources()
-
-    def _choice(self, text: str, told: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
-        names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-        logprobs = {name: [one[name] for one in told] for name in names} if self.with_logprobs else None
-        return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": reason}
-
-    def _logprob(self, token: Token) -> dict[str, Any]:
-        offset = self._offset
-        self._offset += len(self._decoder.decode(token.text))
-        return {
-            "tokens": shown_token(token.text),
-            "token_logprobs": shown_logprob(token.logprob),
-            "top_logprobs": {shown_token(text): shown_logprob(value) for _, text, value in token.top},
-            "text_offset": offset,
-        }
-
-    def _sources(self) -> dict[str, Any]:
-        found = () if self.end is None else self.end.sources
-        return {"sources": [asdict(source) for source in found]} if found else {}
+    check_prompt_logprobs(asked)
+    if asked.max_tokens == 0 and not asked.echo and asked.prompt_logprobs is None:
+        why = "only with echo or prompt_logprobs it may be 0"
+        raise FieldError(f"max_tokens is 0; it must be at least 1: {why}", param="max_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +140,7 @@ class Completing:
         nothing = {"usage": None} if self.wants_usage else {}
         try:
             for choice in self.choices:
-                if choice.echoed:
+                if choice.echoed and not choice.with_logprobs:  # else it comes with its log-probabilities
                     first = {"index": choice.index, "text": choice.echoed, "logprobs": None, "finish_reason": None}
                     yield data(self.head | {"choices": [first]} | nothing)
             async with aclosing(merged(self.jobs)) as events:
@@ -220,7 +165,9 @@ class Completing:
 
 async def _submitted(asked: CompletionBody, prompts: list[Prompt], context: Context) -> list[Submission]:
     """A job for every answer to every prompt; all of them start, or none."""
-    limit = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+    limit = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens or 1  # for 0 one is made and not told
+    scores = [asked.prompt_logprobs, asked.logprobs if asked.echo else None]
+    most = max((one for one in scores if one is not None), default=None)
     request, grammar = sampling_request(asked, limit), grammar_of(asked)
     jobs: list[Submission] = []
     try:
@@ -234,6 +181,7 @@ async def _submitted(asked: CompletionBody, prompts: list[Prompt], context: Cont
                     priority=asked.priority or 0,
                     salt=asked.cache_salt or "",
                     top_logprobs=asked.logprobs,
+                    prompt_logprobs=most,
                     grammar=grammar,
                     sources=asked.wants_sources,
                     quote=asked.quote,
@@ -259,7 +207,7 @@ def router(context: Context) -> APIRouter:
         check_completion(asked)
         prompts = await context.bridge.run_blocking(prompts_of, asked, context)
         jobs = await _submitted(asked, prompts, context)
-        echoed = [prompt.text if asked.echo else "" for prompt in prompts for _ in range(asked.count)]
+        each = [prompt for prompt in prompts for _ in range(asked.count)]
         completing = Completing(
             head={
                 "id": f"cmpl-{uuid4().hex}",
@@ -270,8 +218,15 @@ def router(context: Context) -> APIRouter:
             },
             jobs=jobs,
             choices=[
-                Choice(index=place, echoed=text, with_logprobs=asked.logprobs is not None)
-                for place, text in enumerate(echoed)
+                Choice(
+                    index=place,
+                    echoed=prompt.text if asked.echo else "",
+                    added=prompt.added,
+                    top=asked.logprobs,
+                    prompt_top=asked.prompt_logprobs,
+                    is_silent=asked.max_tokens == 0,
+                )
+                for place, prompt in enumerate(each)
             ],
             prompts=len(prompts),
             wants_usage=asked.wants_usage,

@@ -18,6 +18,7 @@ from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.errors import FieldError
 from octavo.server.protocol.common import EFFORTS
 from octavo.server.protocol.fields import Fields, shown
+from octavo.server.protocol.tool_choice import responses_choice
 from octavo.server.turn import ChatCall
 from octavo.text.message import to_json
 from octavo.text.template import Effort
@@ -67,7 +68,10 @@ def read_request(
     max_tokens = fields.whole("max_output_tokens")
     document = fields.text("document")
     effort = _effort(fields)
-    schema, grammar = _text_format(fields)
+    schema, form = _text_format(fields)
+    tools = [_tool(tool) for tool in fields.objects("tools")] or None
+    choice = responses_choice(fields.raw("tool_choice"))
+    parallel = fields.flag("parallel_tool_calls", True)
     call = ChatCall(
         messages=_with_system(instructions, history),
         request=Request(
@@ -75,10 +79,10 @@ def read_request(
             temperature=fields.raw("temperature") if fields.has("temperature") else DEFAULT_TEMPERATURE,
             top_p=fields.raw("top_p") if fields.has("top_p") else 1.0,
         ),
-        tools=[_tool(tool) for tool in fields.objects("tools")] or None,
-        tool_choice=_tool_choice(fields),
+        tools=tools,
+        tool_choice=choice.mode,
         response_format=schema,
-        grammar=grammar,
+        grammar=choice.grammar(tools, parallel=parallel) or form,  # a forced call has no content that could have a form
         thinking=effort is not None,
         effort=effort or Effort.LOW,
         document=document,
@@ -92,7 +96,7 @@ def read_request(
         model=fields.needed_text("model"),
         stream=fields.flag("stream"),
         store=fields.flag("store", True),
-        parallel=fields.flag("parallel_tool_calls", True),
+        parallel=parallel,
         echo=_echo(fields, call, max_tokens),
     )
 
@@ -113,7 +117,7 @@ def _echo(fields: Fields, call: ChatCall, max_tokens: int | None) -> dict[str, A
         "store": fields.flag("store", True),
         "temperature": call.request.temperature,
         "text": {"format": {"type": "text"}} | (fields.object("text") or Fields({})).value,
-        "tool_choice": call.tool_choice,
+        "tool_choice": fields.raw("tool_choice") or "auto",
         "tools": [_echoed_tool(tool) for tool in fields.objects("tools")],
         "top_p": call.request.top_p,
         "truncation": "disabled",
@@ -169,17 +173,6 @@ def _tool(tool: Fields) -> dict[str, Any]:
         function["description"] = tool.needed_text("description")
     parameters = tool.object("parameters")
     return {"type": "function", "function": function | {"parameters": parameters.value if parameters else {}}}
-
-
-def _tool_choice(fields: Fields) -> str:
-    choice = fields.raw("tool_choice")
-    if choice in (None, "auto", "none"):
-        return choice or "auto"
-    if choice == "required" or isinstance(choice, dict):
-        named = choice.get("type") if isinstance(choice, dict) else choice
-        why = f"tool_choice {shown(named)} is not supported: a call cannot be forced; use 'auto' or 'none'"
-        raise FieldError(why, param="tool_choice")
-    raise fields.refusal("tool_choice", "'auto' or 'none'")
 
 
 def _with_system(instructions: str | None, history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ async def take_upload(request: Request, bridge: Bridge) -> tuple[str, list[Text]
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _form(request, bridge)
-    if kind != "application/json":
+    if kind != "application/json" and not kind.endswith("+json"):
         raise UsageError(f"content-type is {kind[:60]!r}; send multipart/form-data with files, or application/json")
     body = await request.body()
     try:

@@ -14,7 +14,7 @@ from octavo.engine.serving.events import Ended, Event, Token
 
 def test_every_kind_names_its_job() -> None:
     kinds = get_args(Event)
-    assert {kind.__name__ for kind in kinds} == {"Reading", "Piece", "Ended", "Cancelled", "Failed"}
+    assert {kind.__name__ for kind in kinds} == {"Reading", "Scored", "Piece", "Ended", "Cancelled", "Failed"}
     assert all("id" in kind.__dataclass_fields__ for kind in kinds)
     assert all(hasattr(events, kind.__name__) for kind in kinds)
 

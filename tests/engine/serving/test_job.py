@@ -23,6 +23,8 @@ def test_defaults() -> None:
         ({"priority": -101}, LimitError, "priority is -101"),
         ({"top_logprobs": 21}, LimitError, "top_logprobs is 21; it must be from 0 to 20"),
         ({"top_logprobs": -1}, LimitError, "top_logprobs is -1"),
+        ({"prompt_logprobs": 21}, LimitError, "prompt_logprobs is 21; it must be from 0 to 20"),
+        ({"prompt_logprobs": 0, "prompt": (1,) * 65_537}, LimitError, "prompt is 65,537 tokens; log-probabilities are"),
         ({"seconds": 0}, LimitError, "seconds is 0; it must be above 0"),
         ({"seconds": float("nan")}, LimitError, "seconds is nan"),
         ({"sources": True}, UsageError, "need a document"),

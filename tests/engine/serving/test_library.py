@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from octavo.cache.document import DocumentWriter
 from octavo.config.errors import BusyError, DocumentError, MissingError, UsageError
+from octavo.engine.folding import check_sources, header_of
 from octavo.engine.llm import LLM
 from octavo.engine.serving.library import DocumentState, Library, check_name
-from octavo.engine.texts import Text
+from octavo.engine.texts import Text, Texts
 from tests.support.tiny_llm import STORY, tiny_llm
 
 
@@ -115,3 +117,53 @@ def test_a_folder_that_is_a_file(llm: LLM, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     with pytest.raises(DocumentError, match="cannot be used for documents"):
         Library(llm, tmp_path / "f")
+
+
+def test_what_another_process_does_in_the_folder_shows(llm: LLM, tmp_path: Path) -> None:
+    # Libraries share nothing but the folder, and locks belong to open files: it is as between processes.
+    ours, theirs = Library(llm, tmp_path), Library(llm, tmp_path)
+    assert ours.names() == []
+    llm.read(Text(name="s", text=STORY), output=tmp_path / "tale.octavo").close()
+    assert ours.names() == theirs.names() == ["tale"]
+    assert ours.info("tale").state is DocumentState.READY
+    document, key = ours.open("tale")
+    theirs.remove("tale")
+    assert ours.names() == []
+    with pytest.raises(MissingError):
+        ours.info("tale")
+    assert document.ask("What?", max_tokens=2).token_ids  # who has it open keeps it
+    llm.read(Text(name="s", text=STORY * 2), output=tmp_path / "tale.octavo").close()
+    other, other_key = ours.open("tale")
+    assert len(other) > len(document)
+    assert key != other_key
+    ours.leave(document)
+    ours.leave(other)
+    ours.close()
+
+
+def test_what_another_process_writes_is_being_read(llm: LLM, tmp_path: Path) -> None:
+    ours = Library(llm, tmp_path)
+    path = tmp_path / "tale.octavo"
+    writer = DocumentWriter.create(path, header_of(llm))
+    assert ours.info("tale").state is DocumentState.READING
+    texts = Texts.encode([Text(name="s", text=STORY * 20)], llm.tokenizer)
+    state = llm.new_state()
+    llm.runner.read(texts.ids[:256], state)
+    check_sources(writer, texts)
+    writer.finish(state)
+    info = ours.info("tale")
+    assert (info.state, info.done, info.tokens) == (DocumentState.READING, 256, len(texts.ids))
+    for call in (ours.open, ours.remove):
+        with pytest.raises(BusyError, match="is being read"):
+            call("tale")
+    with pytest.raises(UsageError, match="is being read already"):
+        ours.begin("tale", tokens=1, files=("s",))
+    writer.close()
+    info = ours.info("tale")
+    assert (info.state, info.done) == (DocumentState.PART, 256)
+    with DocumentWriter.resume(path, header_of(llm)):  # someone goes on with it
+        assert ours.info("tale").state is DocumentState.READING
+    assert ours.info("tale").state is DocumentState.PART
+    state.close()
+    path.unlink()
+    assert ours.names() == []

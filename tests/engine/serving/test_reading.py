@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from octavo.config.errors import DocumentError, LimitError, TextError, UsageError
+from octavo.engine.folding import header_of
 from octavo.engine.llm import LLM
 from octavo.engine.serving.events import Ended, Event, Reading
 from octavo.engine.serving.library import DocumentState, Library
 from octavo.engine.serving.reading import ReadingWork
+from octavo.engine.serving.shelf import Shelf
 from octavo.engine.texts import Text
+from tests.support.documents import flip
 from tests.support.tiny_llm import tiny_llm
 
 TALE = "".join(f"Line {i} says {i * i}. " for i in range(100))
@@ -49,6 +52,34 @@ def test_read_in_tasks_it_is_the_document(llm: LLM, tmp_path: Path, on_disk: boo
     assert llm.pool.allocator.used == 0
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("how", ["flipped", "removed"])
+def test_a_damaged_or_vanished_swap_file_is_read_again(llm: LLM, tmp_path: Path, how: str, on_disk: bool) -> None:
+    library, shelf = Library(llm, tmp_path / "books" if on_disk else None), Shelf(
+        tmp_path / "shelf", header_of(llm), max_bytes=2**28
+    )
+    one = work(llm, library, [])
+    one.start()
+    assert not one.read(768, workers=1)
+    one.save(shelf)
+    [file] = (tmp_path / "shelf").glob("job-*.octavo")
+    if how == "removed":
+        file.unlink()
+    else:
+        flip(file, file.stat().st_size // 2)
+    one.restore(shelf)
+    assert (shelf.lost, shelf.files) == (1, 0)
+    assert one.read(one.total - 768, workers=1)
+    one.close()
+    document, _ = library.open("tale")
+    with llm.read(Text(name="t", text=TALE)) as whole:
+        assert document.ask("What?", max_tokens=5).token_ids == whole.ask("What?", max_tokens=5).token_ids
+    library.leave(document)
+    library.close()
+    shelf.close()
+    assert llm.pool.allocator.used == 0
+
+
 def test_given_up_the_file_keeps_what_was_read(llm: LLM, tmp_path: Path) -> None:
     library = Library(llm, tmp_path)
     one = work(llm, library, [])
@@ -81,17 +112,14 @@ def test_in_memory_nothing_is_left(llm: LLM) -> None:
     assert llm.pool.allocator.used == 0
 
 
-def test_a_file_that_holds_all_of_it_is_ready_at_once(llm: LLM, tmp_path: Path) -> None:
-    text = Text(name="t", text=TALE)
-    llm.read(text, output=tmp_path / "tale.octavo").close()
-    library = Library(llm)
-    library.folder = tmp_path
-    one = work(llm, library, [])
-    read, _ = one.start()
-    assert read == one.total - 1
-    assert one.read(1, workers=1)
-    one.close()
+def test_a_document_that_another_process_read_is_not_read_over(llm: LLM, tmp_path: Path) -> None:
+    library = Library(llm, tmp_path)
+    llm.read(Text(name="t", text=TALE), output=tmp_path / "tale.octavo").close()
+    before = (tmp_path / "tale.octavo").read_bytes()
+    with pytest.raises(UsageError, match="document 'tale' is there already"):
+        work(llm, library, [])
     assert library.info("tale").state is DocumentState.READY
+    assert (tmp_path / "tale.octavo").read_bytes() == before
 
 
 @pytest.mark.parametrize(

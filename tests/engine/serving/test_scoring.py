@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from octavo.config.errors import CheckpointError, UsageError
-from octavo.engine.serving.scoring import scored
+from octavo.engine.serving.scoring import PromptScores, scored
 from octavo.text.tokenizer import Tokenizer
 
 XS = Path(__file__).resolve().parents[3] / "weights" / "octavo-xs"
@@ -41,6 +41,25 @@ def test_equals_come_by_id(tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     assert [one for one, _, _ in made.top] == [9, 900, *range(9), *range(10, 19)]
     assert made.top[2][2] == made.logprob == pytest.approx(-math.log(4094 + 2 * math.e), abs=1e-12)
     assert scored(logits, 50, 1, tokenizer).top[0][0] == 9
+
+
+def test_the_rank_counts_what_is_likelier(tokenizer: Tokenizer) -> None:
+    logits = torch.tensor([1.0, 3.0, 2.0, 2.0, -torch.inf])
+    assert [scored(logits, token, 0, tokenizer).rank for token in range(5)] == [4, 1, 2, 2, 5]
+
+
+def test_a_prompt_is_scored_a_stretch_at_a_time(tokenizer: Tokenizer) -> None:
+    """Row r speaks of the token behind it, also across stretches; the first token has nothing, the last row nobody."""
+    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(3))
+    prompt = [7, 3, 9, 3, 30, 12]
+    whole = [scored(logits[place], token, 2, tokenizer) for place, token in enumerate(prompt[1:])]
+    for cuts in ([6], [1, 5], [2, 2, 2], [5, 1]):
+        made, first = PromptScores(prompt, 2, tokenizer), 0
+        for count in cuts:
+            made.take(logits[first : first + count])
+            first += count
+        assert made.tokens[0].logprob is None
+        assert made.tokens[1:] == whole, cuts
 
 
 def test_no_alternatives_and_more_than_there_are(tokenizer: Tokenizer) -> None:

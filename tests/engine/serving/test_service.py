@@ -23,6 +23,7 @@ from octavo.engine.serving.library import DocumentState, Library
 from octavo.engine.serving.service import Service
 from octavo.engine.serving.settings import ServiceSettings
 from octavo.engine.texts import Text
+from tests.support.documents import flip
 from tests.support.tiny_llm import tiny_llm
 
 SECONDS = 60
@@ -195,6 +196,36 @@ def test_short_of_pages_jobs_are_swapped_and_answers_stay(llm: LLM) -> None:
     answers = [(each.wait(), each.ids) for each in heard]
     small.check_integrity()
     assert small.status().swaps > 0
+    small.close()
+    for one, (last, ids) in zip(jobs, answers, strict=True):
+        assert isinstance(last, Ended), last
+        assert ids == alone(llm, replace(one, id="x"))
+
+
+@pytest.mark.parametrize("how", ["flipped", "removed"])
+def test_swap_files_that_are_damaged_or_gone_fail_no_job(
+    llm: LLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    page = llm.pool.layout.page_bytes
+    small = Service(llm, ServiceSettings(lanes=2, cache_bytes=16 * page, folder=tmp_path))
+    save = small.shelf.save_job
+
+    def save_and_harm(id: str, *args: object, **fields: object) -> None:
+        save(id, *args, **fields)  # type: ignore[arg-type]
+        file = small.shelf._job_path(id)
+        file.unlink() if how == "removed" else flip(file, file.stat().st_size // 2)
+
+    monkeypatch.setattr(small.shelf, "save_job", save_and_harm)
+    small.start()
+    jobs = [job(f"j{i}", prompt(20 + i, 300, llm), most=1500, priority=i) for i in range(4)]
+    heard = [Heard() for _ in jobs]
+    for one, each in zip(jobs, heard, strict=True):
+        small.submit(one, each)
+        each.begun.wait(SECONDS)
+    answers = [(each.wait(), each.ids) for each in heard]
+    small.check_integrity()
+    assert small.status().swaps > 0
+    assert small.shelf.lost == small.status().swaps
     small.close()
     for one, (last, ids) in zip(jobs, answers, strict=True):
         assert isinstance(last, Ended), last

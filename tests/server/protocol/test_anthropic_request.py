@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from octavo.config.errors import LimitError, UsageError
+from octavo.engine.serving.calls import calls_source
 from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.errors import FieldError
 from octavo.server.protocol.anthropic_request import read_request
@@ -138,6 +139,12 @@ def test_tool_choice() -> None:
     assert read_request(body(tools=[TOOL], tool_choice={"type": "none"})).call.tool_choice == "none"
     one = read_request(body(tools=[TOOL], tool_choice={"type": "auto", "disable_parallel_tool_use": True}))
     assert (one.call.tool_choice, one.parallel) == ("auto", False)
+    forced = read_request(body(tools=[TOOL], tool_choice={"type": "any", "disable_parallel_tool_use": True})).call
+    tools = [{"name": TOOL["name"], "parameters": TOOL["input_schema"]}]
+    assert forced.tool_choice == "required"
+    assert forced.grammar == Grammar(kind=GrammarKind.CALLS, source=calls_source(tools, parallel=False))
+    named = read_request(body(tools=[TOOL], tool_choice={"type": "tool", "name": TOOL["name"]})).call
+    assert named.grammar == Grammar(kind=GrammarKind.CALLS, source=calls_source(tools))
 
 
 def test_counting_needs_no_max_tokens() -> None:
@@ -176,8 +183,9 @@ IMAGE = {"type": "image", "source": {}}
         (body(thinking={"type": "enabled"}), "thinking.budget_tokens is missing; it must be an integer from 1"),
         (body(thinking={"type": "enabled", "budget_tokens": 5}),
          "thinking.budget_tokens is 5; it must be below max_tokens, which is 5"),
-        (body(tool_choice={"type": "any"}),
-         "tool_choice.type 'any' is not supported: a call cannot be forced; use 'auto' or 'none'"),
+        (body(tool_choice={"type": "any"}), "tool_choice asks for a call; tools are missing"),
+        (body(tools=[TOOL], tool_choice={"type": "tool", "name": "g"}),
+         "tool_choice names 'g'; tools have no such function"),
         (body(tools=[TOOL | {"type": "bash_20250124"}]),
          "tools[0].type is 'bash_20250124'; it must be 'custom', a tool that the client runs"),
         (body(tools=[{"name": "f"}]), "tools[0].input_schema is missing; it must be an object"),

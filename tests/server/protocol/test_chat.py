@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -20,6 +21,7 @@ from octavo.engine.llm import LLM
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Reading
 from octavo.engine.texts import Text
 from octavo.server.protocol import chat
+from octavo.text.chat import encode_chat
 from octavo.text.special import Special
 from tests.server.test_turn import CALL
 from tests.support.serving import SECONDS, Overheard, Scripted, context_over, said, serving, stream_events
@@ -67,6 +69,23 @@ def stream(client: httpx.Client, **fields: Any) -> list[tuple[str | None, Any]]:
 
 def chunks(events: list[tuple[str | None, Any]]) -> list[dict[str, Any]]:
     return [value for name, value in events if name is None and value != "[DONE]"]
+
+
+def test_prompt_logprobs_are_those_of_the_whole_conversation(served: tuple[httpx.Client, Overheard]) -> None:
+    client, service = served
+    ids = encode_chat(service.llm.tokenizer, ASKED)
+    chances = service.llm.runner.whole_logits(np.array(ids)).double().log_softmax(-1)
+    told = post(client, prompt_logprobs=1, n=2)
+    first, *rest = told["prompt_logprobs"]
+    assert first is None
+    assert len(rest) == len(ids) - 1
+    for place, one in enumerate(rest):
+        assert one[str(ids[place + 1])]["logprob"] == pytest.approx(float(chances[place, ids[place + 1]]), abs=1e-4)
+    assert sorted(str(job.prompt_logprobs) for job in service.jobs[-2:]) == ["1", "None"]
+    assert "prompt_logprobs" not in post(client)
+    for fields in ({"prompt_logprobs": 21}, {"prompt_logprobs": 1, "stream": True}):
+        answer = client.post("/v1/chat/completions", json=body(**fields))
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt_logprobs")
 
 
 def scripted(llm: LLM, *texts: str, last: Any = None, before: tuple[Any, ...] = ()) -> TestClient:

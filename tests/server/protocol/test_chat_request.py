@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from octavo.engine.serving.calls import calls_source
 from octavo.engine.serving.job import Grammar, GrammarKind
 from octavo.server.errors import FieldError
 from octavo.server.protocol.chat_request import ChatBody, chat_call
@@ -89,14 +90,24 @@ def test_reasoning_of_earlier_turns_is_kept_under_either_name() -> None:
 
 def test_tools_may_be_left_to_the_model_or_out() -> None:
     made = call(tools=[TOOL], tool_choice="none", parallel_tool_calls=True)
-    assert (made.tools, made.tool_choice) == ([TOOL], "none")
+    assert (made.tools, made.tool_choice, made.grammar) == ([TOOL], "none", None)
     assert call(tools=[], tool_choice="auto").tools is None
+
+
+def test_a_forced_call_is_a_grammar_of_calls() -> None:
+    form = {"type": "json_object"}  # it speaks of content, which a forced call has not
+    made = call(tools=[TOOL], tool_choice="required", parallel_tool_calls=False, response_format=form)
+    function = TOOL["function"]
+    tools = [{"name": function["name"], "parameters": function.get("parameters")}]
+    assert made.tool_choice == "required"
+    assert made.grammar == Grammar(kind=GrammarKind.CALLS, source=calls_source(tools, parallel=False))
 
 
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "required", "tools": [TOOL], "guided_regex": "a"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "none"}}}, "tool_choice"),
         ({"tools": [TOOL, {"type": "web_search"}]}, "tools[1].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),

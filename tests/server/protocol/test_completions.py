@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import torch
 
 from octavo.engine.llm import LLM
 from octavo.text.special import Special
@@ -116,6 +118,83 @@ def test_logprobs_have_the_old_shape_and_true_offsets(client: httpx.Client) -> N
     assert post(client, logprobs=0)["choices"][0]["logprobs"]["top_logprobs"] == [{}] * 6
 
 
+def direct(llm: LLM, ids: list[int]) -> torch.Tensor:
+    """Natural log-probabilities [T, V] of the model itself, read in one pass outside any service."""
+    return llm.runner.whole_logits(np.array(ids)).double().log_softmax(-1)
+
+
+LONG = PROMPT + " wrote the date at the head of the page, and under it what the sea had brought." * 20
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, LONG])
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_an_echoed_prompt_has_the_log_probabilities_of_the_model(
+    client: httpx.Client, llm: LLM, prompt: str, as_ids: bool
+) -> None:
+    """Against one pass of the model itself; the longer prompt is read in several chunks. A text's first token stands
+    behind the BOS token, which the server puts there; ids are taken as they are, so their first one has none."""
+    own = llm.tokenizer.encode(prompt)
+    bos = [] if as_ids else [llm.tokenizer.special(Special.BOS)]
+    chances = direct(llm, [*bos, *own])
+    choice = post(client, prompt=own if as_ids else prompt, echo=True, logprobs=3, max_tokens=2)["choices"][0]
+    told, count = choice["logprobs"], len(own)
+    assert {len(values) for values in told.values()} == {count + 2}
+    assert "".join(told["tokens"][:count]) == prompt
+    assert [choice["text"][at:][:3] for at in told["text_offset"][:count]] == [
+        choice["text"][sum(map(len, told["tokens"][:n])) :][:3] for n in range(count)
+    ]
+    first = 1 if as_ids else 0
+    assert told["token_logprobs"][:first] == told["top_logprobs"][:first] == [None] * first
+    for place in range(first, count):
+        row = chances[len(bos) + place - 1]
+        assert told["token_logprobs"][place] == pytest.approx(float(row[own[place]]), abs=1e-4)
+        best = row.topk(3).values.tolist()
+        assert sorted(told["top_logprobs"][place].values(), reverse=True) == pytest.approx(best, abs=1e-4)
+    plain = post(client, prompt=own if as_ids else prompt, logprobs=3, max_tokens=2)["choices"][0]
+    assert choice["text"] == prompt + plain["text"]
+    assert told["token_logprobs"][count:] == plain["logprobs"]["token_logprobs"]
+
+
+def test_a_prompt_can_be_scored_without_an_answer(client: httpx.Client) -> None:
+    """As harnesses of evaluations ask: nothing is made, or one token of which nobody takes note."""
+    whole = post(client, echo=True, logprobs=1, max_tokens=1)
+    none = post(client, echo=True, logprobs=1, max_tokens=0)
+    assert none["choices"][0]["text"] == PROMPT
+    assert none["choices"][0]["finish_reason"] == "length"
+    assert none["usage"]["completion_tokens"] == 0
+    for name, values in none["choices"][0]["logprobs"].items():
+        assert values == whole["choices"][0]["logprobs"][name][: len(values)]
+    assert len(whole["choices"][0]["logprobs"]["tokens"]) == len(none["choices"][0]["logprobs"]["tokens"]) + 1
+
+
+def test_an_echo_with_log_probabilities_is_streamed_too(client: httpx.Client) -> None:
+    fields = {"echo": True, "logprobs": 2, "prompt": [PROMPT, "The sea"], "n": 2, "seed": 1, "temperature": 1}
+    whole, parts = post(client, **fields)["choices"], [chunk["choices"][0] for chunk in chunks(client, **fields)]
+    for choice in whole:
+        mine = [part for part in parts if part["index"] == choice["index"]]
+        assert "".join(part["text"] for part in mine) == choice["text"]
+        for name, values in choice["logprobs"].items():
+            assert [one for part in mine for one in part["logprobs"][name]] == values
+
+
+def test_prompt_logprobs_as_vllm_spells_them(client: httpx.Client, llm: LLM) -> None:
+    own = llm.tokenizer.encode(PROMPT)
+    ids, chances = [llm.tokenizer.special(Special.BOS), *own], direct(llm, [llm.tokenizer.special(Special.BOS), *own])
+    choice = post(client, prompt_logprobs=2)["choices"][0]
+    assert choice["logprobs"] is None
+    first, *rest = choice["prompt_logprobs"]
+    assert first is None
+    assert len(rest) == len(own)
+    for place, told in enumerate(rest):
+        row, id = chances[place], ids[place + 1]
+        assert told[str(id)]["logprob"] == pytest.approx(float(row[id]), abs=1e-4)
+        assert told[str(id)]["rank"] == int((row > row[id]).sum()) + 1
+        assert told[str(id)]["decoded_token"] == llm.tokenizer.token_bytes(id).decode("utf-8", "replace")
+        assert {1, 2} <= {one["rank"] for one in told.values()}
+        assert len(told) in (2, 3)
+    assert post(client, prompt_logprobs=2, echo=True, logprobs=1)["choices"][0]["prompt_logprobs"] == [first, *rest]
+
+
 def test_stream_says_what_the_body_says(client: httpx.Client) -> None:
     whole = post(client, logprobs=1)
     *steps, last = chunks(client, logprobs=1, stream_options={"include_usage": True})
@@ -149,7 +228,8 @@ def test_stop_string_ends_the_text(client: httpx.Client) -> None:
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
         ({"logprobs": 6}, "logprobs"),
-        ({"logprobs": 1, "echo": True}, "logprobs"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"logit_bias": {"5": 100}}, "logit_bias"),
     ],

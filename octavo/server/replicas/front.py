@@ -1,0 +1,60 @@
+"""The front: what clients reach.
+
+Covers: its layers (the server's own: log, origins, keys, rates, drain, bodies), health, metrics, the page, and behind
+them the relay; listening. Does not cover: passing requests on (`relay`), starting replicas (`cluster`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from octavo.server.app import layers
+from octavo.server.lifecycle import Lifecycle
+from octavo.server.limits import RateLimits
+from octavo.server.page import page_routes
+from octavo.server.protocol import health
+from octavo.server.replicas.gathered import GatheredMetrics
+from octavo.server.replicas.relay import Relay
+from octavo.server.serve import server_of
+from octavo.server.settings import ServerSettings
+
+
+def create_front(
+    relay: Relay, metrics: GatheredMetrics, rates: RateLimits, settings: ServerSettings
+) -> FastAPI:  # fmt: skip
+    """The application that clients reach; `app.state.lifecycle` is what a server drains by."""
+    lifecycle, pages = Lifecycle(), page_routes()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        lifecycle.ready()
+        try:
+            yield
+        finally:
+            lifecycle.end()
+
+    app = FastAPI(
+        openapi_url=None,  # as everything that is not named here, a replica's
+        docs_url=None,
+        redoc_url=None,
+        middleware=layers(settings, rates, lifecycle, metrics, frozenset(route.path for route in pages)),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.lifecycle = lifecycle
+    app.include_router(health.router(lifecycle, metrics if settings.metrics else None))
+    app.router.routes.extend([*pages, Mount("/", app=relay)])
+    return app
+
+
+def serve_front(
+    app: FastAPI, relay: Relay, settings: ServerSettings, listening: socket.socket, *,
+    on_listening: Callable[[], None],
+) -> None:  # fmt: skip
+    """Serve until a signal says otherwise; see `octavo.server.serve` for the end."""
+    server_of(app, relay, settings, on_listening=on_listening).run(sockets=[listening])
