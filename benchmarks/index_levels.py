@@ -47,8 +47,11 @@ def compared(levels: Levels, after: int, into: Shares) -> Iterator[None]:
     """Queries from token `after` on that choose exactly are compared with two levels."""
     choose = indexer.select_topk
 
-    def both(q: Tensor, w: Tensor, keys: Any, *, first: int, ratio: int, k: int, levels: Levels | None = None) -> Any:
-        chosen = choose(q, w, keys, first=first, ratio=ratio, k=k, levels=levels)
+    def both(
+        q: Tensor, w: Tensor, keys: Any, *, first: int, ratio: int, k: int, levels: Levels | None = None,
+        bounds: Any = None,
+    ) -> Any:  # fmt: skip
+        chosen = choose(q, w, keys, first=first, ratio=ratio, k=k, levels=levels, bounds=bounds)
         if levels is None and first >= after and q.shape[1] >= LEAST and isinstance(chosen, Picked):
             coarse = two_level_topk(q, w, keys, first=first, ratio=ratio, k=k, levels=asked)
             some = slice(EVERY - 1, None, EVERY)

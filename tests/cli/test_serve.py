@@ -58,6 +58,7 @@ def test_a_process_starts_answers_and_ends_with_zero(shelf: Path, tmp_path: Path
         (["--cache", "lots"], 2, "cache is 'lots'"),
         (["--device", "tpu"], 2, "device is 'tpu'"),
         (["--settings", "none.toml"], 2, "none.toml: the settings cannot be read"),
+        (["--ray"], 2, "replicas share their documents through a folder: --documents"),
         (["nothing-of-this-name"], 1, "unknown model 'nothing-of-this-name'"),
     ],
 )
@@ -79,3 +80,7 @@ def test_missing_packages_name_the_extra(
     monkeypatch.setattr("octavo.cli.serve._NEEDED", ("fastapi", "no_such_package"))
     assert main(["serve"]) == 2
     assert capsys.readouterr().err == "octavo: error: serve needs no_such_package: pip install octavo[serve]\n"
+    monkeypatch.setattr("octavo.cli.serve._NEEDED_BY_RAY", ("no_ray",))
+    assert main(["serve", "--ray"]) == 2
+    told = "octavo: error: serve needs no_such_package, no_ray: pip install octavo[serve,ray]\n"
+    assert capsys.readouterr().err == told
