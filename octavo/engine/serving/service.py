@@ -32,6 +32,7 @@ from octavo.cache.layout import PAGE_TOKENS
 from octavo.config.errors import BusyError, UsageError
 from octavo.engine.folding import header_of
 from octavo.engine.serving.answering import Answering
+from octavo.engine.serving.cores import Cores
 from octavo.engine.serving.events import LATE, Cancelled, Ended, Failed, Last
 from octavo.engine.serving.grammar import Grammars
 from octavo.engine.serving.hits import Hits
@@ -114,7 +115,7 @@ class Service:
         self._before: tuple[int, float] | None = None  # torch's threads and Python's interval while it does not run
         self._totals = Status(pages_total=self.pages, page_bytes=page_bytes)
         self._draining = self._closed = False
-        self._idle = 0  # lanes that sleep
+        self._idle = self._working = 0  # lanes that sleep, and that run a task
         given = self.settings.prefix_bytes
         self._prefix_bytes = self.pages * page_bytes // 2 if given is None else given
         self._shrunk = 0.0
@@ -129,8 +130,10 @@ class Service:
         sys.setswitchinterval(_SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # what is loaded stays: looking through it again and again would hold all lanes for 50 ms each time
+        cores = Cores(self.lanes)
         self._threads = [
-            threading.Thread(target=self._run_lane, name=f"octavo-lane-{i}", daemon=True) for i in range(self.lanes)
+            threading.Thread(target=self._run_lane, args=(i, cores), name=f"octavo-lane-{i}", daemon=True)
+            for i in range(self.lanes)
         ]
         for thread in self._threads:
             thread.start()
@@ -253,7 +256,7 @@ class Service:
 
     # -- lanes ---------------------------------------------------------------------------------------------------------
 
-    def _run_lane(self) -> None:
+    def _run_lane(self, lane: int, cores: Cores) -> None:
         torch.set_num_threads(1)
         while True:
             with self._change:
@@ -268,10 +271,15 @@ class Service:
                 works = [] if task is None else [self._works[id] for id in task.ids]
                 if self._idle and task is not None and self._more():
                     self._change.notify()
+                self._working += task is not None
+                apart = self._working == self.lanes
             for id in late:
                 self.cancel(id, LATE)
             if task is not None:
+                cores.take(lane, apart=apart)
                 self._run(task, works)
+                with self._change:
+                    self._working -= 1
 
     def _next(self) -> Task | None:
         """Under the lock: what a lane runs next. Pages that it may need are made free."""
