@@ -8,39 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.cache.layout import CacheLayout, RowFormat
-from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
-from octavo.config.model import ModelConfig
 from octavo.engine.runner import Runner
 from octavo.kernels import dispatch
 from octavo.model.block import Block
 from octavo.model.stretch import Several, Stretch
 from octavo.model.transformer import Transformer
 from tests.support.bodies import COMPILED, take
-from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
+from tests.support.worlds import WORLDS, of_runner
 
 if not COMPILED:
     pytest.skip("the package was built without a compiler, or for another processor", allow_module_level=True)
 
-LONG = {"max_position_embeddings": 4096}
-WORLDS = {
-    "exact": tiny_config(**LONG),
-    "two levels": tiny_config(**LONG, index_levels=2, index_blocks=4),
-    "engram": tiny_config(**LONG, index_levels=2, index_blocks=4, engram=tiny_engram()),
-}
 LENGTHS = (3, 63, 200, 250, 511, 700)
 
 
 @pytest.fixture(params=COMPILED, autouse=True)
 def at_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     take(request.param, monkeypatch)
-
-
-def of_runner(config: ModelConfig = WORLDS["engram"], main: str = "fp32") -> Runner:
-    layout = CacheLayout(config, main=RowFormat(main), index=RowFormat(main))
-    model = build_model(config, random_tensors(config, 0))
-    return Runner(model, PagePool(layout, capacity_tokens=512), chunk=64)
 
 
 def after(runner: Runner, tokens: int) -> SequenceState:

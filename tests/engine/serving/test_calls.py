@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from octavo.text.parser import parse_completion
 from octavo.text.special import Special
 from octavo.text.template import CALLS_OPEN, PARAMETER_CLOSE
 from octavo.text.tokenizer import Tokenizer
-from tests.support.tiny_tokenizer import tiny_tokenizer
 
 NODE = {"type": "object", "properties": {"x": {"type": "boolean"}, "next": {"$ref": "#/$defs/node"}},
         "required": ["x"], "additionalProperties": False}  # fmt: skip
@@ -47,18 +45,6 @@ TOOLS: list[dict[str, Any]] = [
         "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
     }},
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return Tokenizer.load(tiny_tokenizer(tmp_path_factory.mktemp("tokenizer")))
-
-
-@pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> Iterator[Grammars]:
-    made = Grammars(tokenizer, eos=tokenizer.special(Special.EOS))
-    yield made
-    made.close()
 
 
 def start(grammars: Grammars, tools: list[dict[str, Any]], *, parallel: bool = True) -> Matcher:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import torch
 
 from octavo.engine.serving.calls import calls_source
@@ -15,21 +13,8 @@ from octavo.engine.serving.ruling import Both, NoCalls, Ruled, rule_of
 from octavo.text.special import Special
 from octavo.text.template import CALLS_OPEN
 from octavo.text.tokenizer import Tokenizer
-from tests.support.tiny_tokenizer import tiny_tokenizer
 
 CALLS = Grammar(kind=GrammarKind.CALLS, source=calls_source([{"name": "f", "parameters": {}}]))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return Tokenizer.load(tiny_tokenizer(tmp_path_factory.mktemp("tokenizer")))
-
-
-@pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> Iterator[Grammars]:
-    made = Grammars(tokenizer, eos=tokenizer.special(Special.EOS))
-    yield made
-    made.close()
 
 
 def job(**fields: Any) -> Job:

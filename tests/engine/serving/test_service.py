@@ -184,9 +184,9 @@ def test_one_that_is_late_is_given_up(llm: LLM, service: Service) -> None:
     assert run(service, job("next", prompt(2, 10, llm))).ended.finish is Finish.LENGTH
 
 
-def test_short_of_pages_jobs_are_swapped_and_answers_stay(llm: LLM) -> None:
-    page = llm.pool.layout.page_bytes
-    small = Service(llm, ServiceSettings(lanes=2, cache_bytes=16 * page))
+def swap_four(small: Service) -> None:
+    """Run more answers than `small` has pages for; each must be the one alone. `small` is closed then."""
+    llm = small.llm
     small.start()
     jobs = [job(f"j{i}", prompt(20 + i, 300, llm), most=1500, priority=i) for i in range(4)]
     heard = [Heard() for _ in jobs]
@@ -200,6 +200,12 @@ def test_short_of_pages_jobs_are_swapped_and_answers_stay(llm: LLM) -> None:
     for one, (last, ids) in zip(jobs, answers, strict=True):
         assert isinstance(last, Ended), last
         assert ids == alone(llm, replace(one, id="x"))
+
+
+def test_short_of_pages_jobs_are_swapped_and_answers_stay(llm: LLM) -> None:
+    page = llm.pool.layout.page_bytes
+    small = Service(llm, ServiceSettings(lanes=2, cache_bytes=16 * page))
+    swap_four(small)
 
 
 @pytest.mark.parametrize("how", ["flipped", "removed"])
@@ -216,20 +222,8 @@ def test_swap_files_that_are_damaged_or_gone_fail_no_job(
         file.unlink() if how == "removed" else flip(file, file.stat().st_size // 2)
 
     monkeypatch.setattr(small.shelf, "save_job", save_and_harm)
-    small.start()
-    jobs = [job(f"j{i}", prompt(20 + i, 300, llm), most=1500, priority=i) for i in range(4)]
-    heard = [Heard() for _ in jobs]
-    for one, each in zip(jobs, heard, strict=True):
-        small.submit(one, each)
-        each.begun.wait(SECONDS)
-    answers = [(each.wait(), each.ids) for each in heard]
-    small.check_integrity()
-    assert small.status().swaps > 0
+    swap_four(small)
     assert small.shelf.lost == small.status().swaps
-    small.close()
-    for one, (last, ids) in zip(jobs, answers, strict=True):
-        assert isinstance(last, Ended), last
-        assert ids == alone(llm, replace(one, id="x"))
 
 
 def test_what_can_never_run_is_refused_at_once(llm: LLM) -> None:

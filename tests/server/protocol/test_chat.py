@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import queue
 import socket
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,26 +23,12 @@ from octavo.server.protocol import chat
 from octavo.text.chat import encode_chat
 from octavo.text.special import Special
 from tests.server.test_turn import CALL
-from tests.support.serving import SECONDS, Overheard, Scripted, context_over, said, serving, stream_events
+from tests.support.serving import SECONDS, Overheard, Scripted, context_over, said, stream_events
 from tests.support.tiny_llm import STORY
 
 ASKED = [{"role": "user", "content": "Who wrote the page?"}]
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 SOURCE = Source(file="a.txt", start=1, end=4, text="sea", weight=0.5)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Overheard]]:
-    with (
-        serving(tmp_path_factory.mktemp("model")) as (address, service),
-        httpx.Client(base_url=address, timeout=SECONDS) as client,
-    ):
-        yield client, service
-
-
-@pytest.fixture(scope="module")
-def client(served: tuple[httpx.Client, Overheard]) -> httpx.Client:
-    return served[0]
 
 
 @pytest.fixture(scope="module")

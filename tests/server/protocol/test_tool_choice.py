@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ from octavo.server.errors import FieldError
 from octavo.server.protocol.fields import Fields
 from octavo.server.protocol.tool_choice import ToolChoice, anthropic_choice, chat_choice, responses_choice
 from octavo.text.special import Special
-from tests.support.serving import SECONDS, Overheard, serving, stream_events
+from tests.support.serving import Overheard, stream_events
 
 SCHEMA = {
     "type": "object",
@@ -39,20 +38,6 @@ RESPONSES = {"model": "tiny", "input": "What is the weather?", "max_output_token
              "tools": [{"type": "function", **function} for function in FUNCTIONS]}  # fmt: skip
 MESSAGES = {"model": "tiny", "messages": ASKED, "max_tokens": 400, "temperature": 0,
             "tools": [{"name": one["name"], "input_schema": one["parameters"]} for one in FUNCTIONS]}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Overheard]]:
-    with (
-        serving(tmp_path_factory.mktemp("model")) as (address, service),
-        httpx.Client(base_url=address, timeout=SECONDS) as client,
-    ):
-        yield client, service
-
-
-@pytest.fixture(scope="module")
-def client(served: tuple[httpx.Client, Overheard]) -> httpx.Client:
-    return served[0]
 
 
 def post(client: httpx.Client, path: str, body: dict[str, Any], **fields: Any) -> dict[str, Any]:
