@@ -30,14 +30,13 @@ from octavo.engine.answer import Answer, Reply, Usage
 from octavo.engine.chat import answer_chat
 from octavo.engine.conversation import Conversation
 from octavo.engine.document import Document
-from octavo.engine.fingerprint import model_fingerprint
 from octavo.engine.generation import Generation
 from octavo.engine.gpu.choice import make_runner, why_plain
 from octavo.engine.locate import locate
 from octavo.engine.request import Request, RequestFields
 from octavo.engine.runner import Runner
 from octavo.engine.sources import SourceRule
-from octavo.engine.spread.runner import SpreadRunner, check_workers, make_spread, setup_of
+from octavo.engine.spread.runner import check_workers, make_spread, setup_of
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.kernels import native
 from octavo.model.checkpoint import load_weights
@@ -208,7 +207,7 @@ class LLM:
     def path(self) -> str:
         """What runs the model: the fused kernels and which attention, or plain operations, why, and which loops."""
         layout, weight = self.pool.layout, self.model.embed.weight
-        if isinstance(self.runner, SpreadRunner):
+        if self.runner.path is not None:
             return self.runner.path
         if self.pool.fixed:
             from octavo.kernels.sparse_attention import sm90  # loads triton
@@ -227,19 +226,16 @@ class LLM:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) that tells this model's weights from others."""
-        if isinstance(self.runner, SpreadRunner):
-            return self.runner.fingerprint()
-        return model_fingerprint(self.model)
+        return self.runner.fingerprint()
 
     @property
     def failure(self) -> str | None:
         """Why the model can do nothing any more: one of its workers has ended; None else."""
-        return self.runner.crew.failure if isinstance(self.runner, SpreadRunner) else None
+        return self.runner.failure
 
     def close(self) -> None:
         """End the workers of a model that is spread over several; there is nothing to end otherwise. Twice is fine."""
-        if isinstance(self.runner, SpreadRunner):
-            self.runner.crew.close()
+        self.runner.close()
 
     # -- for research and tests --------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from octavo.cache.view import Controls, View
 from octavo.config.errors import LimitError, UsageError
 from octavo.config.model import DraftKind
 from octavo.engine.drafter import Drafter, Proposer
+from octavo.engine.fingerprint import model_fingerprint
 from octavo.engine.pipeline import read_in_pipeline
 from octavo.engine.request import DEFAULT_DRAFT
 from octavo.model.block import BlockReport
@@ -65,6 +66,23 @@ class Runner:
         self.limit = model.config.max_position_embeddings
         self._several = Several(model)
 
+    @property
+    def path(self) -> str | None:
+        """What runs the model, in words, where model and pool do not tell it."""
+        return None
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be run any more, None else."""
+        return None
+
+    def fingerprint(self) -> str:
+        """See `model_fingerprint`."""
+        return model_fingerprint(self.model)
+
+    def close(self) -> None:
+        """End what runs beside this process, where something does. Twice is fine."""
+
     def new_state(self) -> SequenceState:
         """An empty sequence; it can roll back any distance, since it reads again what it no longer holds."""
         return SequenceState(self.pool, empty_tails(self.pool.layout, self.pool.device), replay=self._replay)
@@ -107,7 +125,13 @@ class Runner:
     ) -> None:
         if self.pool.device.type == "cpu" and parts:
             read_in_pipeline(self.model, state, parts, controls=controls, after=after, workers=workers)
-            return
+        else:
+            self._read_in_order(parts, state, controls, after)
+
+    def _read_in_order(
+        self, parts: list[np.ndarray], state: SequenceState, controls: Controls | None,
+        after: Callable[[SequenceState], None] | None,
+    ) -> None:  # fmt: skip
         for part in parts:
             self._advance(part, state, controls)
             if after is not None:

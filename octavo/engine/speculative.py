@@ -51,9 +51,9 @@ class Decoding:
         self._runner, self._state, self._controls = runner, state, controls
         self._draft = runner.draft_count(draft)
         self._drafter = runner.drafter() if self._draft else None
-        self._alone = greedy and not self._draft and controls in (None, Controls())
-        self._ahead = runner.ahead(state) if self._alone else None
         self._plain = not self._draft and controls in (None, Controls())
+        self._alone = greedy and self._plain
+        self._ahead = runner.ahead(state) if self._alone else None
         self._stretch: Stretch | None = None
         self._best: int | None = None  # the likeliest id of the row given out last, where the step said it
         self._close = closeness(runner.model)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,18 +48,20 @@ PROTOCOLS = (chat, completions, responses, anthropic, models, tokens, documents,
 
 
 def create_app(
-    service: Service, settings: ServerSettings | None = None, *, telemetry: Telemetry | None = None
-) -> FastAPI:
+    service: Service, settings: ServerSettings | None = None, *, telemetry: Telemetry | None = None,
+    charge: Callable[[str | None, int], None] | None = None,
+) -> FastAPI:  # fmt: skip
     """The application over `service`, which it starts and closes. Needs no event loop; `app.state.lifecycle` is what a
     server drains by, `app.state.metrics` what it counted. `telemetry`: where spans go, by default where the environment
-    says (UsageError as `wants_traces`); it is closed too."""
+    says (UsageError as `wants_traces`); it is closed too. `charge(caller, tokens)` is told what jobs took, by
+    default the server's own rates."""
     settings = settings or ServerSettings()
     name = settings.served_name or service.llm.name
     metrics, lifecycle = Metrics(name), Lifecycle()
     telemetry = telemetry or Telemetry.of(os.environ, name)
     rates = RateLimits(settings.requests_per_minute, settings.tokens_per_minute)
     metrics.follow(service)
-    watched = cast("Service", Watched(service, metrics, rates.charge, telemetry))
+    watched = cast("Service", Watched(service, metrics, charge or rates.charge, telemetry))
     bridge = Bridge(watched)
     context = Context(
         bridge=bridge, turns=Turns(bridge), service=watched, model=name, aliases=settings.aliases, settings=settings

@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
-from typing import TypedDict
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.server.media import is_form
 from octavo.server.refusal import SPARE_BYTES, SPARE_SECONDS, Refusal, discard, turn_away
 
 MAX_CALLERS = 10_000
@@ -144,13 +144,6 @@ class RateMiddleware:
             CALLER.reset(mark)
 
 
-class Spare(TypedDict):
-    """What `discard` takes of a body that is too large."""
-
-    most: int
-    seconds: float
-
-
 class BodyMiddleware:
     """Stops bodies that are too large (413) or too slow (408) while they arrive, so that nobody holds them whole.
 
@@ -163,16 +156,17 @@ class BodyMiddleware:
         """max_upload_bytes: of a form sent to /v1/documents, which goes to a file. seconds: the longest pause.
         spare_bytes: thrown away at most."""
         self.app, self.max_bytes, self.max_upload_bytes, self.seconds = app, max_bytes, max_upload_bytes, seconds
-        self._spare: Spare = {"most": spare_bytes, "seconds": min(seconds, SPARE_SECONDS)}
+        self._spare_bytes, self._spare_seconds = spare_bytes, min(seconds, SPARE_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a body that is watched."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
-        limit, length = self._limit(scope, headers), headers.get(b"content-length", b"0")
+        limit, length = self._limit(scope), headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
-            return await turn_away(_too_large(limit), scope, receive, send, **self._spare)
+            most, pause = self._spare_bytes, self._spare_seconds
+            return await turn_away(_too_large(limit), scope, receive, send, most=most, seconds=pause)
         seen, is_whole = 0, False
 
         async def watched() -> Message:
@@ -190,15 +184,14 @@ class BodyMiddleware:
                 is_whole = not message.get("more_body", False)
                 if seen > limit:
                     if not is_whole:
-                        await discard(receive, **self._spare)
+                        await discard(receive, most=self._spare_bytes, seconds=self._spare_seconds)
                     raise _too_large(limit)
             return message
 
         await self.app(scope, watched, send)
 
-    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
-        is_form = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
-        return self.max_upload_bytes if is_form and scope["path"] == "/v1/documents" else self.max_bytes
+    def _limit(self, scope: Scope) -> int:
+        return self.max_upload_bytes if is_form(scope) else self.max_bytes
 
 
 def _too_large(limit: int) -> Refusal:

@@ -47,6 +47,12 @@ class MediaMiddleware:
         await self.app(scope, receive, send)
 
 
+def is_form(scope: Scope) -> bool:
+    """Whether the body is a form that is taken in there, which goes to a file."""
+    kind = dict(scope["headers"]).get(b"content-type", b"")
+    return scope["path"] in FORM_PATHS and kind.lower().startswith(FORM.encode())
+
+
 def _has_body(scope: Scope) -> bool:
     headers = dict(scope["headers"])
     return headers.get(b"content-length", b"0").strip() != b"0" or b"transfer-encoding" in headers

@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from octavo.engine.answer import Finish, Prefix
+from octavo.engine.answer import Prefix
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Piece
 from octavo.engine.serving.job import Job
 from octavo.server.limits import CALLER
+from octavo.server.protocol.common import finish_reason
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
-_FINISHED = {Finish.END: "stop", Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
 # name in /metrics -> (field of Status, help)
 _GAUGES = {
     "num_requests_running": ("running", "jobs that are being answered"),
@@ -140,31 +140,25 @@ class _Engine(Collector):
         return iter(())  # registering must not ask a service that has not started
 
     def collect(self) -> Iterator[Metric]:
-        status, labels = self._service.status(), ["model_name"]
+        status, shelf, labels = self._service.status(), self._service.shelf, ["model_name"]
         used = status.pages_used / status.pages_total if status.pages_total else 0.0
         rows: dict[str, tuple[float, str]] = {"kv_cache_usage_perc": (used, "share of the pages in use, 0 to 1")}
         rows |= {name: (getattr(status, field), text) for name, (field, text) in _GAUGES.items()}
+        rows |= {
+            "shelf_bytes": (shelf.bytes, "bytes of the shelf's files, those of jobs that gave their pages up included"),
+            "shelf_files": (shelf.files, "those files"),
+        }
         for name, (value, text) in rows.items():
             gauge = GaugeMetricFamily(f"octavo:{name}", text, labels=labels)
             gauge.add_metric([self._model], value)
             yield gauge
         yield self._bytes(status)
-        shelf = self._service.shelf
-        for name, value, text in (
-            ("shelf_bytes", shelf.bytes, "bytes of the shelf's files, those of jobs that gave their pages up included"),
-            ("shelf_files", shelf.files, "those files"),
-        ):
-            gauge = GaugeMetricFamily(f"octavo:{name}", text, labels=labels)
-            gauge.add_metric([self._model], value)
-            yield gauge
-        for name, (field, text) in _SHELF.items():
-            counter = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
-            counter.add_metric([self._model], getattr(shelf, field))
-            yield counter
-        for name, (field, text) in _SUMS.items():
-            counter = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
-            counter.add_metric([self._model], getattr(status, field))
-            yield counter
+        sources: tuple[tuple[object, dict[str, tuple[str, str]]], ...] = ((shelf, _SHELF), (status, _SUMS))
+        for source, sums in sources:
+            for name, (field, text) in sums.items():
+                counter = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
+                counter.add_metric([self._model], getattr(source, field))
+                yield counter
 
     def _bytes(self, status: Status) -> Metric:
         """Bytes of pages by what holds them; a page that several hold counts for the first named."""
@@ -254,7 +248,7 @@ class _Watch:
     def _over(self, event: Ended | Cancelled | Failed) -> None:
         usage, metrics = event.usage, self._metrics
         if isinstance(event, Ended):
-            metrics.over(_FINISHED[event.finish])
+            metrics.over(finish_reason(event.finish))
             metrics.whole.observe(usage.seconds)
         else:
             metrics.over("abort" if isinstance(event, Cancelled) else "error")

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.config.errors import UsageError
-from octavo.engine.answer import Finish
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage
 from octavo.engine.serving.job import Job
+from octavo.server.protocol.common import finish_reason
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -35,7 +35,6 @@ _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _OPERATIONS = {"/v1/completions": "text_completion"}
 _OPERATION: ContextVar[str] = ContextVar("octavo-operation", default="chat")
-_FINISHED = {Finish.END: "stop", Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
 
 
 def wants_traces(environ: Mapping[str, str]) -> bool:
@@ -155,7 +154,7 @@ class Telemetry:
             "octavo.cache.hit": str(usage.prefix),
         })  # fmt: skip
         if isinstance(event, Ended):
-            span.set_attribute("gen_ai.response.finish_reasons", [_FINISHED[event.finish]])
+            span.set_attribute("gen_ai.response.finish_reasons", [finish_reason(event.finish)])
         elif isinstance(event, Cancelled):
             span.set_attribute("error.type", "cancelled")
         else:

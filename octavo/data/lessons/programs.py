@@ -7,10 +7,8 @@ Covers: wordings, code blocks, the three kinds of task. Does not cover: making a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 
-from octavo.data.lessons import material
 from octavo.data.lessons.lesson import Lesson, continuation, conversation
 from octavo.data.lessons.material import Program
 
@@ -40,9 +38,8 @@ _PREDICT = (
 class Programs:
     """Lessons of verified tasks."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` of the pack. Raises ConfigError where the tasks are missing or not for training."""
-        self._tasks = material.programs(folder)
+    def __init__(self, tasks: Sequence[Program]) -> None:
+        self._tasks = tasks
 
     def lesson(self, draw: Random) -> Lesson:
         """One task."""

@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 
 from octavo.data.ground import Encode
+from octavo.data.lessons import material
 from octavo.data.lessons.closed_book import ClosedBook
 from octavo.data.lessons.dialogues import Dialogues
 from octavo.data.lessons.lesson import Lesson, encoded
@@ -30,9 +31,10 @@ class Shelf:
     def __init__(self, source: TextSource, folder: Path, encode: Encode) -> None:
         """Raises ConfigError that names what the pack lacks."""
         self._encode, self._special = encode, source.vocabulary.special
+        talks, tasks = Dialogues(source), material.programs(folder)
         self._makers: dict[str, Callable[[Random], Lesson]] = {
-            "dialogue": Dialogues(source).lesson, "tool": Tools(source, folder).lesson,
-            "passage": Passages(source).lesson, "program": Programs(folder).lesson,
+            "dialogue": talks.lesson, "tool": Tools(source, tasks, folder).lesson,
+            "passage": Passages(source).lesson, "program": Programs(tasks).lesson,
             "closed_book": ClosedBook(source).lesson,
         }  # fmt: skip
 

@@ -55,9 +55,10 @@ class _Use:
 class Tools:
     """Lessons with tools."""
 
-    def __init__(self, source: TextSource, folder: Path) -> None:
-        """Raises ConfigError for a pack without small talk or without tasks whose result is asked for."""
-        self._runs = [_call(one) for one in material.programs(folder) if one.kind == "predict"]
+    def __init__(self, source: TextSource, tasks: Sequence[material.Program], folder: Path) -> None:
+        """`tasks` are those of the pack in `folder`. Raises ConfigError for a pack without small talk, and for no task
+        whose result is asked for."""
+        self._runs = [_call(one) for one in tasks if one.kind == "predict"]
         if not self._runs:
             raise material.ConfigError(f"{folder / material.TASKS_FILE} has no task of kind predict, which calls run")
         self._talks = material.dialogues(source, "chatterbot")

@@ -58,10 +58,7 @@ class SequentialRunner(Runner):
         self, parts: list[np.ndarray], state: SequenceState, controls: Controls | None,
         after: Callable[[SequenceState], None] | None = None, workers: int | None = None,
     ) -> None:  # fmt: skip
-        for part in parts:
-            self._advance(part, state, controls)
-            if after is not None:
-                after(state)
+        self._read_in_order(parts, state, controls, after)
 
 
 def digest(state: SequenceState) -> str:

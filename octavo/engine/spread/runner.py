@@ -83,6 +83,15 @@ class SpreadRunner(SequentialRunner):
             "steps, fused kernels and drafts are off, since layers are summed between processes"
         )
 
+    @property
+    def failure(self) -> str | None:
+        """As `Runner.failure`."""
+        return self.crew.failure
+
+    def close(self) -> None:
+        """As `Runner.close`."""
+        self.crew.close()
+
     def fingerprint(self) -> str:
         """As `model_fingerprint`: that of the whole model."""
         return self.crew.run(lambda: model_fingerprint(self.model), Order.FINGERPRINT)

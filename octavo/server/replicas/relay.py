@@ -21,6 +21,7 @@ from typing import TextIO
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from octavo.server.media import is_form
 from octavo.server.refusal import Refusal, request_id
 from octavo.server.replicas.directory import Directory
 from octavo.server.replicas.forms import document_name
@@ -53,7 +54,7 @@ class Relay:
         """incoming: folder that replicas read too, for forms on their way; charge(caller, tokens): what jobs took;
         log_to: where lines of replicas' logs go."""
         self._ask, self.directory, self._incoming, self._charge = ask, directory, incoming, charge
-        self._running: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
+        self._running = set[asyncio.Task[None]]()
         self._is_closed, self._log_to = False, log_to
         self.lost = 0
         """Requests whose replica was lost."""
@@ -66,18 +67,18 @@ class Relay:
     def close(self) -> None:
         """Give up every request under way, so that its client hears of it. From any thread."""
         self._is_closed = True
-        for task, loop in list(self._running.items()):
-            loop.call_soon_threadsafe(task.cancel)
+        for task in list(self._running):
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        file = self._incoming / uuid.uuid4().hex
+        file = self._incoming / uuid.uuid4().hex if is_form(scope) else None
         try:
             asked, keys = await self._taken_in(scope, receive, file)
             out = Outgoing(scope, send)
             task = asyncio.create_task(self._attempts(asked, keys, out))
             watcher = asyncio.create_task(_gone(receive))
-            self._running[task] = asyncio.get_running_loop()
+            self._running.add(task)
             try:
                 await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -85,14 +86,15 @@ class Relay:
                 for one in (task, watcher):
                     one.cancel()
                 await asyncio.wait({task, watcher})
-                del self._running[task]
+                self._running.discard(task)
             if task.cancelled():
                 if self._is_closed and not left:
                     await out.fail(Refusal("the request was given up: the server ends", status=503))
                 return
             await task
         finally:
-            file.unlink(missing_ok=True)
+            if file is not None:
+                file.unlink(missing_ok=True)
 
     async def _attempts(self, asked: Asked, keys: tuple[str, ...], out: Outgoing) -> None:
         lost = set[str]()
@@ -148,12 +150,12 @@ class Relay:
         for line in over.lines:
             print(line, file=self._log_to, flush=True)
 
-    async def _taken_in(self, scope: Scope, receive: Receive, file: Path) -> tuple[Asked, tuple[str, ...]]:
+    async def _taken_in(self, scope: Scope, receive: Receive, file: Path | None) -> tuple[Asked, tuple[str, ...]]:
         """The request with its whole body, a form's in `file`, and its keys. ClientDisconnect."""
-        headers, path = dict(scope["headers"]), scope["path"]
-        kind = headers.get(b"content-type", b"")
-        is_form = path == "/v1/documents" and kind.lower().startswith(b"multipart/form-data")
-        if is_form:
+        path = scope["path"]
+        body: bytes | Path
+        if file is not None:
+            kind = dict(scope["headers"]).get(b"content-type", b"")
             length = await _to_file(receive, file)
             body, name = file, await asyncio.to_thread(document_name, file, kind)
             keys = () if name is None else (document_key(name),)

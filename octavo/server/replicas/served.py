@@ -12,23 +12,19 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope
 
-from octavo.engine.serving.events import Cancelled, Ended, Event, Failed
-from octavo.engine.serving.job import Job
 from octavo.server.app import create_app
-from octavo.server.limits import CALLER
 from octavo.server.logs import JsonLines
 from octavo.server.replicas.messages import Asked, Head, Over, Part, Taken
 from octavo.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from octavo.engine.serving.service import Service
-    from octavo.engine.texts import Text
 
 CLOSING_SECONDS = 5.0
 MAX_LINES = 1000
@@ -39,40 +35,21 @@ _CLIENT = "address "  # what a server without keys calls the client of a request
 
 
 class Tally:
-    """A service that counts what each caller's jobs took, in the place of the service that it wraps."""
+    """Tokens that each caller's jobs took, until the front takes them. Safe between threads."""
 
-    def __init__(self, service: Service) -> None:
-        self._service, self._lock = service, threading.Lock()
-        self._charges: Counter[str] = Counter()
+    def __init__(self) -> None:
+        self._lock, self._charges = threading.Lock(), Counter[str]()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
-
-    def submit(self, job: Job, tell: Callable[[Event], None]) -> None:
-        """See `Service.submit`."""
-        self._service.submit(job, self._counted(tell))
-
-    def read(self, id: str, name: str, texts: Sequence[Text], tell: Callable[[Event], None]) -> None:
-        """See `Service.read`."""
-        self._service.read(id, name, texts, self._counted(tell))
+    def charge(self, caller: str | None, tokens: int) -> None:
+        """Count what a job took."""
+        with self._lock:
+            self._charges[(caller or "").removeprefix(_CLIENT)] += tokens
 
     def take(self) -> tuple[tuple[str, int], ...]:
         """Tokens of all jobs that ended since this was last asked, by caller."""
         with self._lock:
             charges, self._charges = self._charges, Counter()
         return tuple(charges.items())
-
-    def _counted(self, tell: Callable[[Event], None]) -> Callable[[Event], None]:
-        caller = (CALLER.get() or "").removeprefix(_CLIENT)
-
-        def counted(event: Event) -> None:
-            if isinstance(event, Ended | Cancelled | Failed):
-                usage = event.usage
-                with self._lock:
-                    self._charges[caller] += usage.prompt_tokens - usage.cached_tokens + usage.answer_tokens
-            tell(event)
-
-        return counted
 
 
 class Lines(logging.Handler):
@@ -101,8 +78,8 @@ class Served:
 
     def __init__(self, service: Service, settings: ServerSettings, *, id: str) -> None:
         self.id, self.service = id, service
-        self._tally, self.lines = Tally(service), Lines(id)
-        self._app = create_app(cast("Service", self._tally), settings)
+        self._tally, self.lines = Tally(), Lines(id)
+        self._app = create_app(service, settings, charge=self._tally.charge)
         self._under_way = 0
         self._life = self._app.router.lifespan_context(self._app)
 

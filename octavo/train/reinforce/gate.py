@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from octavo.evals.report import write_texts
+
 SURE = 0.05
 """Largest chance of such a gain by luck at which it counts."""
 SLACK = 0.02
@@ -45,9 +47,7 @@ class Verdict:
 
     def write(self, path: Path) -> None:
         """Write the verdict as JSON, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
-        partial.replace(path)
+        write_texts(path.parent, {path.name: json.dumps(asdict(self), indent=1) + "\n"})
 
 
 def verdict(before: Look, after: Look) -> Verdict:

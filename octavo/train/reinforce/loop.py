@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from octavo.config.errors import TrainingError
+from octavo.evals.report import write_texts
 from octavo.model.transformer import Transformer
 from octavo.train import checkpoint
 from octavo.train.log import RunLog
@@ -139,10 +140,7 @@ class _Run:
     def _before(self) -> Look:
         """What the weights knew before the first step; kept on disk for a run that goes on."""
         if self.step == 0:
-            found = self._look()
-            partial = self._before_file.with_name("before.json.partial")
-            partial.write_text(json.dumps(found), "utf-8")
-            partial.replace(self._before_file)
+            write_texts(self._before_file.parent, {self._before_file.name: json.dumps(self._look())})
         return json.loads(self._before_file.read_text("utf-8"))
 
     def _look(self) -> dict[str, list[bool]]:

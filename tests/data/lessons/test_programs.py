@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from octavo.data.lessons import material
 from octavo.data.lessons.material import Program
 from octavo.data.lessons.programs import Programs, program_lesson
 from octavo.data.tasks.javascript.judge import passed, program
@@ -51,7 +52,7 @@ def test_broken_functions_are_shown_and_never_taught() -> None:
 
 
 def test_functions_are_asked_for_in_many_ways(world: SmallText) -> None:
-    draw, maker = Random(2), Programs(world.pack_folder)
+    draw, maker = Random(2), Programs(material.programs(world.pack_folder))
     lessons = [maker.lesson(draw) for _ in range(300)]
     bare = sum(Special.USER not in said(lesson) for lesson in lessons)
     assert 10 < bare < 60  # three in ten of the third that are to be written

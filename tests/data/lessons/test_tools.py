@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from octavo.data.lessons import material
 from octavo.data.lessons.tools import Tools
 from octavo.sandbox import Sandbox
 from octavo.text.parser import parse_completion
@@ -28,7 +29,7 @@ def schemas(text: str) -> dict[str, dict]:
 
 
 def parts(world: SmallText, count: int) -> list[tuple[str, list[str]]]:
-    draw, maker = Random(0), Tools(world.source, world.pack_folder)
+    draw, maker = Random(0), Tools(world.source, material.programs(world.pack_folder), world.pack_folder)
     lessons = [maker.lesson(draw) for _ in range(count)]
     assert {lesson.kind for lesson in lessons} == {"tool"}
     return [(said(lesson), taught(lesson)) for lesson in lessons]
