@@ -41,6 +41,7 @@ from octavo.engine.runner import Runner
 from octavo.evals.texts import SHAKESPEARE, filler
 from octavo.kernels import native
 from octavo.kernels.index_topk import scan
+from octavo.kernels.memory import in_large_pages
 from octavo.model.init import init_weights
 from octavo.model.transformer import Transformer
 
@@ -65,6 +66,7 @@ def world(name: str, tokens: int, levels: int) -> tuple[Runner, np.ndarray]:
         for key, weight in model.named_parameters():
             if key.endswith(("wo_b.weight", ".w2", ".w2.weight")):
                 weight.normal_(0, weight.shape[-1] ** -0.5, generator=torch.Generator().manual_seed(len(key)))
+    in_large_pages([*model.parameters(), *model.buffers()])  # as `load` does
     ids = np.random.default_rng(0).integers(3, config.vocab_size, tokens)
     pool = PagePool(CacheLayout(config), capacity_tokens=tokens + ROOM)
     return Runner(model.eval().requires_grad_(False), pool), ids

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from octavo.kernels.index_topk import scan
 from octavo.kernels.index_topk.packed import PackedKeys
+from octavo.kernels.memory import will_be_large
 
 
 class PageMeans:
@@ -24,6 +25,7 @@ class PageMeans:
         self.size = size
         with torch.inference_mode(False):  # made in inference mode they could be written nowhere else
             self.values = torch.empty(entries // size, width, device=device, dtype=dtype)
+        will_be_large([self.values])
         self.packed = PackedKeys(entries // size, width) if scan.packs(width, dtype, device) else None
         self._known = np.zeros(entries // size, dtype=bool)
         self.changes = 0  # goes up when a mean is no longer valid

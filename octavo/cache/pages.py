@@ -7,7 +7,7 @@ Covers: which pages are free, and how many sequences hold each page. Does not co
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from octavo.config.errors import LimitError
 
@@ -91,6 +91,12 @@ class PageAllocator:
     def writable(self, page: int) -> bool:
         """Whether a single holder may write into the page."""
         return page not in self._adopted and self._holders[page] == 1
+
+    def alone(self, counts: Mapping[int, int]) -> int:
+        """How many of the pages nobody holds but so often as `counts` says; adopted ones left out."""
+        with self.lock:
+            held, adopted = self._holders, self._adopted
+            return sum(held.get(page) == count and page not in adopted for page, count in counts.items())
 
     def check_integrity(self) -> None:
         """Free and held pages are disjoint, in range, and every holder count is positive."""

@@ -18,9 +18,12 @@ from octavo.cache.coarse import PageMeans
 from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat, StoreSpec
 from octavo.cache.pages import PageAllocator
 from octavo.kernels.index_topk.packed import Part, PartRows
+from octavo.kernels.memory import will_be_large
 from octavo.kernels.rows import Stretches
 
 StoreKey = tuple[int, str]
+_RELIEF = 64  # pages asked for at a time
+
 LoadRows = Callable[[StoreKey], Tensor]
 """Gives the rows of one store of read-only pages, [pages * entries_per_page, row_bytes] uint8, when first needed."""
 
@@ -66,8 +69,8 @@ class PagePool:
     """All pages of one model on one device.
 
     Memory grows by slabs of `slab_pages` pages when none is free. On CPU the operating system commits a slab's memory
-    only where it is written, so a large slab costs nothing before it is used. With `fixed` there is one slab, made when
-    it is first used, which holds all that is not adopted: a GPU's kernels read one tensor a store.
+    only where it is written, 2 MB at a time, so a large slab costs little before it is used. With `fixed` there is one
+    slab, made when it is first used, which holds all that is not adopted: a GPU's kernels read one tensor a store.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class PagePool:
         self.slab_pages = max(1, -(-capacity_tokens // PAGE_TOKENS))
         self.allocator = PageAllocator()
         self._slabs: list[Slab] = []
+        self.relieve: Callable[[int], object] | None = None
+        """What a pool that must not grow calls when it is full, to have about so many pages given back."""
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +96,9 @@ class PagePool:
         return sum(slab.count * self.layout.page_bytes for slab in self._slabs if slab.adopted)
 
     def take(self) -> int:
-        """A free page; LimitError where the pool must not grow and has none."""
+        """A free page; LimitError where the pool must not grow, has none, and `relieve` frees none."""
+        if self.relieve is not None and self.fixed and self._slabs and not self.allocator.free:
+            self.relieve(_RELIEF)
         with self.allocator.lock:
             if not self.allocator.free and not (self.fixed and self._slabs):
                 self._grow()
@@ -110,6 +117,7 @@ class PagePool:
             for key, spec in self.specs.items():
                 rows = self.slab_pages * spec.entries_per_page
                 stores[key] = torch.empty(rows, spec.row_bytes, dtype=torch.uint8, device=self.device)
+        will_be_large(stores.values())
         pages = self.allocator.add(self.slab_pages)
         self._slabs.append(Slab(pages.start, self.slab_pages, stores))
 

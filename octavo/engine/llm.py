@@ -39,7 +39,8 @@ from octavo.engine.sources import SourceRule
 from octavo.engine.spread.runner import check_workers, make_spread, setup_of
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.kernels import native
-from octavo.model.checkpoint import load_weights
+from octavo.kernels.memory import in_large_pages
+from octavo.model.checkpoint import DTYPES, load_weights
 from octavo.model.int8 import to_int8
 from octavo.model.offload import load_offloaded
 from octavo.model.offload_store import ExpertStore
@@ -54,7 +55,6 @@ Progress = Callable[[int, int, int], None]
 """Called with (tokens done, tokens in all, bytes of cache) while a document is read."""
 
 SPARE_TOKENS = 65536  # room for questions and answers beside a document that fills the context
-_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 _EXACT = {"float64": RowFormat.FP64, "float32": RowFormat.FP32, "bfloat16": RowFormat.BF16}
 
 
@@ -94,8 +94,8 @@ def load(
     drafted. `LLM.close` ends the others; when one ends by itself, everything raises WorkerError.
     Raises CheckpointError, ConfigError or TextError naming what is missing or wrong.
     """
-    if dtype not in _DTYPES:
-        raise UsageError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
     _check_rounding(weights, dtype, device)
     budget = _check_offload(offload_experts, offload_engram, weights, device)
     spread = check_workers(workers, weights=weights, offloaded=budget is not None or offload_engram, device=device)
@@ -117,14 +117,15 @@ def load(
         net = Transformer(config)
     store = None
     if budget is None and not offload_engram:
-        load_weights(net, folder, _DTYPES[dtype])
+        load_weights(net, folder, DTYPES[dtype])
     else:
-        store = load_offloaded(net, folder, _DTYPES[dtype], budget_bytes=budget, engram=offload_engram)
+        store = load_offloaded(net, folder, DTYPES[dtype], budget_bytes=budget, engram=offload_engram)
     net = net.to(device).eval().requires_grad_(False)
     if weights is not None:
         to_int8(net)
+    in_large_pages([*net.parameters(), *net.buffers()])
     layout = CacheLayout(config, main=main, index=index)
-    why = why_plain(layout, _DTYPES[dtype], torch.device(device))
+    why = why_plain(layout, DTYPES[dtype], torch.device(device))
     pool = PagePool(layout, capacity_tokens=capacity, device=device, fixed=why is None)
     return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder), experts=store)
 

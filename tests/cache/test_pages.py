@@ -98,3 +98,17 @@ def test_integrity_check_sees_a_broken_table(fault: str) -> None:
         pages._holders[page] = 0
     with pytest.raises(AssertionError):
         pages.check_integrity()
+
+
+def test_pages_that_nobody_else_holds() -> None:
+    allocator = PageAllocator()
+    allocator.add(4)
+    taken = [allocator.take() for _ in range(4)]
+    allocator.hold(taken[:2])
+    [adopted] = allocator.add(1, adopted=True)
+    assert allocator.alone({}) == 0
+    assert allocator.alone(dict.fromkeys(taken, 1)) == 2
+    assert allocator.alone(dict.fromkeys(taken, 2)) == 2
+    assert allocator.alone({taken[0]: 2, taken[3]: 1, adopted: 1, 99: 1}) == 2
+    allocator.release(taken[:1])
+    assert allocator.alone({taken[0]: 1, taken[1]: 1}) == 1

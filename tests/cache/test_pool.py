@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat
 from octavo.cache.pool import PagedRows, PagePool
+from octavo.config.errors import LimitError
 from tests.support.sequences import small_config
 
 MAIN, INDEX, DENSE = (1, "main"), (1, "index"), (2, "main")
@@ -77,6 +78,17 @@ def test_memory_grows_by_slabs_and_is_used_again() -> None:
     pool.release(pages)
     assert take(pool, 3) == pages
     assert pool.nbytes == 4 * pool.layout.page_bytes
+
+
+def test_a_full_pool_that_must_not_grow_asks_for_pages_back() -> None:
+    pool = PagePool(make_pool(1).layout, capacity_tokens=2 * PAGE_TOKENS, fixed=True)
+    held, asked = take(pool, 2), []
+    pool.relieve = asked.append
+    with pytest.raises(LimitError, match="all 2 pages are in use"):
+        pool.take()
+    pool.relieve = lambda pages: pool.release([held.pop()])
+    assert pool.take() == 1
+    assert (len(held), len(asked)) == (1, 1)
 
 
 def test_copying_a_page_takes_every_store() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +12,16 @@ import torch
 from torch import Tensor
 
 from octavo.kernels.dispatch import Body, use
-from octavo.kernels.index_topk import Levels, index_topk, loops, packed, scan, two_level_topk
+from octavo.kernels.index_topk import (
+    Levels,
+    index_seconds,
+    index_topk,
+    loops,
+    packed,
+    scan,
+    select_topk,
+    two_level_topk,
+)
 from octavo.kernels.rows import DenseRows, Rows
 from tests.kernels.test_index_topk import as_sets, draw, expected_picks
 
@@ -125,3 +136,32 @@ def test_what_runs_instead_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no AVX2" in scan.running()
     monkeypatch.setattr(scan, "LIBRARY", scan.LIBRARY.with_name("absent.so"))
     assert "without a C++ compiler" in scan.running()
+
+
+def test_time_is_counted_once() -> None:
+    """Of a chunk around the call, of compiled steps within it: what Python asks of the few is no step."""
+    q, w, keys = draw(1, 3, 400, J=8)
+    before = index_seconds()
+    begun = time.perf_counter()
+    for _ in range(20):
+        select_topk(q, w, DenseRows(keys), first=1597, ratio=4, k=9)
+    most, after = time.perf_counter() - begun, index_seconds()
+    assert 0 < after.chunks - before.chunks < most
+    assert after.steps == before.steps
+
+
+def test_time_of_a_compiled_step_is_counted() -> None:
+    q, w, keys = draw(1, 1, 400, J=8)
+    places, picks = scan.addresses(DenseRows(keys)), torch.full((1, 1, 9), -1)
+    assert places is not None
+    number, place, some = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+    kinds = [some, number, number, some, some, *[number] * 3, *[place] * 3, number, some, number, place, number, some,
+             number, some]  # fmt: skip
+    select = ctypes.CFUNCTYPE(None, *kinds)(scan.select_address())
+    before, begun = index_seconds(), time.perf_counter()
+    select(None, 1, scan.level(), q.data_ptr(), w.data_ptr(), 1, q.shape[2], 8, 1599, 4, 400, 9, places.ctypes.data,
+           len(places), 0, 0, None, 0, picks.data_ptr())  # fmt: skip
+    most, after = time.perf_counter() - begun, index_seconds()
+    assert torch.equal(picks, picked(q, w, DenseRows(keys), first=1599, k=9))
+    assert 0 < after.steps - before.steps < most
+    assert after.chunks == before.chunks

@@ -65,6 +65,23 @@ def test_picks_ascend_and_are_those_of_a_handful(heads: int) -> None:
             assert torch.equal(scan.few_topk(q[:, s : s + 1], w[:, s : s + 1], rows, **call), found[:, s : s + 1])
 
 
+@pytest.mark.parametrize("k", [1, 64, 200, 256])
+@pytest.mark.parametrize("heads", [2, 8])
+def test_those_that_are_surely_among_the_best(heads: int, k: int) -> None:
+    """Long picks of keys, a few of which lead by far, are alike, or are no numbers: some need no score, others tie."""
+    generator = torch.Generator().manual_seed(k)
+    q, w = torch.randn(1, 16, heads, 64, generator=generator), torch.rand(1, 16, heads, generator=generator)
+    keys = torch.randn(1, 2_048, 64, generator=generator)
+    keys[0, ::40] *= 3
+    keys[0, 700:1_000] = keys[0, 100:400]
+    keys[0, [5, 1_300]], keys[0, [800, 2_000]] = torch.nan, 1e20
+    found = picked(q, w, keys, first=8_180, k=k)
+    for s in range(16):
+        call = {"first": 8_180 + s, "ratio": 4, "k": k}
+        one = scan.few_topk(q[:, s : s + 1], w[:, s : s + 1], DenseRows(keys), **call)
+        assert torch.equal(one, found[:, s : s + 1])
+
+
 def test_keys_in_parts() -> None:
     """Places with bytes and without, and such as begin within a group; and keys that are no FP32."""
     generator = torch.Generator().manual_seed(3)

@@ -14,13 +14,17 @@ so for many queries with compiled code that scores in FP32 only what bytes canno
 `select_topk(..., levels=None, bounds=None)` -> the choice as a `Selection`: `Picked`, while training on a GPU `Marked`,
 or `Masked` without Triton or for very many entries; in two levels where `levels` are given, but no `bounds`, and no
 gradient is asked for. `bounds`: visible are the entries within them (rows of several documents).
+On the CPU `select_topk` counts its time, and so do compiled steps (`clock.index_seconds`).
 Memory: a bounded number of score elements at a time, never [S, C] for long C.
 """
+
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from octavo.kernels import dispatch
+from octavo.kernels.index_topk.clock import index_seconds, timed
 from octavo.kernels.index_topk.exact import index_topk
 from octavo.kernels.index_topk.levels import Levels, two_level_topk
 from octavo.kernels.index_topk.masked import masked_topk
@@ -34,6 +38,13 @@ def select_topk(
     bounds: Bounds | None = None,
 ) -> Selection:  # fmt: skip
     """See the package docstring for the contract."""
+    with timed() if q.is_cpu else nullcontext():
+        return _selected(q, w, keys, first=first, ratio=ratio, k=k, levels=levels, bounds=bounds)
+
+
+def _selected(
+    q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels | None, bounds: Bounds | None
+) -> Selection:  # fmt: skip
     if bounds is None and levels is not None and not torch.is_grad_enabled():
         return Picked(two_level_topk(q, w, keys, first=first, ratio=ratio, k=k, levels=levels))
     if dispatch.trains_in_triton(q, "index_topk") and q.dtype in dispatch.TRITON_FLOATS:
@@ -48,4 +59,4 @@ def select_topk(
     return Picked(index_topk(q, w, keys, first=first, ratio=ratio, k=k))
 
 
-__all__ = ["Levels", "gathered_scores", "index_scores", "index_topk", "select_topk", "two_level_topk"]
+__all__ = ["Levels", "gathered_scores", "index_scores", "index_seconds", "index_topk", "select_topk", "two_level_topk"]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.kernels.memory import will_be_large
 from octavo.kernels.rows import DenseRows, Stretches
 
 LANES = 16  # keys that share a group
@@ -26,7 +27,8 @@ class PackedKeys:
 
     def __init__(self, count: int, width: int) -> None:
         room = -(-count // LANES) * LANES
-        whole = np.zeros(room * width + _LINE, dtype=np.uint8)
+        whole = np.zeros(room * width + _LINE, dtype=np.uint8)  # not written before it is used
+        will_be_large([torch.from_numpy(whole)])
         first = -whole.ctypes.data % _LINE
         self.bytes = whole[first : first + room * width].reshape(room, width)
         self.numbers = np.zeros((3, room), dtype=np.float32)

@@ -53,6 +53,7 @@ def _library() -> ctypes.CDLL | None:
     ]  # fmt: skip
     for name in ("scan", "listed", "part", "pack", "select"):
         getattr(library, f"octavo_{name}").restype = None
+    library.octavo_select_nanoseconds.restype = place
     return library if library.octavo_scan_level() else None
 
 
@@ -114,9 +115,15 @@ def few_in_blocks(
 
 @lru_cache(maxsize=1)
 def select_address() -> int:
-    """The address of `octavo_select`, 0 without the library."""
+    """The address of `octavo_select_timed`, 0 without the library."""
     library = _library()
-    return 0 if library is None else ctypes.cast(library.octavo_select, ctypes.c_void_p).value or 0
+    return 0 if library is None else ctypes.cast(library.octavo_select_timed, ctypes.c_void_p).value or 0
+
+
+def step_nanoseconds() -> int:
+    """How long what `select_address` gives ran in this process, over all threads that called it."""
+    library = _library()
+    return 0 if library is None else library.octavo_select_nanoseconds()
 
 
 def _select(

@@ -90,6 +90,13 @@ __attribute__((target("avx2,fma"))) inline int above(const float* values, int n,
   return count;
 }
 
+// How many values are greater than `bar`, or NaN.
+__attribute__((target("avx2,fma"))) inline int not_within(const float* values, int n, float bar) {
+  int count = 0;
+  for (int i = 0; i < n; ++i) count += !(values[i] <= bar);
+  return count;
+}
+
 // The places, ascending, of the values that are not less than `bar`, NaN among them; how many there are.
 __attribute__((target("avx2,fma"))) inline int list_above(const float* values, int n, float bar, int32_t* places) {
   const __m256 least = _mm256_set1_ps(bar);
@@ -135,41 +142,130 @@ inline float below_the_best(const float* values, int n, int k) {
   return found;
 }
 
-// The k-th largest of n >= k values, which are reordered. Leaving out a few of the least is faster than halving.
-inline float kth(float* values, int n, int k) {
-  const int over = n - k;
-  if (over < kOver) {
-    std::partial_sort(values, values + over + 1, values + n);
-    return values[over];
+// A number that at most k of the n values are not less than or equal to, NaN among these, and not many fewer where they
+// lie apart.
+inline float above_the_rest(const float* values, int n, int k) {
+  if (n <= k) return kNone;
+  float low, found;
+  range_of(values, n, low, found);
+  if (not_within(values, n, found) > k) return -kNone;
+  for (int i = 0; i < kHalvings; ++i) {
+    const float middle = 0.5f * low + 0.5f * found;
+    const int count = not_within(values, n, middle);
+    if (count > k) {
+      low = middle;
+    } else {
+      found = middle;
+      if (count >= k - k / 8) break;
+    }
   }
-  std::nth_element(values, values + (k - 1), values + n, std::greater<float>());
-  return values[k - 1];
+  return found;
+}
+
+// The k-th largest of n >= k values, none of them NaN, which may be reordered. A few of the least are left out one after
+// the other.
+__attribute__((target("avx2,fma"))) inline float kth(float* values, int n, int k) {
+  int over = n - k;
+  if (over >= kOver) {
+    std::nth_element(values, values + (k - 1), values + n, std::greater<float>());
+    return values[k - 1];
+  }
+  float least = kNone;
+  over -= int(std::count(values, values + n, kNone));
+  while (over >= 0) {
+    const float bar = least;
+    __m256 lows = _mm256_set1_ps(-kNone);
+    const __m256 above = _mm256_set1_ps(bar);
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+      const __m256 value = _mm256_loadu_ps(values + i);
+      const __m256 left = _mm256_cmp_ps(value, above, _CMP_GT_OQ);
+      lows = _mm256_min_ps(lows, _mm256_blendv_ps(_mm256_set1_ps(-kNone), value, left));
+    }
+    float lanes[8];
+    _mm256_storeu_ps(lanes, lows);
+    least = *std::min_element(lanes, lanes + 8);
+    for (; i < n; ++i) least = values[i] > bar && values[i] < least ? values[i] : least;
+    int equal = 0;
+    for (i = 0; i < n; ++i) equal += values[i] == least;
+    over -= equal;
+  }
+  return least;
+}
+
+// The best of some scores: those that are greater than `least`, and of those that are equal the first `equal`.
+struct Cut {
+  float least;
+  int equal;
+};
+
+// Leaves of n values those that are greater than `bar`, or equal to it if `equal`, and of `from` what goes with them;
+// their number. Both may be written over themselves.
+inline int keep(Avx2, const float* values, const int32_t* from, int n, float bar, bool equal, float* kept,
+                int32_t* to) {
+  int count = 0;
+  for (int i = 0; i < n; ++i) {
+    const float value = values[i];
+    kept[count] = value, to[count] = from[i];
+    count += (value > bar) | (equal & (value == bar));
+  }
+  return count;
+}
+
+__attribute__((target(OCTAVO_AVX512))) inline int keep(Vnni, const float* values, const int32_t* from, int n, float bar,
+                                                       bool equal, float* kept, int32_t* to) {
+  const __m512 least = _mm512_set1_ps(bar);
+  int count = 0;
+  for (int i = 0; i < n; i += 16) {
+    const __mmask16 there = n - i < 16 ? __mmask16((1u << (n - i)) - 1) : __mmask16(0xffff);
+    const __m512 value = _mm512_maskz_loadu_ps(there, values + i);
+    const __m512i own = _mm512_maskz_loadu_epi32(there, from + i);
+    __mmask16 some = _mm512_mask_cmp_ps_mask(there, value, least, _CMP_GT_OQ);
+    if (equal) some |= _mm512_mask_cmp_ps_mask(there, value, least, _CMP_EQ_OQ);
+    const int more = __builtin_popcount(some);
+    const __mmask16 first = __mmask16((1u << more) - 1);
+    _mm512_mask_storeu_ps(kept + count, first, _mm512_maskz_compress_ps(some, value));
+    _mm512_mask_storeu_epi32(to + count, first, _mm512_maskz_compress_epi32(some, own));
+    count += more;
+  }
+  return count;
+}
+
+// What the best k > 0 of n > k values, none of them NaN or -infinity, have in common.
+template <class Form>
+Cut cut_of(const float* values, int n, int k) {
+  static thread_local std::vector<float> ranked;
+  static thread_local std::vector<int32_t> unused;
+  ranked.resize(std::max(ranked.size(), size_t(n))), unused.resize(ranked.size());
+  const float bar = below_the_best(values, n, k);
+  const int good = keep(Form{}, values, unused.data(), n, bar, false, ranked.data(), unused.data());
+  const float least = kth(ranked.data(), good, k);
+  return {least, k - above(values, n, least)};
+}
+
+// Leaves of n entries those that are the best by their scores, in their order; their number.
+template <class Form>
+int keep_cut(const Cut& cut, float* scores, int32_t* entries, int n) {
+  int equal = 0;
+  for (int i = 0; i < n; ++i) equal += scores[i] == cut.least;
+  if (equal <= cut.equal) return keep(Form{}, scores, entries, n, cut.least, true, scores, entries);
+  int kept = 0, left = cut.equal;
+  for (int i = 0; i < n; ++i) {
+    const float score = scores[i];
+    const bool tied = score == cut.least && left > 0;
+    scores[kept] = score, entries[kept] = entries[i];
+    kept += score > cut.least || tied;
+    left -= tied;
+  }
+  return kept;
 }
 
 // Of n scored entries, ascending, the best k, ascending; lower entries first among equals, and none whose score is NaN
 // or -infinity. Their number.
-inline int choose(float* scores, int32_t* entries, int n, int k) {
-  static thread_local std::vector<float> ranked;
-  int there = 0;
-  for (int i = 0; i < n; ++i) {
-    scores[there] = scores[i], entries[there] = entries[i];
-    there += scores[i] > kNone;
-  }
-  if (there <= k) return there;
-  const float bar = below_the_best(scores, there, k);
-  ranked.resize(std::max(ranked.size(), size_t(there)));
-  int good = 0;
-  for (int i = 0; i < there; ++i) ranked[good] = scores[i], good += scores[i] > bar;
-  const float least = kth(ranked.data(), good, k);
-  int equal = k - above(scores, there, least), kept = 0;
-  for (int i = 0; i < there; ++i) {
-    const float score = scores[i];
-    const bool tied = score == least && equal > 0;
-    scores[kept] = score, entries[kept] = entries[i];
-    kept += score > least || tied;
-    equal -= tied;
-  }
-  return kept;
+template <class Form>
+int choose(float* scores, int32_t* entries, int n, int k) {
+  const int there = keep(Form{}, scores, entries, n, kNone, false, scores, entries);
+  return there <= k ? there : keep_cut<Form>(cut_of<Form>(scores, there, k), scores, entries, there);
 }
 
 #endif

@@ -9,33 +9,84 @@ namespace {
 constexpr int kFirst = 512;    // keys after which a query first looks for a level
 constexpr int kPassed = 2048;  // keys between such looks
 constexpr int kHeld = 4;       // times k: scored keys held before all but the best go
+constexpr int kLoose = 3;      // times k: with more than so many held, hardly one is surely among the best
 
 #ifdef OCTAVO_X86
 
-// FP32 scores of what is held, -infinity where others are surely greater. Those that are probably the best come first:
-// the k-th of them rules out most of the rest.
+// Bounds that sort a query's held entries: those whose least is greater than `sure` are among its best, those whose
+// least is greater than `likely` probably are, and those whose most is less than `level` are not.
+struct Sorted {
+  float sure, likely, level;
+};
+
+// The places of those that are neither sure nor ruled out, the likely ones or the others; how many there are. NaN is
+// neither.
+inline int list_open(Avx2, const Held& held, const Sorted& by, bool likely, int32_t* places) {
+  int n = 0;
+  for (int i = 0; i < held.count; ++i) {
+    const float least = held.least[i];
+    places[n] = i;
+    n += !(least > by.sure) & ((least > by.likely) == likely) & !(held.most[i] < by.level);
+  }
+  return n;
+}
+
+__attribute__((target(OCTAVO_AVX512))) inline int list_open(Vnni, const Held& held, const Sorted& by, bool likely,
+                                                            int32_t* places) {
+  const __m512 sure = _mm512_set1_ps(by.sure), better = _mm512_set1_ps(by.likely), level = _mm512_set1_ps(by.level);
+  __m512i place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int n = 0;
+  for (int i = 0; i < held.count; i += 16, place = _mm512_add_epi32(place, _mm512_set1_epi32(16))) {
+    const __m512 least = _mm512_loadu_ps(held.least.data() + i);
+    const __mmask16 good = _mm512_cmp_ps_mask(least, better, _CMP_GT_OQ);
+    __mmask16 some = likely ? good : __mmask16(~good);
+    if (held.count - i < 16) some &= __mmask16((1u << (held.count - i)) - 1);
+    some = _mm512_mask_cmp_ps_mask(some, least, sure, _CMP_NGT_UQ);
+    some = _mm512_mask_cmp_ps_mask(some, _mm512_loadu_ps(held.most.data() + i), level, _CMP_NLT_UQ);
+    _mm512_storeu_si512(places + n, _mm512_maskz_compress_epi32(some, place));
+    n += __builtin_popcount(some);
+  }
+  return n;
+}
+
+// A query's best k of what it holds, ascending, into `picks`. Those that are sure need no score. Of the others the
+// likely ones are scored in FP32 first: what they leave room for rules out most of the rest.
 template <class Form>
-void score_held(const Call& call, int s, const Held& held, std::vector<float>& scores) {
-  static thread_local std::vector<int> places;
-  static thread_local std::vector<int32_t> entries;
-  static thread_local std::vector<float> exact;
-  const int all = held.count;
-  scores.assign(all, kNone);
-  places.resize(std::max(places.size(), size_t(all))), entries.resize(places.size()), exact.resize(places.size());
-  const auto score = [&](int n) {
+void choose_held(const Call& call, int s, Held& held, int64_t* picks) {
+  static thread_local std::vector<int32_t> places, entries;
+  static thread_local std::vector<float> exact, scores;
+  held.room(0);
+  const int all = held.count, k = call.k;
+  const size_t room = std::max(places.size(), size_t(all) + kLanes);
+  places.resize(room), entries.resize(room), exact.resize(room), scores.resize(room);
+  std::fill(scores.begin(), scores.begin() + all, kNone);
+  const float* least = held.least.data();
+  const float sure = all > kLoose * k ? -kNone : above_the_rest(held.most.data(), all, k);
+  Sorted by{sure, below_the_best(least, all, k), kNone};
+  const int more = k - above(least, all, by.sure);
+  const auto score = [&](bool likely) {
+    const int n = list_open(Form{}, held, by, likely, places.data());
     for (int i = 0; i < n; ++i) entries[i] = held.entries[places[i]];
     score_entries<Form>(call, s, entries.data(), n, exact.data());
     for (int i = 0; i < n; ++i) scores[places[i]] = exact[i] = exact[i] > kNone ? exact[i] : kNone;  // no NaN
+    return n;
   };
-  const float likely = below_the_best(held.least.data(), all, call.k);
-  int n = 0;
-  for (int i = 0; i < all; ++i) places[n] = i, n += held.least[i] > likely;
-  score(n);
-  float level = kNone;
-  if (n >= call.k) level = kth(exact.data(), n, call.k);
-  n = 0;
-  for (int i = 0; i < all; ++i) places[n] = i, n += !(held.least[i] > likely) & !(held.most[i] < level);
-  score(n);
+  Cut cut{kNone, 0};
+  if (more > 0) {
+    int n = score(true);
+    if (n >= more) by.level = kth(exact.data(), n, more);
+    score(false);
+    n = keep(Form{}, scores.data(), held.entries.data(), all, kNone, false, exact.data(), entries.data());
+    if (n > more) cut = cut_of<Form>(exact.data(), n, more);
+  }
+  int32_t* to = entries.data();
+  for (int i = 0; i < all; ++i) {
+    const bool tied = (scores[i] == cut.least) & (cut.equal > 0);
+    *to = held.entries[i];
+    to += (least[i] > by.sure) | (scores[i] > cut.least) | tied;
+    cut.equal -= tied;
+  }
+  std::copy(entries.data(), to, picks);
 }
 
 // The best k for each query, ascending, by bytes: picks [S, k], where fewer are visible as the caller left them.
@@ -43,7 +94,6 @@ template <class Form>
 void read(const Call& call, int64_t* picks) {
   static thread_local std::vector<Held> held(kShared);  // not made anew for every call
   static thread_local std::vector<Rounded> rounded(kShared);
-  static thread_local std::vector<float> exact;
   for (int first = 0; first < call.S; first += kShared) {
     const int S = std::min(kShared, call.S - first);
     for (int s = 0; s < S; ++s) {
@@ -61,12 +111,7 @@ void read(const Call& call, int64_t* picks) {
         at += count, size = std::min<int64_t>(2 * size, kPassed);
       }
     }
-    for (int s = 0; s < S; ++s) {
-      Held& own = held[s];
-      score_held<Form>(call, first + s, own, exact);
-      const int found = choose(exact.data(), own.entries.data(), own.count, call.k);
-      std::copy(own.entries.data(), own.entries.data() + found, picks + size_t(first + s) * call.k);
-    }
+    for (int s = 0; s < S; ++s) choose_held<Form>(call, first + s, held[s], picks + size_t(first + s) * call.k);
   }
 }
 
@@ -103,7 +148,7 @@ void read_all(const Call& call, int64_t lo, int64_t hi, Bests& bests) {
         count += scores[i] > level;
       }
       if (count < kHeld * call.k && at + kPassed < end) continue;
-      count = choose(scores.data(), entries.data(), count, call.k);
+      count = choose<Form>(scores.data(), entries.data(), count, call.k);
       if (count == call.k) level = *std::min_element(scores.begin(), scores.begin() + count);
     }
     for (int i = 0; i < count; ++i) bests[s].push_back({scores[i], entries[i]});
@@ -124,7 +169,7 @@ void listed(const Call& call, const int64_t* blocks, int count, int size, int64_
       for (int64_t e = block * size; block >= 0 && e < std::min<int64_t>((block + 1) * size, call.seen[s]); ++e)
         entries[n++] = int32_t(e);
     score_entries<Form>(call, s, entries.data(), n, scores.data());
-    n = choose(scores.data(), entries.data(), n, call.k);
+    n = choose<Form>(scores.data(), entries.data(), n, call.k);
     std::copy(entries.data(), entries.data() + n, picks + size_t(s) * call.k);
   }
 }

@@ -8,10 +8,11 @@ Does not cover: optimiser state, where weights are placed, tokenizers.
 from octavo.model.checkpoint import formats
 from octavo.model.checkpoint.folder import Stored, open_folder
 from octavo.model.checkpoint.matrix import Raw, Shards, StoredMatrix
-from octavo.model.checkpoint.reader import LoadReport, load_weights
+from octavo.model.checkpoint.reader import DTYPES, LoadReport, load_weights
 from octavo.model.checkpoint.writer import WritePlan, save_checkpoint
 
 __all__ = [
+    "DTYPES",
     "LoadReport",
     "Raw",
     "Shards",

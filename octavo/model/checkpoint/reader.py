@@ -72,6 +72,10 @@ class _Piece:
     scale: Entry | None
 
 
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What floating weights may become, by name."""
+
+
 def load_weights(
     model: nn.Module, folder: Path, dtype: torch.dtype, *, stays: Container[str] = frozenset(),
     cuts: Mapping[str, Cut] | None = None,
