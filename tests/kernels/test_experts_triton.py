@@ -12,11 +12,12 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from octavo.kernels.experts import ref
+from octavo.kernels.experts import triton as kernel
 from octavo.kernels.experts.schedule import schedule
-from octavo.kernels.experts.triton import experts, tiles_for
+from octavo.kernels.experts.triton import experts, tiles_for, tiles_for_few
 from octavo.kernels.experts.triton_backward import experts as trained
 from octavo.kernels.experts.weights import ExpertFormat, ExpertWeights
-from octavo.kernels.linear.packed import Tiles
+from octavo.kernels.linear.packed import Tiles, depends
 from octavo.kernels.quant import fp4_pack, fp4_unpack, fp8_dequantize_blocks, fp8_quantize_blocks
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -98,6 +99,36 @@ def test_more_pairs_of_one_expert_than_a_tile_holds_among_few_tokens() -> None:
     chosen = torch.ones(16, 3, dtype=torch.int64, device=DEVICE)
     got = experts(x, weights, chosen, share, limit=2.0, tiles=Tiles(64, 16, 16, 4, 2))
     close(got, wanted(x, values, chosen, share, 2.0))
+
+
+@pytest.mark.parametrize(("rows", "tokens", "width"), [(64, 8, 128), (32, 16, 128), (64, 16, 256)])
+def test_few_pairs_in_tiles_of_other_sizes(rows: int, tokens: int, width: int) -> None:
+    weights, values = drawn("fp4", 3, 256, 256)
+    x, share = torch.randn(2, 256, device=DEVICE), torch.rand(2, 2, device=DEVICE)
+    chosen = torch.tensor([[2, 0], [2, 1]], device=DEVICE)
+    got = experts(x, weights, chosen, share, limit=1.0, tiles=Tiles(rows, tokens, width, 4, 2))
+    close(got, wanted(x, values, chosen, share, 1.0))
+
+
+def test_sizes_for_few_pairs_fit_the_widths() -> None:
+    assert tiles_for_few(6, 128, 384, form="fp4", experts=8).width == 128
+    assert tiles_for_few(6, 4096, 2048, form="fp8", experts=8) == tiles_for(6, 8, 4096, 2048, form="fp8")
+
+
+@pytest.mark.skipif(not depends(torch.device(DEVICE)), reason="needs a GPU of compute capability 9.0")
+@pytest.mark.parametrize("T", [1, 4, 16])
+def test_kernels_that_begin_early_give_the_same_bits(T: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, _ = drawn("fp4", 9, 512, 1024)
+    shared, _ = drawn("fp8", 1, 256, 1024)
+    x, share = torch.randn(T, 1024, device=DEVICE).bfloat16(), torch.rand(T, 6, device=DEVICE)
+    chosen = torch.rand(T, 9, device=DEVICE).topk(6).indices
+    for both in (None, shared):
+        made = []
+        for ahead in (False, True, True):
+            monkeypatch.setattr(kernel, "AHEAD", ahead)
+            made.append(experts(x, weights, chosen, share, limit=1.0, shared=both))
+        assert torch.equal(made[0], made[1])
+        assert torch.equal(made[0], made[2])
 
 
 @pytest.mark.parametrize("T", [2, 20])

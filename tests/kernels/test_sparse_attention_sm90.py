@@ -23,11 +23,21 @@ TRITON = Config(64, 32, 1, 1, 8, 1)
 
 
 def test_one_query_is_cut_into_parts_and_many_are_not() -> None:
-    assert sm90.splits_of(4096, 64, 640, 132) == 1
-    assert sm90.splits_of(32, 64, 8320, 132) == 4
-    assert 8 <= sm90.splits_of(1, 64, 640, 132) <= 14
-    assert sm90.splits_of(1, 64, 1, 132) == 1
-    assert sm90.splits_of(1, 128, 10**6, 132) == 32
+    assert sm90.splits_of(4096, 64, 640, 132) == (1, False)
+    assert sm90.splits_of(32, 64, 8320, 132) == (4, False)
+    assert 8 <= sm90.splits_of(1, 64, 640, 132)[0] <= 14
+    assert sm90.splits_of(1, 64, 1, 132) == (1, False)
+    assert sm90.splits_of(1, 128, 10**6, 132) == (32, False)
+
+
+def test_parts_are_joined_by_clusters_where_all_of_them_run_at_a_time() -> None:
+    clusters = {2: 66, 4: 32, 8: 16}
+    assert sm90.splits_of(32, 64, 640, 132, clusters) == (4, True)
+    assert sm90.splits_of(33, 64, 640, 132, {4: 32}) != (4, True)
+    assert sm90.splits_of(8, 128, 640, 132, clusters) == (8, True)
+    assert sm90.splits_of(64, 64, 640, 132, clusters) == (2, True)
+    assert sm90.splits_of(4096, 64, 640, 132, clusters) == (1, False)
+    assert sm90.splits_of(1, 64, 10**6, 132, clusters)[0] == 32
 
 
 def test_little_work_is_left_to_triton() -> None:
@@ -77,11 +87,11 @@ class Step:
     def rows(count: int, size: float) -> Tensor:
         return encode_rows_fp8(size * torch.randn(count, 512, device=DEVICE), 64)
 
-    def compiled(self, splits: int | None = None) -> tuple[Tensor, Tensor]:
+    def compiled(self, parts: tuple[int, bool] | None = None) -> tuple[Tensor, Tensor]:
         out = torch.empty_like(self.q)
         lse = sm90.attend(
             self.q, self.ring, self.sink, self.store, self.places, picks=self.picks, window=WINDOW, scale=0.044,
-            offset=self.offset, out=out, splits=splits,
+            offset=self.offset, out=out, parts=parts,
         )  # fmt: skip
         return out, lse
 
@@ -101,7 +111,7 @@ needs_hopper = pytest.mark.skipif(not HOPPER, reason="needs a Hopper GPU and the
 
 
 @needs_hopper
-@pytest.mark.parametrize("splits", [1, 2, 5, None])
+@pytest.mark.parametrize("parts", [(1, False), (2, False), (5, False), (2, True), (4, True), (8, True), None])
 @pytest.mark.parametrize(
     ("starts", "counts", "ratio", "k", "H"),
     [
@@ -113,11 +123,13 @@ needs_hopper = pytest.mark.skipif(not HOPPER, reason="needs a Hopper GPU and the
         ([900], [3], 4, 64, 128),
     ],
 )
-def test_equals_fp32(starts: list[int], counts: list[int], ratio: int, k: int, H: int, splits: int | None) -> None:
+def test_equals_fp32(
+    starts: list[int], counts: list[int], ratio: int, k: int, H: int, parts: tuple[int, bool] | None
+) -> None:
     step = Step(starts, counts, ratio=ratio, k=k, H=H)
-    out, lse = step.compiled(splits)
+    out, lse = step.compiled(parts)
     assert off(out, step.triton()) < 3e-3
-    assert torch.isfinite(lse).all()
+    assert off(lse, step.compiled((1, False))[1]) < 1e-3
 
 
 @needs_hopper

@@ -10,19 +10,24 @@ rounding on the way, formats other than `ExpertWeights`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from octavo.kernels.experts.schedule import Schedule, schedule
 from octavo.kernels.experts.weights import ExpertFormat, ExpertWeights
-from octavo.kernels.linear.packed import BLOCK, Tiles, ordered_sum, pack, place, product
+from octavo.kernels.linear.packed import BLOCK, Tiles, depends, ordered_sum, pack, place, product
 from octavo.kernels.linear.triton import wide
 
 _FEW_TOKENS = 16
 _FEW_PAIRS = 128  # pairs that one program of the kernels for few tokens looks through
+# Sizes for few pairs with FP4 weights: (pairs up to, sizes), the first that fits.
+FEW_FP4 = ((_FEW_PAIRS, Tiles(128, 16, BLOCK, 4, 4)),)
+AHEAD = False  # few pairs: whether kernels begin before those in front have ended, and ask for their weights meanwhile
 _PACK_FROM = 64  # tokens of a tile from which x is written in packed order before it is read once for every expert
 
 
@@ -39,6 +44,14 @@ def tiles_for(pairs: int, experts: int, D: int, F: int, *, form: ExpertFormat, d
     stages = 4 if tokens <= 32 else (3 if form == "fp4" or tokens <= 64 else 2)
     # A single expert has few rows to share out.
     return Tiles(64 if experts == 1 and pairs <= tokens else 128, tokens, BLOCK, 4, stages)
+
+
+def tiles_for_few(pairs: int, D: int, F: int, *, form: ExpertFormat, experts: int, deep: bool = True) -> Tiles:
+    """As `tiles_for`, for at most _FEW_PAIRS pairs of at most _FEW_TOKENS tokens."""
+    if form != "fp4":
+        return tiles_for(pairs, experts, D, F, form=form, deep=deep)
+    tiles = next(sizes for most, sizes in FEW_FP4 if pairs <= most)
+    return replace(tiles, width=math.gcd(tiles.width, D, F))
 
 
 @triton.jit
@@ -159,11 +172,23 @@ def _down_many(
 
 
 @triton.jit
+def _ask_for(rows, BYTES: tl.constexpr):
+    """Whole rows of memory into the second-level cache, without waiting; pointers to 16 bytes each."""
+    size = tl.full(rows.shape, BYTES, tl.int32)
+    tl.inline_asm_elementwise(
+        "cp.async.bulk.prefetch.L2.global [$1], $2;\nmov.b32 $0, 0;", "=r,l,r", [rows.to(tl.uint64), size],
+        dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
+
+
+@triton.jit
 def _up_few(
     x, w1, s1, w_gap, s_gap, share, hidden, chosen, limit, N,
-    A: tl.constexpr, D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr,
-    TOKENS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+    A: tl.constexpr, D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, AHEAD: tl.constexpr,
+    ROWS: tl.constexpr, TOKENS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    if AHEAD:
+        gdc_launch_dependents()
     entry = tl.program_id(1)
     expert, count, pair, live = _members(chosen, entry, N, 0, TOKENS, BLOCK)
     for first in range(0, count, TOKENS):
@@ -175,11 +200,20 @@ def _up_few(
 @triton.jit
 def _down_few(
     hidden, w2, s2, parts, chosen, N,
-    D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr,
-    TOKENS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+    D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, AHEAD: tl.constexpr,
+    ROWS: tl.constexpr, TOKENS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     entry = tl.program_id(1)
     expert, count, pair, live = _members(chosen, entry, N, 0, TOKENS, BLOCK)
+    if AHEAD:
+        gdc_launch_dependents()
+        if FORMAT == "fp4" and count > 0:
+            row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+            w_start, s_start = row_starts(tl.minimum(row, D - 1), expert, D, F, FORMAT)
+            _ask_for(w2 + w_start, F // 2)
+            if F % 512 == 0:
+                _ask_for(s2 + s_start, F // 32)
+        gdc_wait()  # for `hidden`; `chosen` is older than the kernel that makes it
     for first in range(0, count, TOKENS):
         expert, count, pair, live = _members(chosen, entry, N, first, TOKENS, BLOCK)
         _down(hidden, w2, s2, parts, expert, pair, live, D, F, FORMAT, WIDE, ROWS, TOKENS, WIDTH)
@@ -218,9 +252,9 @@ def passed(
 
 
 def _passed_few(
-    x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, limit: float | None, tiles: Tiles
+    x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, limit: float | None, tiles: Tiles, ahead: bool
 ) -> Tensor:
-    """`passed` for at most _FEW_PAIRS pairs: parts [T A, D]."""
+    """`passed` for at most _FEW_PAIRS pairs: parts [T A, D]. `ahead`: whoever reads them has to wait itself."""
     (T, D), F, A = x.shape, weights.shape[1], chosen.shape[1]
     hidden = x.new_empty(T * A, F)
     parts = torch.empty(T * A, D, dtype=torch.float32, device=x.device)
@@ -228,13 +262,14 @@ def _passed_few(
     form = "dense" if weights.dense else weights.format
     block = triton.next_power_of_2(T * A)
     options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
+    dependent = {"launch_pdl": True} if ahead else {}
     _up_few[(triton.cdiv(F, tiles.rows // 2), T * A)](
         x, w1, s1, w_gap, s_gap, share, hidden, chosen, bound(limit), T * A,
-        A, D, F, form, wide(x), tiles.rows, tiles.tokens, tiles.width, block, **options,
+        A, D, F, form, wide(x), ahead, tiles.rows, tiles.tokens, tiles.width, block, **options,
     )  # fmt: skip
     _down_few[(triton.cdiv(D, tiles.rows), T * A)](
         hidden, w2, s2, parts, chosen, T * A,
-        D, F, form, wide(x), tiles.rows, tiles.tokens, tiles.width, block, **options,
+        D, F, form, wide(x), ahead, tiles.rows, tiles.tokens, tiles.width, block, **options, **dependent,
     )  # fmt: skip
     return parts
 
@@ -261,16 +296,18 @@ def experts(
     if T == 0:
         return torch.empty(0, D, dtype=dtype, device=x.device)
     x, chosen, share = x.contiguous(), chosen.contiguous(), share.contiguous()
-    sizes = tiles or tiles_for(T * A, X, D, F, form=weights.format, deep=not wide(x))
-    if T <= _FEW_TOKENS and T * A <= _FEW_PAIRS:
-        parts = _passed_few(x, weights, chosen, share, limit, sizes)
-    else:
-        parts = passed(x, weights, chosen, share, limit, sizes)[0]
-    more = None
+    more, few, ahead = None, T <= _FEW_TOKENS and T * A <= _FEW_PAIRS, False
     if shared is not None:
         sizes = tiles_for(T, 1, D, shared.shape[1], form=shared.format, deep=not wide(x))
         more = passed(x, shared, None, None, limit, sizes)[0]
-    return ordered_sum(parts.view(T, A, D), dtype, chosen=chosen, more=more)
+    if few:
+        ahead = AHEAD and weights.format == "fp4" and depends(x.device)
+        sizes = tiles or tiles_for_few(T * A, D, F, form=weights.format, experts=X, deep=not wide(x))
+        parts = _passed_few(x, weights, chosen, share, limit, sizes, ahead)
+    else:
+        sizes = tiles or tiles_for(T * A, X, D, F, form=weights.format, deep=not wide(x))
+        parts = passed(x, weights, chosen, share, limit, sizes)[0]
+    return ordered_sum(parts.view(T, A, D), dtype, chosen=chosen, more=more, dependent=ahead)
 
 
 def check(x: Tensor, weights: ExpertWeights, chosen: Tensor, share: Tensor, shared: ExpertWeights | None) -> None:

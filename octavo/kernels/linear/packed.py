@@ -26,6 +26,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 BLOCK = 128  # channels that are renumbered together
 LIFT = tl.constexpr(2.0**64)
@@ -42,6 +43,11 @@ class Tiles:
     width: int
     warps: int
     stages: int
+
+
+def depends(device: torch.device) -> bool:
+    """Whether a kernel may start before the one in front of it has ended, and wait for it itself."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 @triton.jit
@@ -158,7 +164,9 @@ def pack(x: Tensor) -> Tensor:
 
 @triton.jit
 def _sum(parts, chosen, more, out, rows, width, PARTS: tl.constexpr, STRIDE, NEXT, CHOSEN: tl.constexpr,
-         MORE: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+         MORE: tl.constexpr, DEPENDENT: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    if DEPENDENT:
+        gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     inside = column < width
@@ -174,16 +182,20 @@ def _sum(parts, chosen, more, out, rows, width, PARTS: tl.constexpr, STRIDE, NEX
 
 
 def ordered_sum(
-    parts: Tensor, dtype: torch.dtype, *, chosen: Tensor | None = None, more: Tensor | None = None
-) -> Tensor:
+    parts: Tensor, dtype: torch.dtype, *, chosen: Tensor | None = None, more: Tensor | None = None,
+    dependent: bool = False,
+) -> Tensor:  # fmt: skip
     """parts [T, A, D] (any strides of T and A) -> [T, D] in `dtype`: summed in FP32 in the order of A, so that the same
-    input gives the same bits. Parts whose `chosen` [T, A] is negative count as zero; `more` [T, D] is added last."""
+    input gives the same bits. Parts whose `chosen` [T, A] is negative count as zero; `more` [T, D] is added last.
+    `dependent`: the kernel that writes `parts`, the last one on the stream, lets this one start before it has ended
+    (see `depends`)."""
     T, A, D = parts.shape
     out = torch.empty(T, D, dtype=dtype, device=parts.device)
     if T:
         block = min(256, triton.next_power_of_2(D))
         _sum[(T, triton.cdiv(D, block))](
             parts, parts if chosen is None else chosen, parts if more is None else more, out, T, D, A, parts.stride(0),
-            parts.stride(1), chosen is not None, more is not None, block,
+            parts.stride(1), chosen is not None, more is not None, dependent, block,
+            **({"launch_pdl": True} if dependent else {}),
         )  # fmt: skip
     return out

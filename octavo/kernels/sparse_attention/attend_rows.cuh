@@ -50,6 +50,7 @@ struct Shared {
     alignas(16) uint32_t seen[4][4];                   // of four tiles' keys a bit each, by the warp that decodes them
     float shrink[2][kHeads];  // what the sums so far are multiplied by
     float share[2][kHeads];   // what an item's sums are multiplied by at its end
+    float reach[kHeads];      // log sums of a part, where a cluster joins parts
     uint64_t decoded[2], weighed[2], released[2], ended[2];  // barriers
 };
 
@@ -77,8 +78,8 @@ struct Place {
         if (a.selection == kPicked) total += a.picked;
         if (position < 0) total = 0;
         const int tiles = (total + kTile - 1) / kTile;
-        tile = int(int64_t(split) * tiles / a.splits);
-        end = int(int64_t(split + 1) * tiles / a.splits);
+        tile = unsigned(split) * unsigned(tiles) / unsigned(a.splits);
+        end = unsigned(split + 1) * unsigned(tiles) / unsigned(a.splits);
     }
 
     // The first tile from `number` on, in steps of the grid; false where there is none.

@@ -14,7 +14,7 @@
 
 #include <cuda_runtime.h>
 
-#include "attend_rows.cuh"
+#include "attend_sums.cuh"
 
 namespace octavo {
 
@@ -42,19 +42,35 @@ __device__ __forceinline__ void load_queries(const OctavoAttend& a, Shared& sm, 
     together();
 }
 
-__device__ __forceinline__ float power(float x) {  // 2^x
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
+// What a block needs first is asked for before anything says where it is needed: picks of its first token ..
+__device__ __forceinline__ void fetch_picks(const OctavoAttend& a, int thread) {
+    const int token = blockIdx.x / (a.heads / kHeads * a.splits);
+    if (a.selection == kPicked && 32 * thread < a.picked) fetch_line(a.picks + int64_t(token) * a.picked + 32 * thread);
 }
 
+// .. its sequence's pages, while the picks are read, ..
+__device__ __forceinline__ void fetch_pages(const OctavoAttend& a, int sequence, int thread) {
+    if (a.selection != kNone && 32 * thread < a.pages) fetch_line(a.table + int64_t(max(sequence, 0)) * a.pages + 32 * thread);
+}
+
+// .. and an item's queries, by the two warpgroups of values.
+__device__ __forceinline__ void fetch_queries(const OctavoAttend& a, int item, int thread) {
+    const int64_t row = int64_t(item / a.splits) * kHeads;  // items count groups of a token before tokens
+    const uint8_t* from = reinterpret_cast<const uint8_t*>(a.q) + row * (2 * kWidth) + 128 * thread;
+    fetch_line(from);
+    fetch_line(from + 128 * 256);
+}
+
+template <int kParts>
 __device__ __forceinline__ void work_on_scores(const OctavoAttend& a, Shared& sm, int items, int thread) {
     const int lane = thread & 31, head = (thread >> 5) * 16 + (lane >> 2), column = 2 * (lane & 3);
     int count = 0, ends = 0;
     const float scale = a.scale * kLog2e;
     Place at;
+    fetch_picks(a, thread);
     for (int item = blockIdx.x; item < items; item += gridDim.x) {
         at.enter(a, item);
+        if (item == blockIdx.x) fetch_pages(a, at.sequence, thread);
         const int64_t place = (int64_t(at.token) * a.splits + at.split) * a.heads + at.group * kHeads;
         const float level = a.offset == nullptr ? 0.f : a.offset[max(at.sequence, 0)] / a.scale;
         float top[2] = {kLowest, kLowest}, sum[2] = {0.f, 0.f};
@@ -127,7 +143,7 @@ __device__ __forceinline__ void work_on_scores(const OctavoAttend& a, Shared& sm
             }
             if ((lane & 3) == 0) {
                 if (some) sm.share[ends & 1][head + 8 * r] = share;
-                a.lse[place + head + 8 * r] = reach;
+                (kParts > 1 ? sm.reach : a.lse + place)[head + 8 * r] = reach;
             }
         }
         if (some) arrive(&sm.ended[ends++ & 1]);
@@ -136,31 +152,6 @@ __device__ __forceinline__ void work_on_scores(const OctavoAttend& a, Shared& sm
 
 // ---- the warpgroups of values ----------------------------------------------------------------------------------------
 
-template <typename T>
-__device__ __forceinline__ void store_pair(T* to, float x, float y);
-template <>
-__device__ __forceinline__ void store_pair(float* to, float x, float y) { *reinterpret_cast<float2*>(to) = {x, y}; }
-template <>
-__device__ __forceinline__ void store_pair(__half* to, float x, float y) {
-    *reinterpret_cast<__half2*>(to) = __floats2half2_rn(x, y);
-}
-template <>
-__device__ __forceinline__ void store_pair(__nv_bfloat16* to, float x, float y) {
-    *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(x, y);
-}
-
-template <typename T>
-__device__ __forceinline__ void store_sums(void* out, int64_t row, const float (&o)[2][64], float share0, float share1,
-                                           int channel) {
-    T* to = reinterpret_cast<T*>(out) + row * kWidth + channel;
-#pragma unroll
-    for (int i = 0; i < 32; i++) {
-        const float* four = o[i >> 4] + 4 * (i & 15);
-        store_pair(to + 8 * i, four[0] * share0, four[1] * share0);
-        store_pair(to + 8 * kWidth + 8 * i, four[2] * share1, four[3] * share1);
-    }
-}
-
 __device__ __forceinline__ int tiles_of(const OctavoAttend& a, int item) {
     Place at;
     at.enter(a, item);
@@ -168,11 +159,14 @@ __device__ __forceinline__ int tiles_of(const OctavoAttend& a, int item) {
 }
 
 // Registers are scarce here: the sums take 128, and little else is kept from tile to tile.
+template <int kParts>
 __device__ __forceinline__ void work_on_values(const OctavoAttend& a, Shared& sm, int items, int half, int thread) {
     const int head = (thread >> 5) * 16 + ((thread & 31) >> 2);
     int count = 0, ends = 0;
     float o[2][64];
+    fetch_queries(a, blockIdx.x, half * 128 + thread);
     for (int item = blockIdx.x; item < items; item += gridDim.x) {
+        if (item + gridDim.x < items) fetch_queries(a, item + gridDim.x, half * 128 + thread);
         float share0 = 0.f, share1 = 0.f;
         const int tiles = tiles_of(a, item);
         if (tiles == 0) {
@@ -204,6 +198,10 @@ __device__ __forceinline__ void work_on_values(const OctavoAttend& a, Shared& sm
             __syncwarp();
             if ((thread & 31) == 0) arrive(&sm.released[buffer]);
         }
+        if constexpr (kParts > 1) {  // the only item
+            keep_sums(sm, o, share0, share1, head, half, thread);
+            return;
+        }
         const int groups = a.heads / kHeads, token = item / (a.splits * groups);
         const int64_t row = (int64_t(token) * a.splits + item % a.splits) * a.heads + item / a.splits % groups * kHeads + head;
         const int channel = half * 256 + 2 * (thread & 3);
@@ -213,6 +211,8 @@ __device__ __forceinline__ void work_on_values(const OctavoAttend& a, Shared& sm
     }
 }
 
+// Where kParts blocks are a cluster they join their parts of a token's keys, and each has one item.
+template <int kParts>
 __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ OctavoAttend a, int items) {
     extern __shared__ __align__(1024) uint8_t raw[];
     Shared& sm = *reinterpret_cast<Shared*>(raw);
@@ -230,25 +230,76 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Oc
     if (warpgroup == 0) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 104;");
         work_on_rows(a, sm, items, thread / 32, thread % 32);
+        if constexpr (kParts > 1) cluster_together();
     } else if (warpgroup == 1) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 88;");
-        work_on_scores(a, sm, items, thread);
+        work_on_scores<kParts>(a, sm, items, thread);
+        if constexpr (kParts > 1) cluster_together();
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
-        work_on_values(a, sm, items, warpgroup - 2, thread);
+        work_on_values<kParts>(a, sm, items, warpgroup - 2, thread);
+        if constexpr (kParts > 1) {
+            cluster_together();
+            join_parts<kParts>(a, sm, blockIdx.x, threadIdx.x - 256);
+        }
     }
+    if constexpr (kParts > 1) cluster_together();  // no block leaves while another reads its sums
 }
 
 }  // namespace octavo
 
-// Queue the kernel on `stream` with at most `blocks` blocks; the runtime's error code, 0 for none.
-extern "C" int octavo_attend_sm90(const OctavoAttend* a, int blocks, cudaStream_t stream) {
-    constexpr int kBytes = sizeof(octavo::Shared);
-    static const cudaError_t allowed =
-        cudaFuncSetAttribute(octavo::attend, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (allowed != cudaSuccess) return allowed;
-    const int items = a->tokens * (a->heads / octavo::kHeads) * a->splits;
+namespace octavo {
+
+// How `blocks` blocks are launched, `parts` of them a cluster.
+struct Launch {
+    cudaLaunchAttribute attribute[1];
+    cudaLaunchConfig_t config = {};
+
+    Launch(int blocks, int parts, cudaStream_t stream) {
+        attribute[0].id = cudaLaunchAttributeClusterDimension;
+        attribute[0].val.clusterDim = {unsigned(parts), 1, 1};
+        config.gridDim = dim3(blocks);
+        config.blockDim = dim3(kThreads);
+        config.dynamicSmemBytes = sizeof(Shared);
+        config.stream = stream;
+        config.attrs = attribute;
+        config.numAttrs = parts > 1;
+    }
+    Launch(const Launch&) = delete;  // `config` points into it
+};
+
+using Kernel = void (*)(OctavoAttend, int);
+
+// The kernel for clusters of so many blocks, allowed its shared memory; null where there is none.
+Kernel kernel_of(int parts) {
+    Kernel found = nullptr;
+    if (parts == 1) found = attend<1>;
+    if (parts == 2) found = attend<2>;
+    if (parts == 4) found = attend<4>;
+    if (parts == 8) found = attend<8>;
+    if (found && cudaFuncSetAttribute(found, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)) != cudaSuccess)
+        found = nullptr;
+    return found;
+}
+
+}  // namespace octavo
+
+// Clusters of `parts` blocks (2, 4, 8) that the device runs at a time, 0 for none.
+extern "C" int octavo_attend_sm90_clusters(int parts) {
+    const octavo::Kernel kernel = octavo::kernel_of(parts);
+    octavo::Launch launch(parts, parts, nullptr);
+    int count = 0;
+    if (!kernel || cudaOccupancyMaxActiveClusters(&count, kernel, &launch.config) != cudaSuccess) count = 0;
+    return count;
+}
+
+// Queue the kernel on `stream` with at most `blocks` blocks, or a block for every item where `joined` says that the
+// blocks of a token's splits are to join them; the runtime's error code, 0 for none.
+extern "C" int octavo_attend_sm90(const OctavoAttend* a, int blocks, int joined, cudaStream_t stream) {
+    const int items = a->tokens * (a->heads / octavo::kHeads) * a->splits, parts = joined ? a->splits : 1;
     if (items == 0) return cudaSuccess;
-    octavo::attend<<<items < blocks ? items : blocks, octavo::kThreads, kBytes, stream>>>(*a, items);
-    return cudaGetLastError();
+    const octavo::Kernel kernel = octavo::kernel_of(parts);
+    if (!kernel) return cudaErrorInvalidValue;
+    octavo::Launch launch(joined || items < blocks ? items : blocks, parts, stream);
+    return cudaLaunchKernelEx(&launch.config, kernel, *a, items);
 }

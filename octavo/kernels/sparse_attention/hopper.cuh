@@ -27,6 +27,33 @@ __device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shar
 
 __device__ __forceinline__ void together() { asm volatile("bar.sync 1, 128;" ::: "memory"); }  // a warpgroup, of `scores`
 
+// All threads of a cluster; what they wrote to shared memory before can be read by all behind it.
+__device__ __forceinline__ void cluster_together() {
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// An address in this block's shared memory -> that of the same place in another block's of the cluster.
+__device__ __forceinline__ uint32_t of_block(uint32_t at, int rank) {
+    uint32_t there;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank));
+    return there;
+}
+
+__device__ __forceinline__ uint4 read_far(uint32_t at) {
+    uint4 x;
+    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(at));
+    return x;
+}
+
+__device__ __forceinline__ float read_far_float(uint32_t at) {
+    float x;
+    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(at));
+    return x;
+}
+
+__device__ __forceinline__ void fetch_line(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
+
 __device__ __forceinline__ void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
 __device__ __forceinline__ void products_end() {

@@ -8,8 +8,10 @@ Rows end where 8 divides the address. Does not cover: other row formats, widths 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -23,7 +25,9 @@ _NONE, _CAUSAL, _PICKED = 0, 1, 2
 _KINDS = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 _MOST = 32  # parts of a token's keys
 _PART = 2.0  # what a part costs beyond its tiles, in tiles: queries in, sums out
-_JOIN = 3.0  # what joining parts costs
+_JOIN = 3.0  # what joining parts by a second kernel costs
+_MEET = 1.0  # what it costs where the blocks of a token's parts are a cluster and join them themselves
+CLUSTERS: tuple[int, ...] = ()  # parts of which that may be so
 _LEAST = 64  # tiles of all queries from which it beats Triton's kernel, which starts sooner
 
 
@@ -43,8 +47,9 @@ def _library() -> ctypes.CDLL | None:
     if not LIBRARY.is_file():
         return None
     library = ctypes.CDLL(str(LIBRARY))
-    library.octavo_attend_sm90.argtypes = [ctypes.POINTER(_Attend), ctypes.c_int, ctypes.c_void_p]
-    library.octavo_attend_sm90.restype = ctypes.c_int
+    library.octavo_attend_sm90.argtypes = [ctypes.POINTER(_Attend), ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+    library.octavo_attend_sm90_clusters.argtypes = [ctypes.c_int]
+    library.octavo_attend_sm90.restype = library.octavo_attend_sm90_clusters.restype = ctypes.c_int
     return library
 
 
@@ -54,6 +59,16 @@ def _blocks(device: torch.device) -> int:
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
         return 0
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@lru_cache(maxsize=8)
+def _clusters(device: torch.device) -> Mapping[int, int]:
+    """How many clusters of each size of `CLUSTERS` the device runs at a time."""
+    library = _library()
+    if library is None or not _blocks(device):
+        return {}
+    with torch.cuda.device(device):
+        return {parts: library.octavo_attend_sm90_clusters(parts) for parts in CLUSTERS}
 
 
 def running(device: torch.device) -> str:
@@ -77,45 +92,56 @@ def pays(tokens: int, heads: int, keys: int) -> bool:
     return tokens * (heads // HEADS) * -(-keys // TILE) >= _LEAST
 
 
-def splits_of(tokens: int, heads: int, keys: int, blocks: int) -> int:
-    """Parts that the keys of a token are cut into, so that all blocks have work and few have more than others."""
+def splits_of(
+    tokens: int, heads: int, keys: int, blocks: int, clusters: Mapping[int, int] = MappingProxyType({})
+) -> tuple[int, bool]:
+    """Parts that the keys of a token are cut into, so that all blocks have work and few have more than others, and
+    whether a cluster of blocks joins them. `clusters`: how many of so many blocks run at a time; each has one token and
+    64 heads."""
     items, tiles = tokens * (heads // HEADS), -(-keys // TILE)
 
-    def cost(splits: int) -> float:
+    def cost(choice: tuple[int, bool]) -> float:
+        splits, joined = choice
         rounds = -(-items * splits // blocks)
-        return rounds * (-(-tiles // splits) + _PART) + (_JOIN if splits > 1 else 0)
+        join = _MEET if joined else _JOIN if splits > 1 else 0
+        return rounds * (-(-tiles // splits) + _PART) + join
 
-    return min(range(1, min(_MOST, max(tiles, 1)) + 1), key=cost)
+    alone = [(splits, False) for splits in range(1, min(_MOST, max(tiles, 1)) + 1)]
+    met = [(splits, True) for splits, count in clusters.items() if items <= count]
+    return min([*alone, *met], key=cost)
 
 
 def attend(
     q: Tensor, ring: Ring, sink: Tensor, store: PagedStore | None, places: Places, *, picks: Tensor | None, window: int,
-    scale: float, offset: Tensor | None, out: Tensor, splits: int | None = None,
+    scale: float, offset: Tensor | None, out: Tensor, parts: tuple[int, bool] | None = None,
 ) -> Tensor:  # fmt: skip
     """As `triton.attend` for q BF16 or FP16 [T, H, 512], into `out` [T, H, 512] -> log sums with the sink, in base 2,
-    FP32 [T, H]. Raises RuntimeError with the device's error code."""
+    FP32 [T, H]. `parts` overrides what `splits_of` says; a cluster has 2, 4 or 8. Raises RuntimeError with the device's
+    error code."""
     T, H, K = q.shape
-    if splits is None:
+    if parts is None:
         capacity = 0 if store is None else store.table.shape[1] * store.per_page if picks is None else picks.shape[1]
-        splits = splits_of(T, H, window + capacity, _blocks(q.device))
+        parts = splits_of(T, H, window + capacity, _blocks(q.device), _clusters(q.device))
+    splits, joined = parts
+    joined = joined and out.data_ptr() % 16 == 0  # written in pieces of 16 bytes
     lse = q.new_empty((T, H), dtype=torch.float32)
-    some = {"picks": picks, "window": window, "scale": scale, "offset": offset, "splits": splits}
-    if splits == 1:
+    some = {"picks": picks, "window": window, "scale": scale, "offset": offset, "splits": splits, "joined": joined}
+    if splits == 1 or joined:
         _launch(q, ring, sink, store, places, out=out, lse=lse, **some)
         return lse
-    parts = q.new_empty((T, splits, H, K), dtype=torch.float16)  # each within the largest of its rows
+    sums = q.new_empty((T, splits, H, K), dtype=torch.float16)  # each within the largest of its rows
     reach = q.new_empty((T, splits, H), dtype=torch.float32)
-    _launch(q, ring, sink, store, places, out=parts, lse=reach, **some)
-    combine(parts, reach, sink, places.position, out, lse)
+    _launch(q, ring, sink, store, places, out=sums, lse=reach, **some)
+    combine(sums, reach, sink, places.position, out, lse)
     return lse
 
 
 def _launch(
     q: Tensor, ring: Ring, sink: Tensor, store: PagedStore | None, places: Places, *, picks: Tensor | None, window: int,
-    scale: float, offset: Tensor | None, out: Tensor, lse: Tensor, splits: int,
+    scale: float, offset: Tensor | None, out: Tensor, lse: Tensor, splits: int, joined: bool,
 ) -> None:  # fmt: skip
-    """Into `out` [T, H, 512] and `lse` [T, H] with the sink; several parts into `out` [T, splits, H, 512] and `lse`
-    [T, splits, H] without it."""
+    """Into `out` [T, H, 512] and `lse` [T, H] with the sink, also where several parts are `joined`; else those into
+    `out` [T, splits, H, 512] and `lse` [T, splits, H] without it."""
     library = _library()
     assert library is not None
     selection = _NONE if store is None else _CAUSAL if picks is None else _PICKED
@@ -133,6 +159,6 @@ def _launch(
     )  # fmt: skip
     with torch.cuda.device(q.device):
         stream = torch.cuda.current_stream().cuda_stream
-        error = library.octavo_attend_sm90(ctypes.byref(given), _blocks(q.device), stream)
+        error = library.octavo_attend_sm90(ctypes.byref(given), _blocks(q.device), joined, stream)
     if error:
         raise RuntimeError(f"the compiled attention did not start: CUDA error {error}")
