@@ -1,23 +1,30 @@
 """The service under load: nothing lost or mixed up, gaps between tokens, throughput, documents that many ask.
 
-Covers, on the CPU with a shipped model, one part after the other, each a ratio or a count of one run:
+Covers, with a shipped model, one part after the other, each a ratio or a count of one run:
 
 - crowd: many requests at a time, prompts of a few tokens up to 128K, some given up at random moments. Every answer must
   be the one that its prompt gets alone, every request must end, no page may stay behind.
-- gaps: the time between tokens of a running answer, alone and while a long prompt arrives.
+- gaps: the time between tokens of a running answer, alone and while a long prompt arrives; what the longest went to.
 - streams: tokens a second of 1, 8 and 32 answers at a time, against one at a time.
 - flat: memory over thousands of small requests, none like another.
 - document: questions on one long document that is read once: time to the first token of each.
+- drafts: where the model has a multi-token predictor, answers with it and without, alone and together, which must be
+  the same, and what it gains.
+
+On a GPU (BF16) a step of many answers rounds otherwise than a step of one, so an answer may leave the one alone where
+two tokens are about as likely; how far they are the same is told. Streams run once before they are measured there,
+since kernels are compiled and steps captured as they are met. The record is written anew behind every part.
 
 Does not cover: HTTP (tests/server), what the answers say.
 
-    python -m benchmarks.service_load [--model octavo-xs] [--requests 1000] [--parts crowd gaps streams document]
+    python -m benchmarks.service_load [--model octavo-xs] [--device cuda] [--parts crowd gaps streams document]
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import random
 import resource
 import statistics
@@ -25,25 +32,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import octavo
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
+from octavo.bench.waits import Clock, Moment, Parts, parts
 from octavo.engine.llm import LLM
 from octavo.engine.plan import parse_context
 from octavo.engine.request import Request
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, Piece, Reading
 from octavo.engine.serving.job import Job
 from octavo.engine.serving.service import Service
-from octavo.engine.serving.settings import CHUNK, ServiceSettings
+from octavo.engine.serving.settings import CHUNK, GPU_CHUNK, ServiceSettings
 from octavo.engine.texts import Text
 from octavo.evals.texts import SHAKESPEARE, filler
 
-PARTS = ("crowd", "flat", "gaps", "streams", "document")
+PARTS = ("crowd", "flat", "gaps", "streams", "document", "drafts")
 LENGTHS = (*range(20, 1500, 61), *[3000, 6000, 9000, 15000, 24000, 32768, 65536, 131072])
 
 
@@ -76,6 +86,26 @@ class Heard:
         return [b - a for a, b in zip(self.times[:-1], self.times[1:], strict=True)]
 
 
+class Timed(Heard):
+    """As `Heard`; also what the time of the lane that answers went to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock, self.moments = Clock(), list[Moment]()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Piece):
+            self.moments.append(self._clock.moment())
+        super().__call__(event)
+
+
+def loaded(options: argparse.Namespace) -> LLM:
+    if options.device == "cpu":
+        return octavo.load(options.model, chunk=options.chunk or CHUNK)
+    chunk = options.chunk or GPU_CHUNK
+    return octavo.load(options.model, "bfloat16", device=options.device, chunk=chunk, capacity_tokens=options.capacity)
+
+
 def started(llm: LLM) -> Service:
     service = Service(llm, ServiceSettings(cache_bytes=6 * 2**30))
     service.start()
@@ -95,7 +125,8 @@ def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, A
     """`--requests` jobs, `--streams` at a time, one in five given up."""
     draw = random.Random(11)
     weights = [1.0 if n < 2000 else 0.2 if n < 20000 else 0.04 for n in LENGTHS]
-    starts = {length: draw.randrange(1, len(ids) - length) for length in LENGTHS}
+    lengths = [n for n in LENGTHS if n <= options.longest]
+    starts = {length: draw.randrange(1, len(ids) - length) for length in lengths}
 
     def job(id: str, length: int) -> Job:
         prompt = tuple(ids[starts[length] : starts[length] + length].tolist())
@@ -103,14 +134,12 @@ def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, A
 
     service = started(llm)
     alone = {}
-    for length in LENGTHS:
-        if length <= options.longest:
-            alone[length] = ended(service, job(f"alone-{length}", length)).tokens
-            service.hits.forget()
+    for length in lengths:
+        alone[length] = ended(service, job(f"alone-{length}", length)).tokens
+        service.hits.forget()
     free = threading.Semaphore(options.streams)
     heard: dict[str, tuple[int, Heard]] = {}
     gone: set[str] = set()
-    lengths = [n for n in LENGTHS if n <= options.longest]
     before = memory()
     begun = time.perf_counter()
     for number in range(options.requests):
@@ -128,10 +157,8 @@ def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, A
         each.over.wait()
     seconds = time.perf_counter() - begun
     lasts = [each.last for _, each in heard.values()]
-    wrong = [
-        id for id, (length, each) in heard.items()
-        if isinstance(each.last, Ended) and each.tokens != alone[length]
-    ]  # fmt: skip
+    over = [(each.tokens, alone[length]) for length, each in heard.values() if isinstance(each.last, Ended)]
+    same = sum(alike(tokens, expected) for tokens, expected in over)
     service.check_integrity()
     status = service.status()
     service.hits.forget()
@@ -144,10 +171,17 @@ def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, A
         "requests": options.requests, "streams": options.streams, "longest_prompt": max(lengths),
         "ended": sum(isinstance(last, Ended) for last in lasts), "cancelled": cancelled,
         "failed": sum(isinstance(last, Failed) for last in lasts), "lost": sum(last is None for last in lasts),
-        "answers_unlike_alone": len(wrong), "pages_left": left, "swaps": status.swaps, "seconds": seconds,
+        "answers_unlike_alone": sum(tokens != expected for tokens, expected in over),
+        "tokens_before_a_difference": same / max(1, sum(len(tokens) for tokens, _ in over)),
+        "pages_left": left, "swaps": status.swaps, "seconds": seconds,
         "answer_tokens": made, "cached_share": status.cached_tokens / max(1, status.prompt_tokens),
         "resident_growth_bytes": memory() - before, "first_tokens": len(first),
     }  # fmt: skip
+
+
+def alike(tokens: list[int], expected: list[int]) -> int:
+    """How many tokens are the same from the beginning on."""
+    return next((i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b), len(tokens))
 
 
 def flat(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
@@ -179,11 +213,12 @@ def flat(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, An
 def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
     """A running answer beside a long prompt."""
     service = started(llm)
-    stream = Heard()
+    stream = Timed()
     prompt = tuple(ids[1:3000].tolist())
     service.submit(Job(id="stream", prompt=prompt, request=Request(max_tokens=60000)), stream)
     while len(stream.times) < 600:
-        time.sleep(0.01)
+        if stream.over.wait(0.01):
+            raise SystemExit(f"the answer that runs beside the prompt ended after {len(stream.times)} tokens")
     quiet = stream.gaps[100:]
     at = len(stream.times)
     long = Heard()
@@ -194,7 +229,7 @@ def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, An
     seconds = time.perf_counter() - begun
     service.cancel("stream")
     stream.over.wait()
-    busy = stream.gaps[at:]
+    busy, moments = stream.gaps[at:], stream.moments[at:]
     alone = ended(service, Job(id="again", prompt=tuple(ids[:most].tolist()), request=Request(max_tokens=1), salt="x"))
     assert isinstance(alone.last, Ended)
     service.close()
@@ -206,13 +241,32 @@ def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, An
         "median_over_usual": statistics.median(busy) / usual,
         "p999_over_usual": float(np.quantile(busy, 0.999)) / usual, "gaps": len(busy),
         "prompt_seconds_beside": seconds, "prompt_seconds_alone": alone.last.usage.seconds,
+        **of_its_own([parts(a, b) for a, b in itertools.pairwise(moments)], usual),
+    }  # fmt: skip
+
+
+def of_its_own(gaps: list[Parts | None], usual: float) -> dict[str, Any]:
+    """Gaps without the time in which the lane was ready and others of the machine had its core; where the system tells
+    it. The three longest with what they went to."""
+    known = [gap for gap in gaps if gap is not None]
+    if not known:
+        return {}
+    own = [gap.whole - gap.without_core for gap in known]
+    longest = sorted(known, key=lambda gap: gap.whole, reverse=True)[:3]
+    return {
+        "gaps_above_3x": sum(gap.whole > 3 * usual for gap in known),
+        "own_above_3x": sum(gap > 3 * usual for gap in own),
+        "own_longest_over_usual": max(own) / usual, "own_p99_over_usual": float(np.quantile(own, 0.99)) / usual,
+        "own_p999_over_usual": float(np.quantile(own, 0.999)) / usual,
+        "longest_went_to": [asdict(gap) for gap in longest],
     }  # fmt: skip
 
 
 def streams(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
     """Answers of `--tokens` tokens behind 512, many at a time."""
-    rates = {}
-    for count in (1, 8, 32):
+    rates: dict[str, float] = {}
+    turns = (1, 8, 32) if options.device == "cpu" else (1, 8, 32, 1, 8, 32)
+    for count in turns:
         service = started(llm)
         starts = [i * 600 % (len(ids) - 512) for i in range(count)]
         jobs = [
@@ -224,12 +278,14 @@ def streams(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str,
             service.submit(job, each)
         for each in heard:
             each.over.wait()
-        begun, stop = max(each.times[0] for each in heard), min(each.times[-1] for each in heard)
+        begun, ends = max(each.times[0] for each in heard), sorted(each.times[-1] for each in heard)
+        stop = ends[0] if ends[0] > begun else ends[count // 10]  # one in ten may end before the last one begins
+        service.close()
         if begun >= stop:
-            raise SystemExit(f"--tokens is {options.tokens}: of {count} answers one ended before the last one began")
+            raise SystemExit(f"--tokens is {options.tokens}: of {count} answers some ended before the last one began")
         made = sum(sum(begun < at <= stop for at in each.times) for each in heard)
         rates[str(count)] = made / (stop - begun)
-        service.close()
+        print(f"  {count} streams: {made / (stop - begun):.0f} tokens/s", flush=True)
     return {"tokens_per_second": rates, **{f"{n}_over_1": rates[n] / rates["1"] for n in ("8", "32")}}
 
 
@@ -258,6 +314,38 @@ def document(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str
     }  # fmt: skip
 
 
+def drafts(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """Answers of an eighth of `--tokens` tokens behind 512, with the usual number of drafts and with none; one at a
+    time and eight."""
+    usual = llm.runner.draft_count(None)
+    if not usual:
+        return {"draft": 0, "why": f"{options.model} has no multi-token predictor"}
+    found: dict[str, Any] = {"draft": usual}
+    for count in (1, 8):
+        rates, told = {}, {}
+        for draft in (0, usual):
+            service, heard = started(llm), [Heard() for _ in range(count)]
+            for i, each in enumerate(heard):
+                at = i * 600 % (len(ids) - 512)
+                prompt = tuple(ids[at : at + 512].tolist())
+                request = Request(max_tokens=options.tokens // 8, draft=draft)
+                service.submit(Job(id=f"d{i}", prompt=prompt, request=request), each)
+            for each in heard:
+                each.over.wait()
+            begun, end = min(each.times[0] for each in heard), max(each.times[-1] for each in heard)
+            rates[draft] = sum(len(each.tokens) - 1 for each in heard) / (end - begun)
+            told[draft], status = [each.tokens for each in heard], service.status()
+            service.close()
+        found[str(count)] = {
+            "plain_tokens_per_second": rates[0], "drafted_tokens_per_second": rates[usual],
+            "drafted_over_plain": rates[usual] / rates[0], "answers_unlike_plain": sum(
+                one != other for one, other in zip(told[0], told[usual], strict=True)
+            ),
+            "acceptance": status.accepted_tokens / max(1, status.drafted_tokens),
+        }  # fmt: skip
+    return found
+
+
 def memory() -> int:
     """Resident bytes now."""
     gc.collect()
@@ -269,6 +357,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the parts, print, write a record."""
     parser = argparse.ArgumentParser(description="The service under load.")
     parser.add_argument("--model", default="octavo-xs", help="shipped model, folder or hub id")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--chunk", type=int, default=None, help="tokens read at a time; left out: as octavo serve")
+    parser.add_argument("--capacity", type=parse_context, default=4 << 20, help="tokens of the cache, on a GPU")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--requests", type=int, default=1000, help="of the crowd")
     parser.add_argument("--small", type=int, default=10_000, help="requests of the part that looks at memory")
@@ -280,17 +371,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--out", type=Path, default=None, help="the record; left out: docs/results")
     options = parser.parse_args(arguments)
-    llm = octavo.load(options.model, chunk=CHUNK)
+    llm = loaded(options)
+    print(llm.path, flush=True)
     most = max(options.longest, options.arriving, options.document) + 1
     ids = np.array(llm.tokenizer.encode(filler(SHAKESPEARE)), dtype=np.int32)[:most]
-    parts = {"crowd": crowd, "flat": flat, "gaps": gaps, "streams": streams, "document": document}
-    record: dict[str, Any] = {"benchmark": "service_load", "model": options.model, "about": surroundings()}
+    makers = {"crowd": crowd, "flat": flat, "gaps": gaps, "streams": streams, "document": document, "drafts": drafts}
+    about = surroundings() | {"chunk": llm.runner.chunk, "path": llm.path}
+    if options.device != "cpu":
+        about["device"] = torch.cuda.get_device_name()
+    record: dict[str, Any] = {"benchmark": "service_load", "model": options.model, "about": about}
+    named = f"{options.model.rsplit('/', 1)[-1].replace('-', '_')}{'' if options.device == 'cpu' else '_gpu'}"
+    out = options.out or RESULTS / f"service_load_{named}.json"
+    wrong = []
     for name in options.parts:
-        record[name] = parts[name](llm, ids, options)
+        try:
+            record[name] = makers[name](llm, ids, options)
+        except SystemExit as why:  # the other parts are of use all the same
+            record[name] = {"why_not": str(why)}
+            wrong.append(name)
         print(name, record[name], flush=True)
-    out = options.out or RESULTS / f"service_load_{options.model.rsplit('/', 1)[-1].replace('-', '_')}.json"
-    write_json(out, record)
+        write_json(out, record)
     print(f"written to {out}", file=sys.stderr)
+    if wrong:
+        raise SystemExit(f"failed: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 class Rule(Protocol):
     """Which tokens may come: a quotation, or a grammar."""
 
+    @property
+    def watches(self) -> bool:
+        """Whether `allowed` looks at the next row's reports of attention, which cost something to make."""
+        ...
+
     def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
         """The logits [V] of the tokens that may come next; all others are minus infinity."""
         ...
@@ -74,11 +79,11 @@ class Generation:
             raise UsageError("the prompt has no tokens; a generation needs at least one")
         self.prompt = np.array(prompt, dtype=np.int32)
         runner.check_room(len(self.prompt), state.length, what="the prompt")
-        controls = controls or Controls()
-        controls = controls if tally is quotation is None else replace(controls, mass=True)
+        self._controls, self._quotation, self._look = controls or Controls(), quotation, look
+        self._watched = tally is not None or (quotation is not None and quotation.watches)
+        watched = replace(self._controls, mass=True) if self._watched else self._controls
         self._greedy = request.temperature == 0 and quotation is None
-        self._steps = Decoding(runner, state, controls=controls, draft=request.draft, greedy=self._greedy)
-        self._quotation, self._look = quotation, look
+        self._steps = Decoding(runner, state, controls=watched, draft=request.draft, greedy=self._greedy)
         self._output: StepOutput | None = None  # the row that the next token is chosen from
         self._runner, self.state, self.request, self.tally = runner, state, request, tally
         self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))
@@ -146,7 +151,7 @@ class Generation:
         other answers (`Runner.together`); its row is for `advance` then."""
         if self._output is None or self.finish is not None:
             return None
-        stretch = self._steps.stretch(most=self.request.max_tokens - len(self.token_ids))
+        stretch = self._steps.beside(most=self.request.max_tokens - len(self.token_ids))
         return None if stretch is None else (stretch, self.token_ids[-1])
 
     def advance(self, row: Row | None = None) -> str:
@@ -194,6 +199,9 @@ class Generation:
             self.tally.add(output.reports, question=not self.token_ids)
         if self._quotation is not None:
             self._quotation.push(token)
+            if self._watched and self.tally is None and not self._quotation.watches:
+                self._watched = False
+                self._steps.change(self._controls)
         self.token_ids.append(token)
         piece = self._scanner.push(self._detokenizer.push([token]))
         if self._scanner.found is not None:

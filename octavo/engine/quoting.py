@@ -57,6 +57,11 @@ class Quotation:
         self._next: np.ndarray | None = None  # places of the tokens that may come next
         self._complete = False  # whether the answer may end here
 
+    @property
+    def watches(self) -> bool:
+        """Attention says where a quotation begins; behind that the document does."""
+        return self._next is None and self._rule.places > 0
+
     def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
         """The logits [V] of the tokens that may come next; all others are minus infinity."""
         places = self._begin(reports) if self._next is None else self._next

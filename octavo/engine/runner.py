@@ -32,6 +32,9 @@ CHUNK = 1024
 tenth more at 512, a twentieth more at 2048. Working memory grows with it, once for each chunk under way."""
 
 
+_TOGETHER = 16  # sequences of a step, at most: more wait longer for each other than weights cost
+
+
 class StepOutput(NamedTuple):
     """Logits of the rows that were asked for, [R, V], every block's report, and the streams [T, M, D] of all rows."""
 
@@ -82,6 +85,15 @@ class Runner:
 
     def close(self) -> None:
         """End what runs beside this process, where something does. Twice is fine."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several threads may run it at the same time."""
+        return self.pool.device.type == "cpu"
+
+    def seat(self, sequences: int) -> int:
+        """Be ready for so many sequences that are answered at a time; how many of them a step takes at most."""
+        return min(sequences, _TOGETHER)
 
     def new_state(self) -> SequenceState:
         """An empty sequence; it can roll back any distance, since it reads again what it no longer holds."""
@@ -175,6 +187,11 @@ class Runner:
         if self.pool.device.type != "cpu":
             return None
         return self._several.begin(state, most=min(most, self.limit - state.length), before=before)
+
+    def turn(self, state: SequenceState) -> Stretch | None:
+        """The next step of `state` as one that `together` makes, where it is better made so with those of others and
+        by `step` or `ahead` alone; None, as here, where what `stretch` gives serves for both."""
+        return None
 
     def together(self, stretches: Sequence[Stretch], tokens: Sequence[int]) -> list[Row]:
         """One step of each stretch, which reads its token, in one call: each row has the bits that `step` gives."""

@@ -48,10 +48,10 @@ class Decoding:
         """`draft` tokens are proposed at a time (see `Request`). `greedy`: every token is one that `greedy` chose, so
         that without drafts the next step may be under way before the host knows the token that it begins with. Raises
         UsageError when the model cannot draft."""
-        self._runner, self._state, self._controls = runner, state, controls
+        self._runner, self._state = runner, state
         self._draft = runner.draft_count(draft)
         self._drafter = runner.drafter() if self._draft else None
-        self._plain = not self._draft and controls in (None, Controls())
+        self.change(controls)
         self._alone = greedy and self._plain
         self._ahead = runner.ahead(state) if self._alone else None
         self._stretch: Stretch | None = None
@@ -63,6 +63,11 @@ class Decoding:
         self._output: StepOutput
         self._tops: list[Top] | None = None  # of all rows of the newest step, once they are asked for
         self.drafted = self.accepted = self.steps = 0
+
+    def change(self, controls: Controls | None) -> None:
+        """Take the next steps under `controls`."""
+        self._controls = controls
+        self._plain = not self._draft and controls in (None, Controls())
 
     @property
     def length(self) -> int:
@@ -105,9 +110,14 @@ class Decoding:
         self._step([token, *drafts])
         return self._row()
 
-    def stretch(self, *, most: int) -> Stretch | None:
+    def beside(self, *, most: int) -> Stretch | None:
         """What makes the next step, one of at most `most`, together with those of other answers (`Runner.together`,
         then `took`); None where `next` must make it."""
+        turn = self._runner.turn(self._state) if self._plain else None
+        return self.stretch(most=most) if turn is None else turn
+
+    def stretch(self, *, most: int) -> Stretch | None:
+        """What makes the next steps, at most `most`, one after the other; None where `next` makes it by other means."""
         held = self._stretch
         if held is not None and held.left:
             return held

@@ -35,6 +35,25 @@ def test_every_part_runs_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest
     assert [crowd[name] for name in ("failed", "lost", "answers_unlike_alone", "pages_left")] == [0, 0, 0, 0]
     assert (flat["ended"], flat["pages_left"]) == (60, 0)
     assert record["gaps"]["longest_over_usual"] >= record["gaps"]["median_over_usual"] > 0
+    told = record["gaps"].get("longest_went_to", [])
+    for one in told:
+        assert one["computed"] + one["without_core"] + one["blocked"] == pytest.approx(one["whole"], rel=0.05)
+    assert record["drafts"]["draft"] == 0
     assert set(record["streams"]["tokens_per_second"]) == {"1", "8", "32"}
     assert record["document"]["first_token_seconds"]["longest"] > 0
     assert record["about"]["versions"]
+
+
+def test_drafts_change_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_load, "filler", lambda name: "The keeper wrote the date. " * 700)
+    config = tiny_config(max_position_embeddings=65536, num_nextn_predict_layers=1)
+    model, out = write_tiny_model(tmp_path / "tiny", config, 1), tmp_path / "load.json"
+    service_load.main(
+        ["--model", str(model), "--parts", "drafts", "--tokens", "160", "--arriving", "2K", "--document", "2K",
+         "--longest", "2K", "--out", str(out)]
+    )  # fmt: skip
+    drafts = json.loads(out.read_text())["drafts"]
+    assert drafts["draft"] > 0
+    for count in "18":
+        assert drafts[count]["answers_unlike_plain"] == 0
+        assert 0 <= drafts[count]["acceptance"] <= 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from octavo.config.errors import LimitError, UsageError
 from octavo.engine.answer import Finish
@@ -14,6 +16,7 @@ from octavo.engine.attention import MassRule, MassTally
 from octavo.engine.generation import Generation
 from octavo.engine.llm import LLM
 from octavo.engine.request import Request
+from octavo.model.block import BlockReport
 from tests.support.tiny_llm import tiny_llm
 
 PROMPT = [0, *range(100, 140)]
@@ -127,3 +130,58 @@ def test_mass_is_taken_on_the_question_and_on_every_answer_token(llm: LLM) -> No
     generation(llm, only, max_tokens=1).run()
     assert np.allclose(tally.weights() + only.weights(), with_question.weights())
     assert only.weights().sum() > 0
+
+
+class Anything:
+    """A rule that lets all tokens come and looks at attention for the first `looks` of them."""
+
+    def __init__(self, looks: int) -> None:
+        self.left, self.seen = looks, list[bool]()
+
+    @property
+    def watches(self) -> bool:
+        return self.left > 0
+
+    def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
+        self.seen.append(any(report.mass for report in reports))
+        return logits_V
+
+    def push(self, token: int) -> None:
+        self.left -= 1
+
+
+@pytest.mark.parametrize("draft", [0, 2])
+@pytest.mark.parametrize("looks", [0, 1, 3, 9])
+def test_mass_is_taken_only_while_a_rule_looks_at_it(tmp_path: Path, looks: int, draft: int) -> None:
+    llm = tiny_llm(tmp_path / "m", num_nextn_predict_layers=1)
+
+    def made(rule: Anything | None, tally: MassTally | None = None) -> Generation:
+        request, state = Request(max_tokens=8, draft=draft), llm.new_state()
+        return Generation(llm.runner, llm.tokenizer, state, PROMPT, request, tally=tally, quotation=rule)
+
+    plain, rule = made(None), Anything(looks)
+    plain.run()
+    ruled = made(rule)
+    ruled.run()
+    assert ruled.token_ids == plain.token_ids
+    if not draft:  # rows of drafts may be there already
+        assert rule.seen == [place < looks for place in range(len(rule.seen))]
+    assert rule.seen[0] == (looks > 0)
+    assert rule.seen[-1] == (looks > 8)
+    told = Anything(0)
+    made(told, MassTally(llm.config, len(PROMPT), MassRule())).run()
+    assert all(told.seen)
+
+
+def test_an_answer_under_a_rule_takes_steps_beside_others(llm: LLM) -> None:
+    """Wherever a plain one does, once the rule does not look at attention."""
+    plain = generation(llm, max_tokens=8)
+    plain.advance()
+    rule = Anything(1)
+    ruled = Generation(llm.runner, llm.tokenizer, llm.new_state(), PROMPT, Request(max_tokens=8), quotation=rule)
+    assert ruled.beside() is None
+    ruled.advance()
+    assert (ruled.beside() is None) == (plain.beside() is None)
+    for made in (plain, ruled):
+        made.close()
+        made.state.close()

@@ -2,10 +2,14 @@
 
 Covers: `Binding`: a state gets a slot when a step needs it, the one used longest ago gives its slot up; its pages are
 brought into the pool's one slab, where the kernels read. Does not cover: the rows themselves (`octavo.cache.slots`).
+
+Steps are made by one thread at a time, but a state may end, or be asked for its rows, on any other: `lock` is held
+while it is decided who has which slot and while rows leave one.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 
@@ -20,6 +24,7 @@ class Binding:
 
     def __init__(self, pool: PagePool, slots: Slots) -> None:
         self.pool, self.slots = pool, slots
+        self.lock = threading.RLock()  # a state that is collected ends on whatever thread holds it
         self._users: dict[int, weakref.ref[GpuState]] = {}  # by slot, the one used longest ago first
         self._unused = list(reversed(range(slots.count)))
 
@@ -36,9 +41,13 @@ class Binding:
         if len(states) > self.slots.count:
             most = self.slots.count
             raise LimitError(f"{len(states)} sequences at a time are more than the {most} slots of this GPU")
-        for state in states:
+        for state in states:  # without the lock: making room for pages may end other states
             if state.slot is None or state.listed != state.pages:
-                self._bring_pages(state)
+                self.bring(state)
+        with self.lock:
+            return self._bind(states)
+
+    def _bind(self, states: Sequence[GpuState]) -> list[int]:
         for state in states:
             if state.slot is not None:
                 self._users[state.slot] = self._users.pop(state.slot)
@@ -54,17 +63,28 @@ class Binding:
 
     def free(self, state: GpuState) -> None:
         """The slot of a state that needs it no more."""
-        if state.slot is not None:
-            self._users.pop(state.slot, None)
-            self._unused.append(state.slot)
-            state.slot = None
+        if state.slot is None:
+            return
+        with self.lock:
+            if state.slot is not None:
+                self._users.pop(state.slot, None)
+                self._unused.append(state.slot)
+                state.slot = None
+
+    def move(self, slots: Slots) -> None:
+        """Use other slots from now on; whoever has one of the old ones leaves it."""
+        with self.lock:
+            for user in list(self._users.values()):
+                if (state := user()) is not None:
+                    state.leave()
+            self.slots, self._users = slots, {}
+            self._unused = list(reversed(range(slots.count)))
 
     def _take(self) -> int:
         if self._unused:
             return self._unused.pop()
-        slot, user = next(iter(self._users.items()))
-        del self._users[slot]
-        state = user()
+        slot = next(iter(tuple(self._users)))
+        state = self._users.pop(slot)()
         if state is not None and state.slot == slot:
             state.leave()
         return slot
@@ -79,8 +99,8 @@ class Binding:
         self.slots.put_pages(state.slot, state.pages[same:], start=same)
         state.listed = list(state.pages)
 
-    def _bring_pages(self, state: GpuState) -> None:
-        """Copy pages that live elsewhere (a file's) into the slab."""
+    def bring(self, state: GpuState) -> None:
+        """Copy pages that live elsewhere (a file's) into the slab; LimitError when it has no room."""
         slab = self.pool.first_slab()
         if any(page >= slab.count for page in state.pages):
             state.move_pages(slab)

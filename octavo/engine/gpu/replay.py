@@ -31,7 +31,8 @@ class Replay:
         if self._graph is None and self._warm and self._pool is not None:
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize()
-            with torch.cuda.graph(graph, pool=self._pool):
+            # Other threads may copy and allocate meanwhile: a service's clients open documents, its shelf is written.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._run()
             self._graph = graph
         if self._graph is not None:

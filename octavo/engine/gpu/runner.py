@@ -25,13 +25,16 @@ from octavo.engine.gpu.binding import Binding
 from octavo.engine.gpu.drafts import Drafts, GpuDrafter
 from octavo.engine.gpu.graphs import StepGraphs, StepInput, StepResult
 from octavo.engine.gpu.state import GpuState
+from octavo.engine.gpu.turn import Turn
 from octavo.engine.runner import Runner, StepOutput
 from octavo.kernels.paged import Places
 from octavo.model.attention import Mass
 from octavo.model.block import BlockReport
 from octavo.model.gpu.forward import GpuModel, Seen, Step
+from octavo.model.gpu.maps import FEW
 from octavo.model.gpu.stage import GpuStage
 from octavo.model.gpu.weights import take, take_stage
+from octavo.model.stretch import Row, Stretch
 from octavo.model.transformer import Transformer
 
 GPU_CHUNK = 8192
@@ -48,12 +51,12 @@ class GpuRunner(Runner):
         self, model: Transformer, pool: PagePool, *, chunk: int = GPU_CHUNK, name: str = "this model", slots: int = 8
     ) -> None:
         super().__init__(model, pool, chunk=chunk, name=name)
+        if pool.device.type == "cuda" and pool.device.index is not None:
+            torch.cuda.set_device(pool.device)  # kernels are launched on the thread's current GPU
         weight = model.embed.weight
         weights = take(model, weight.dtype)
         self.gpu = GpuModel(model.config, weights, dtype=weight.dtype)
-        slab = pool.first_slab()
-        rows = {key: slab.rows(key) for key in pool.specs}
-        self.slots = Slots(pool.layout, rows, weights.biases, count=slots, pages=pool.slab_pages, device=pool.device)
+        self.slots = self._room(slots)
         self.binding = Binding(pool, self.slots)
         self.graphs = StepGraphs(self.gpu, self.slots)
         self._ring: ChunkRing | None = None
@@ -62,6 +65,28 @@ class GpuRunner(Runner):
         """The reports of a step that was asked for none."""
         engram = model.config.engram
         self._context, self._pad = (0, 0) if engram is None else (engram.max_ngram_size, engram.pad_id)
+
+    def _room(self, count: int) -> Slots:
+        """Slots for sequences as long as the context, or the pool, lets them be."""
+        pool, slab = self.pool, self.pool.first_slab()
+        rows = {key: slab.rows(key) for key in pool.specs}
+        pages = min(pool.slab_pages, pool.layout.pages(self.limit))
+        return Slots(pool.layout, rows, self.gpu.weights.biases, count=count, pages=pages, device=pool.device)
+
+    @property
+    def is_shared(self) -> bool:
+        """False: steps are replayed over buffers of which there is one set."""
+        return False
+
+    @torch.inference_mode()
+    def seat(self, sequences: int) -> int:
+        """As `Runner.seat`: a slot each, up to as many as are read through kernels for few tokens."""
+        count = min(sequences, FEW)
+        if count > self.slots.count:
+            slots = self._room(count)
+            self.binding.move(slots)
+            self.slots, self.graphs, self._drafts = slots, StepGraphs(self.gpu, slots), None
+        return self.slots.count
 
     def new_state(self) -> GpuState:
         """An empty sequence."""
@@ -100,6 +125,24 @@ class GpuRunner(Runner):
             self.check_room(len(some), state.length)
         result = self._few(list(ids), [_own(state) for state in states], mass=False)
         return list(result.logits.clone().split([len(some) for some in ids]))
+
+    def turn(self, state: SequenceState) -> Stretch | None:
+        """As `Runner.turn`."""
+        return Turn(_own(state))
+
+    @torch.inference_mode()
+    def together(self, stretches: Sequence[Stretch], tokens: Sequence[int]) -> list[Row]:
+        """As `Runner.together`, each row as its sequence alone would give it up to the rounding of sums; LimitError as
+        for `step_many`."""
+        if not stretches:
+            return []
+        states = [_own(stretch.state) for stretch in stretches]
+        for state in states:
+            self.check_room(1, state.length)
+        logits = self._few([np.array([token]) for token in tokens], states, mass=False).logits.clone()
+        value, best = logits.max(-1)
+        told = torch.where(value.isnan(), -1, best).tolist()
+        return [Row(logits[i : i + 1], token) for i, token in enumerate(told)]
 
     def _few(self, ids: list[np.ndarray], states: list[GpuState], *, mass: bool) -> StepResult:
         for some, state in zip(ids, states, strict=True):
@@ -153,6 +196,9 @@ class GpuRunner(Runner):
         """Each id and those before it, newest first, [T, n]; the pad where there are none."""
         n = self._context
         before = state.tokens[max(0, state.length - n + 1) : state.length]
+        if len(ids) == 1:  # of many sequences a step: the general way takes four times as long
+            row = [int(ids[0]), *before[::-1].tolist()]
+            return np.array([row + [self._pad] * (n - len(row))])
         both = np.concatenate([np.full(n - 1 - len(before), self._pad), before, ids]).astype(np.int64)
         return np.lib.stride_tricks.sliding_window_view(both, n)[:, ::-1]
 

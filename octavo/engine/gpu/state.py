@@ -36,10 +36,14 @@ class GpuState(SequenceState):
     @property
     def tails(self) -> tuple[LayerTail, ...]:
         """The newest rows as tensors, copied from the slot where it is ahead of them."""
-        if self._held is None:
-            assert self.slot is not None, "the rows are neither held nor in a slot"
-            self._held = self._binding.slots.save(self.slot, self.length)
-        return self._held
+        held = self._held
+        if held is None:
+            with self._binding.lock:
+                if self._held is None:
+                    assert self.slot is not None, "the rows are neither held nor in a slot"
+                    self._held = self._binding.slots.save(self.slot, self.length)
+                held = self._held
+        return held
 
     @tails.setter
     def tails(self, tails: tuple[LayerTail, ...]) -> None:
@@ -65,6 +69,12 @@ class GpuState(SequenceState):
         self.length, self._held, self.ahead = target, None, None
         self._forget_marks(target)
         self._drop_pages(-(-target // PAGE_TOKENS))
+
+    def fork(self) -> SequenceState:
+        """As `SequenceState.fork`. Pages of a file come into the slab before, once for all forks, and are shared there.
+        LimitError when it has no room."""
+        self._binding.bring(self)
+        return super().fork()
 
     def leave(self) -> None:
         """Give the slot up; the rows are held from now on."""

@@ -56,6 +56,7 @@ class Answering:
         self.before = len(front)
         self._ids = np.concatenate([front, _checked(job.prompt, llm.config.vocab_size)])
         self._root = f"{key}|{job.salt}"
+        self._naming = hits.naming(self._root, self._ids, base=self.before)
         quotation = document.quotation(job.quote) if document is not None and job.grammar is None else None
         self._rule = Both(quotation, rule) if quotation is not None and rule is not None else quotation or rule
         self._tally = document.tally() if document is not None and job.sources else None
@@ -73,7 +74,9 @@ class Answering:
         self._state, self._prefix = self._begun(last if self._scores is None else self.before)
         self._cached = self._state.length
         self._points = frozenset(self._hits.points(self._cached, last))
-        return self._cached - self.before, (self._cached - self.before) // self._hits.page
+        # A GPU's kernels read pages of the pool alone: those of a file are copied, and are the job's own then.
+        copied = sum(run.count for run in self._state.runs if run.slab.adopted) if self._llm.pool.fixed else 0
+        return self._cached - self.before, max((self._cached - self.before) // self._hits.page - copied, 0)
 
     def read(self, count: int, *, workers: int) -> bool:
         state, chunk = self._held(), self._llm.runner.chunk
@@ -152,10 +155,13 @@ class Answering:
 
     def usage(self) -> JobUsage:
         """What it took so far."""
+        made = self._made
         return JobUsage(
             prompt_tokens=len(self._ids),
             cached_tokens=self._cached,
-            answer_tokens=0 if self._made is None else len(self._made.token_ids),
+            answer_tokens=0 if made is None else len(made.token_ids),
+            drafted_tokens=0 if made is None else made.drafted_tokens,
+            accepted_tokens=0 if made is None else made.accepted_tokens,
             prefix=self._prefix,
             queued_seconds=self.watch.started or 0.0,
             first_token_seconds=self.watch.first or 0.0,
@@ -205,7 +211,7 @@ class Answering:
 
     def _after(self, state: SequenceState) -> None:
         if state.length in self._points:
-            self._hits.add(self._root, state, base=self.before)
+            self._hits.add(self._root, state, base=self.before, trail=self._naming.upto(state.length))
         self.tell(Reading(id=self.id, done=state.length, total=len(self._ids), cache_bytes=state.nbytes))
         self.watch.check()
 

@@ -34,11 +34,14 @@ class Token:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUsage:
     """What a job took. prompt_tokens: of document and prompt together; cached_tokens: those of them that were not read
-    again; `prefix` says where they came from. Seconds count from submission; first_token_seconds is 0 without one."""
+    again; `prefix` says where they came from. drafted_tokens: what the MTP block proposed; accepted_tokens: what the
+    answer went on with of it. Seconds count from submission; first_token_seconds is 0 without one."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     answer_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     prefix: Prefix = Prefix.NONE
     queued_seconds: float = 0.0
     first_token_seconds: float = 0.0

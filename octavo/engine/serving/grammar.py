@@ -67,7 +67,8 @@ class Grammars:
         self.mark = tokenizer.special(Special.DSML)
         plain[self.mark] = True
         self._with_mark = np.packbits(plain, bitorder="little")
-        self.unsaid = Unsaid(tokens, Special.DSML.encode(), apart=[*controls, eos])
+        self._make_unsaid = partial(Unsaid, tokens, Special.DSML.encode(), apart=[*controls, eos])
+        self._unsaid: Unsaid | None = None
         self._trials = Trials(
             {"tokens": [text.hex() for text in tokens], "controls": controls, "eos": eos}, self.limits
         )
@@ -77,6 +78,14 @@ class Grammars:
     def __len__(self) -> int:
         """How many grammars are kept, refused ones included."""
         return len(self._known)
+
+    @property
+    def unsaid(self) -> Unsaid:
+        """The mark of tool calls, which plain tokens may not spell; made when it is first asked for."""
+        with self._lock:
+            if self._unsaid is None:
+                self._unsaid = self._make_unsaid()
+            return self._unsaid
 
     def check(self, grammar: Grammar) -> None:
         """Compile `grammar`, unless it is known. Raises UsageError that says what is wrong or which limit it breaks,

@@ -15,7 +15,7 @@ import numpy as np
 from octavo.cache.layout import PAGE_TOKENS
 from octavo.cache.state import SequenceState
 from octavo.engine.answer import Prefix
-from octavo.engine.serving.prefixes import Prefixes, points
+from octavo.engine.serving.prefixes import Naming, Prefixes, Trail, points
 from octavo.engine.serving.shelf import Shelf
 
 SHELF_TOKENS = 1024
@@ -58,10 +58,14 @@ class Hits:
             found.close()
         return state, Prefix.SNAPSHOT
 
-    def add(self, root: str, state: SequenceState, *, base: int) -> None:
-        """Keep a fork of the state as it is."""
+    def naming(self, root: str, ids: np.ndarray, *, base: int) -> Naming:
+        """What names the beginnings of a sequence for `add`, the shorter ones first."""
+        return Naming(root, ids, base=base, chunk=self._chunk)
+
+    def add(self, root: str, state: SequenceState, *, base: int, trail: Trail | None = None) -> None:
+        """Keep a fork of the state as it is; `trail`: of its tokens, where it is known."""
         with self._lock:
-            self.memory.add(root, state, base=base)
+            self.memory.add(root, state, base=base, trail=trail)
 
     def shelve(self, root: str, ids: np.ndarray, *, base: int) -> None:
         """Write the longest state that memory keeps of `ids` to disk, where that is worth it; on a thread of its own,

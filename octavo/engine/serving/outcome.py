@@ -53,8 +53,10 @@ def answer_all(runner: Runner, works: Sequence[Work], steps: int) -> list[Outcom
 
 
 def _rows(runner: Runner, works: Sequence[Work]) -> dict[str, Row]:
-    """By job the rows of the next step, of those that may take it together; none where that fails, since each job by
-    itself says then what is wrong."""
+    """By job the rows of the next step, of those that may take it together; none for one job, and none where that
+    fails, since each job by itself says then what is wrong."""
+    if len(works) < 2:
+        return {}
     try:
         found = [(work.id, ready) for work in works if work.watch.why is None and (ready := work.beside()) is not None]
         rows = runner.together([stretch for _, (stretch, _) in found], [token for _, (_, token) in found])

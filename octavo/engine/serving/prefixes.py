@@ -17,6 +17,7 @@ for again does not drive out a short one that many jobs share.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -63,15 +64,7 @@ class Trail:
     @classmethod
     def of(cls, root: str, ids: np.ndarray, *, base: int, chunk: int) -> Trail:
         """The trail of `ids`, the whole sequence's; those before `base` are not looked at."""
-        named = root.encode()
-        running = blake2b(len(named).to_bytes(8, "little") + named + base.to_bytes(8, "little"))
-        rest = np.ascontiguousarray(ids[base:], dtype="<i4")
-        first, digests, at = chunk - base % chunk, [], 0
-        for end in range(first, len(rest) + 1, chunk):
-            running.update(rest[at:end].tobytes())
-            digests.append(running.digest()[:DIGEST_BYTES])
-            at = end
-        return cls(base, chunk, b"".join(digests))
+        return Naming(root, ids, base=base, chunk=chunk).upto(len(ids))
 
     def __iter__(self) -> Iterator[Key]:
         """Lengths and digests, the longest beginning first."""
@@ -79,6 +72,28 @@ class Trail:
         for place in reversed(range(len(self.packed) // DIGEST_BYTES)):
             digest = self.packed[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES]
             yield (first + place) * self.chunk, digest
+
+
+class Naming:
+    """Trails of the beginnings of one sequence, shorter ones first: what was hashed is not hashed again."""
+
+    def __init__(self, root: str, ids: np.ndarray, *, base: int, chunk: int) -> None:
+        """Arguments as of `Trail.of`; `ids` is left alone meanwhile."""
+        named = root.encode()
+        self._running = blake2b(len(named).to_bytes(8, "little") + named + base.to_bytes(8, "little"))
+        self._rest = np.ascontiguousarray(ids[base:], dtype="<i4")
+        self._base, self._chunk, self._first = base, chunk, chunk - base % chunk
+        self._at, self._digests = 0, bytearray()
+
+    def upto(self, length: int) -> Trail:
+        """The trail of the first `length` tokens of the sequence."""
+        there, end = min(length - self._base, len(self._rest)), self._at + self._chunk if self._at else self._first
+        for stop in range(end, there + 1, self._chunk):
+            self._running.update(self._rest[self._at : stop].tobytes())
+            self._digests += self._running.digest()[:DIGEST_BYTES]
+            self._at = stop
+        count = max(there - self._first + self._chunk, 0) // self._chunk
+        return Trail(self._base, self._chunk, bytes(self._digests[: count * DIGEST_BYTES]))
 
 
 def worth(clock: float, hits: int, cost: float, size: float) -> float:
@@ -117,25 +132,28 @@ class Prefixes:
         self.chunk = chunk
         self.queries = self.hits = self.hit_tokens = self.evicted = 0
         self._families: dict[tuple[str, int], dict[Key, _Kept]] = {}  # by root and base
+        self._held: dict[int, int] = {}  # by page how many kept states hold it
         self._clock, self._uses = 0.0, 0
 
     def __len__(self) -> int:
         return sum(len(family) for family in self._families.values())
 
-    def add(self, root: str, state: SequenceState, *, base: int = 0) -> None:
+    def add(self, root: str, state: SequenceState, *, base: int = 0, trail: Trail | None = None) -> None:
         """Keep a fork of `state` as it is now. An equal one that is kept already counts as used instead.
 
         root: what tells apart sequences that must not share, and names the first `base` tokens (a document). The length
-        must be a multiple of `chunk` above `base`: ValueError otherwise.
+        must be a multiple of `chunk` above `base`: ValueError otherwise. trail: of the state's tokens, where known.
         """
         if state.length <= base or state.length % self.chunk:
             raise ValueError(f"the state has {state.length} tokens; a multiple of {self.chunk} above {base} is needed")
-        trail = Trail.of(root, state.tokens, base=base, chunk=self.chunk)
+        trail = trail or Trail.of(root, state.tokens, base=base, chunk=self.chunk)
         family = self._families.setdefault((root, base), {})
         key = next(iter(trail))
         kept = family.get(key)
         if kept is None:
             kept = family[key] = _Kept((root, base), key, trail, state.fork(), self._clock, 0)
+            for page in kept.state.pages:
+                self._held[page] = self._held.get(page, 0) + 1
         self._use(kept)
 
     def find(self, root: str, ids: np.ndarray, *, base: int = 0, most: int) -> SequenceState | None:
@@ -160,15 +178,8 @@ class Prefixes:
 
     def pages(self) -> int:
         """Pages that would become free if everything here were given up: nobody else holds them."""
-        held: dict[int, int] = {}
-        for kept in self._all():
-            for page in kept.state.pages:
-                held[page] = held.get(page, 0) + 1
-        pool = next((kept.state.pool for kept in self._all()), None)
-        if pool is None:
-            return 0
-        holders = pool.allocator.holders
-        return sum(holders(page) == count and not pool.locate(page)[0].adopted for page, count in held.items())
+        kept = next((kept for family in self._families.values() for kept in family.values()), None)
+        return 0 if kept is None else kept.state.pool.allocator.alone(self._held)
 
     @property
     def nbytes(self) -> int:
@@ -191,7 +202,8 @@ class Prefixes:
 
     def shrink(self, nbytes: int) -> int:
         """Give up the least valuable states, tails and all, until `nbytes` or fewer are held; the pages freed."""
-        freed, held, waiting = 0, self.nbytes, self._by_value(tails=True)
+        freed, held = 0, self.nbytes
+        waiting = self._by_value(tails=True) if held > nbytes else []
         while waiting and held > nbytes:
             value, _, kept = heapq.heappop(waiting)
             pages, fixed = self._give_up(kept, value), kept.fixed_bytes
@@ -213,6 +225,8 @@ class Prefixes:
                 assert (kept.family, kept.key) == (family, key), "a state is kept under another's name"
                 assert kept.state.length == key[0], "a kept state was changed"
                 assert next(iter(kept.trail)) == key, "a kept state is not what its trail says"
+        held = Counter(page for kept in self._all() for page in kept.state.pages)
+        assert held == self._held, "pages of kept states are miscounted"
 
     # -- giving up ---------------------------------------------------------------------------------------------------
 
@@ -262,4 +276,8 @@ class Prefixes:
         del family[kept.key]
         if not family:
             del self._families[kept.family]
+        for page in kept.state.pages:
+            self._held[page] -= 1
+            if not self._held[page]:
+                del self._held[page]
         kept.state.close()

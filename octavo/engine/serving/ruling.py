@@ -27,17 +27,20 @@ def rule_of(job: Job, grammars: Grammars) -> Rule | None:
     A grammar of calls that begins behind a think block holds in it too: reasoning ends only by its own mark, so that
     the calls do come, and none of them begins before.
     """
-    without_calls = NoCalls(grammars.unsaid, (grammars.mark,))
     if job.grammar is None:
-        return without_calls if job.no_calls else None
-    matcher = grammars.start(job.grammar)
-    forced = job.grammar.kind is GrammarKind.CALLS
-    before = NoCalls(grammars.unsaid, (grammars.mark, grammars.eos)) if forced else None
-    return Ruled(matcher, job.grammar_after, before or (without_calls if job.no_calls else None))
+        return NoCalls(grammars.unsaid, (grammars.mark,)) if job.no_calls else None
+    matcher, before = grammars.start(job.grammar), None
+    if job.grammar.kind is GrammarKind.CALLS:
+        before = NoCalls(grammars.unsaid, (grammars.mark, grammars.eos))
+    elif job.no_calls:
+        before = NoCalls(grammars.unsaid, (grammars.mark,))
+    return Ruled(matcher, job.grammar_after, before)
 
 
 class Ruled:
     """A grammar as a rule; until token `after` came, where there is one, only `before` holds, if anything."""
+
+    watches = False
 
     def __init__(self, matcher: Matcher, after: int | None, before: Rule | None = None) -> None:
         self._matcher, self._after, self._before = matcher, after, before
@@ -61,6 +64,8 @@ class Ruled:
 class NoCalls:
     """Keeps tokens out, and whatever plain tokens would spell like the mark of tool calls."""
 
+    watches = False
+
     def __init__(self, unsaid: Unsaid, tokens: Sequence[int]) -> None:
         self._unsaid, self._tokens, self._tail = unsaid, tuple(tokens), b""
 
@@ -79,6 +84,11 @@ class Both:
 
     def __init__(self, one: Rule, other: Rule) -> None:
         self._rules = (one, other)
+
+    @property
+    def watches(self) -> bool:
+        """See `Rule`."""
+        return any(rule.watches for rule in self._rules)
 
     def allowed(self, logits_V: Tensor, reports: Sequence[BlockReport]) -> Tensor:
         """See `Rule`."""

@@ -46,7 +46,7 @@ class PromptScores:
         """The next rows [R, V]: row r says what comes behind the prompt's token number `len(tokens) - 1 + r`; that of
         its last token is left aside."""
         first = len(self.tokens)
-        for logits_V, token in zip(logits_RV, self._prompt[first : first + len(logits_RV)], strict=False):
+        for logits_V, token in zip(logits_RV.cpu(), self._prompt[first : first + len(logits_RV)], strict=False):
             self.tokens.append(scored(logits_V, token, self._top, self._tokenizer))
 
 

@@ -7,7 +7,7 @@ A lane is a thread that runs one task at a time on one core: a chunk of a prompt
 (`outcome`). So a long prompt is read on one core while answers go on on the other, and neither waits for the other; a
 prompt that nobody answers beside is read on all of them. Lanes share the model, whose weights nobody writes, and the
 pool of pages, which locks itself. The service's own lock is held while it is decided what runs, never while the model
-runs.
+runs. On a GPU there is one lane: chunks and tokens take turns, and a step is one of up to 64 answers.
 
 Torch's operations run on one thread each from `start` to `close`, in the whole process: how a product is shared out
 among threads shows in its last bits, and an answer shall not depend on what runs beside it.
@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from octavo.config.errors import BusyError, UsageError
 from octavo.engine.folding import header_of
 from octavo.engine.serving.answering import Answering
 from octavo.engine.serving.cores import Cores
-from octavo.engine.serving.events import LATE, Cancelled, Ended, Failed, Last
+from octavo.engine.serving.events import LATE, Cancelled, Failed, Last
 from octavo.engine.serving.grammar import Grammars
 from octavo.engine.serving.hits import Hits
 from octavo.engine.serving.job import Job
@@ -44,7 +44,9 @@ from octavo.engine.serving.ruling import rule_of
 from octavo.engine.serving.scheduler import Kind, Rules, Scheduler, Task
 from octavo.engine.serving.settings import ServiceSettings
 from octavo.engine.serving.shelf import Shelf
+from octavo.engine.serving.status import Status
 from octavo.engine.serving.work import Tell, Work
+from octavo.kernels.index_topk import index_seconds
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -55,30 +57,6 @@ _IDLE_SECONDS = 0.5  # how long a lane sleeps at most before it looks for late j
 _COUNT_SECONDS = 0.2
 _SWITCH_SECONDS = 0.0002  # a lane waits so long for another's Python: the usual 5 ms are two tokens of a small model
 _SHRINK_SECONDS = 1.0
-_TOGETHER = 16  # answers that take a step together, at most: more wait longer for each other than weights cost
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """Numbers of one moment, and totals since the start."""
-
-    running: int = 0
-    waiting: int = 0
-    reading: int = 0
-    swapped: int = 0
-    documents: int = 0
-    pages_used: int = 0
-    pages_total: int = 0
-    prefix_pages: int = 0
-    page_bytes: int = 0
-    ended: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    swaps: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    answer_tokens: int = 0
-    draining: bool = False
 
 
 class Service:
@@ -87,19 +65,21 @@ class Service:
     def __init__(
         self, llm: LLM, settings: ServiceSettings | None = None, *, library: Library | None = None
     ) -> None:  # fmt: skip
-        """Raises UsageError for a model whose chunk is not whole pages, LimitError where memory holds no page."""
+        """Raises UsageError for a model whose chunk is not whole pages, or for several lanes where only one can run it,
+        LimitError where memory holds no page."""
         self.llm, self.settings = llm, settings or ServiceSettings()
         if llm.runner.chunk % PAGE_TOKENS:
             raise UsageError(f"chunk is {llm.runner.chunk}; a service needs a multiple of {PAGE_TOKENS} tokens")
         self.library = Library(llm) if library is None else library
-        on_cpu = llm.pool.device.type == "cpu"
-        self.lanes = self.settings.lanes or (torch.get_num_threads() if on_cpu else 1)
+        self.lanes = self.settings.lanes or (torch.get_num_threads() if llm.runner.is_shared else 1)
+        if self.lanes > 1 and not llm.runner.is_shared:
+            raise UsageError(f"lanes is {self.lanes}; a model on a GPU runs in one")
         page_bytes = llm.pool.layout.page_bytes
-        self.pages = llm.pool.slab_pages if llm.pool.fixed else self.settings.pages(page_bytes)
+        self.pages = llm.pool.slab_pages if llm.pool.fixed else self.settings.pages(page_bytes, llm.pool.device.type)
         self._rules = Rules(
             lanes=self.lanes, chunk=llm.runner.chunk, page_tokens=PAGE_TOKENS, total_pages=self.pages,
             max_running=self.settings.max_running, max_queue=self.settings.max_queue,
-            together=_TOGETHER,
+            together=llm.runner.seat(self.settings.max_running),
         )  # fmt: skip
         self._scheduler = Scheduler(self._rules)
         self._temporary = None if self.settings.folder is not None else tempfile.TemporaryDirectory("octavo-swap")
@@ -130,6 +110,7 @@ class Service:
         sys.setswitchinterval(_SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # what is loaded stays: looking through it again and again would hold all lanes for 50 ms each time
+        self.llm.pool.relieve = self.hits.make_room
         cores = Cores(self.lanes)
         self._threads = [
             threading.Thread(target=self._run_lane, args=(i, cores), name=f"octavo-lane-{i}", daemon=True)
@@ -185,7 +166,7 @@ class Service:
     def status(self) -> Status:
         """Numbers of this moment."""
         with self._change:
-            counts = self._scheduler.counts()
+            counts, on_cpu = self._scheduler.counts(), self.llm.pool.device.type == "cpu"
             return replace(
                 self._totals,
                 running=counts.answering + counts.reading,
@@ -196,6 +177,7 @@ class Service:
                 pages_used=self.llm.pool.allocator.used,
                 prefix_pages=self.hits.held(),
                 draining=self._draining,
+                index=index_seconds() if on_cpu else None,
             )
 
     def close(self, *, drain_seconds: float = 0.0) -> None:
@@ -218,6 +200,7 @@ class Service:
             torch.set_num_threads(threads)
             sys.setswitchinterval(interval)
             gc.unfreeze()
+        self.llm.pool.relieve = None
         self.hits.close()
         self.library.close()
         self.shelf.close()
@@ -258,6 +241,9 @@ class Service:
 
     def _run_lane(self, lane: int, cores: Cores) -> None:
         torch.set_num_threads(1)
+        device = self.llm.pool.device
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # of this thread: kernels are launched on the current one
         while True:
             with self._change:
                 task, late = self._next(), self._late()
@@ -374,18 +360,8 @@ class Service:
                 give_back()
             except Exception as error:  # the others are given back all the same
                 event = Failed(id=work.id, error=known(error, work.id), usage=work.usage())
-        usage = event.usage
         with self._change:
-            totals = self._totals
-            self._totals = replace(
-                totals,
-                ended=totals.ended + isinstance(event, Ended),
-                cancelled=totals.cancelled + isinstance(event, Cancelled),
-                failed=totals.failed + isinstance(event, Failed),
-                prompt_tokens=totals.prompt_tokens + usage.prompt_tokens,
-                cached_tokens=totals.cached_tokens + usage.cached_tokens,
-                answer_tokens=totals.answer_tokens + usage.answer_tokens,
-            )
+            self._totals = self._totals.behind(event)
         try:
             work.tell(event)
         except Exception:  # the listener's fault, which is not to end a lane

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.cache.layout import PAGE_TOKENS
-from octavo.config.errors import LimitError
+from octavo.config.errors import LimitError, UsageError
 
 CHUNK = PAGE_TOKENS
 """Prompt tokens read at a time: a page, so that a prefix is shared as soon as it fills one."""
+GPU_CHUNK = 1024
+"""On a GPU, where a chunk of a page takes hardly less time than one of four; answers wait for a chunk at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +44,19 @@ class ServiceSettings:
             if value is not None and value < least:
                 raise LimitError(f"{name} is {value}; it must be at least {least}")
 
-    def pages(self, page_bytes: int) -> int:
+    def pages(self, page_bytes: int, device: str = "cpu") -> int:
         """Pages of `page_bytes` bytes that the cache may fill. LimitError where there is room for none."""
-        room = free_memory() // 2 if self.cache_bytes is None else self.cache_bytes
+        room = free_memory(device) // 2 if self.cache_bytes is None else self.cache_bytes
         if room < page_bytes:
             raise LimitError(f"cache_bytes is {room:,}; one page of this model takes {page_bytes:,}")
         return room // page_bytes
 
 
-def free_memory() -> int:
-    """Bytes of memory that programs could take now: what the system calls available, else what is free."""
+def free_memory(device: str = "cpu") -> int:
+    """Bytes of memory that programs could take now: what the system calls available, else what is free; of a GPU
+    (`cuda`, `cuda:N`) what is free there. UsageError where there is no such GPU."""
+    if device != "cpu":
+        return _free_of_gpu(device)
     try:
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -59,3 +64,12 @@ def free_memory() -> int:
     except (OSError, ValueError):
         pass
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _free_of_gpu(device: str) -> int:
+    import torch  # only who asks for a GPU pays for it
+
+    number = torch.device(device).index or 0
+    if number >= torch.cuda.device_count():
+        raise UsageError(f"device is {device!r}; there are {torch.cuda.device_count()} GPUs")
+    return torch.cuda.mem_get_info(number)[0]

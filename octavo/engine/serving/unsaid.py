@@ -9,7 +9,6 @@ an answer could not tell the two apart.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from octavo.config.errors import UsageError
@@ -25,26 +24,26 @@ class Unsaid:
             raise UsageError("spelling is empty; it must have at least one byte")
         self.spelling, self._tokens = spelling, tokens
         self._apart = frozenset(apart)
-        ids = sorted((text, id) for id, text in enumerate(tokens) if text and id not in self._apart)
-        self._whole = frozenset(id for text, id in ids if spelling in text)
-        self._ends = [self._beginning(ids, spelling[length:]) for length in range(len(spelling))]
-
-    @staticmethod
-    def _beginning(ids: list[tuple[bytes, int]], rest: bytes) -> frozenset[int]:
-        """Ids of the tokens that begin with `rest`."""
-        first, found = bisect_left(ids, (rest, -1)), set[int]()
-        for text, id in ids[first:]:
-            if not text.startswith(rest):
-                break
-            found.add(id)
-        return frozenset(found)
+        rests = [spelling[length:] for length in range(1, len(spelling))]
+        whole, ends = set[int](), [set[int]() for _ in rests]
+        firsts = {rest[0] for rest in rests}
+        for id, text in enumerate(tokens):
+            if not text or id in self._apart:
+                continue
+            if spelling in text:
+                whole.add(id)
+            if text[0] in firsts:
+                for found, rest in zip(ends, rests, strict=True):
+                    if text.startswith(rest):
+                        found.add(id)
+        self._whole, self._ends = frozenset(whole), [frozenset(found) for found in ends]
 
     def completing(self, tail: bytes) -> frozenset[int]:
         """Ids of the tokens that would complete the spelling behind an answer that ends with `tail`."""
         found = self._whole
         for length in range(1, min(len(tail), len(self.spelling) - 1) + 1):
             if tail.endswith(self.spelling[:length]):
-                found |= self._ends[length]
+                found |= self._ends[length - 1]
         return found
 
     def after(self, tail: bytes, token: int) -> bytes:

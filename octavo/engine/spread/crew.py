@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 import torch
 
 from octavo.config.errors import UsageError, WorkerError
-from octavo.engine.spread.orders import Line, Order, Said, Setup, made
+from octavo.engine.spread.orders import Line, Order, Said, Setup, line_of, made
 from octavo.engine.spread.team import Team
 
 Given = TypeVar("Given")
@@ -143,8 +143,7 @@ class Crew:
             return own()
         except Exception as error:
             self._failed.wait(_WORD_SECONDS)
-            first = next(iter(str(error).strip().splitlines()), "")
-            self._fail(f"a step of the spread model failed ({type(error).__name__}: {first}); it must be loaded again")
+            self._fail(f"a step of the spread model failed ({line_of(error)}); it must be loaded again")
             assert self.failure is not None
             raise WorkerError(self.failure) from error
         finally:

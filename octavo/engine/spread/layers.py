@@ -126,7 +126,8 @@ class SpreadEmbedding(Embedding):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """As `Embedding.forward`."""
-        return self._team.add(_own_rows(self, self._cut, tokens))
+        here, local = _own_ids(self, self._cut, tokens)
+        return self._team.add(torch.where(here, F.embedding(local, self.weight), 0))
 
 
 class SpreadEngram(Engram):
@@ -139,10 +140,9 @@ class SpreadEngram(Engram):
     def recalled(self, tokens: Tensor, view: View, compressed: Tensor) -> Tensor:
         """As `Engram.recalled`."""
         ids = self.addresses(tokens, view, compressed)
-        local = ids - self._rows.first_row
-        here = (local >= 0) & (local < len(self.table.weight))
-        found = gather(self.table.weight, torch.where(here, local, 0)).view(*ids.shape, -1)
-        return self._team.add(torch.where(here.unsqueeze(-1), found, 0).flatten(-2))
+        here, local = _own_ids(self.table, self._rows, ids)
+        found = gather(self.table.weight, local).view(*ids.shape, -1)
+        return self._team.add(torch.where(here, found, 0).flatten(-2))
 
     def ahead(self, tokens: Tensor, view: View, compressed: Tensor, dtype: torch.dtype) -> None:
         """Nothing: ranks exchange in the order of the layers."""
@@ -257,11 +257,11 @@ def _cut_of(module: nn.Module, leaf: str) -> Cut:
     return cast(Divided, stored[leaf])._cut
 
 
-def _own_rows(table: Embedding, cut: Cut, ids: Tensor) -> Tensor:
-    """Rows of ids [T], zeros for those of other ranks."""
+def _own_ids(table: Embedding, cut: Cut, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of `ids` are rows of this rank, with a dimension more, and where they lie here, 0 for others."""
     local = ids - cut.first_row
     here = (local >= 0) & (local < len(table.weight))
-    return torch.where(here.unsqueeze(-1), F.embedding(torch.where(here, local, 0), table.weight), 0)
+    return here.unsqueeze(-1), torch.where(here, local, 0)
 
 
 def _part_of(group: Group, start: int, length: int) -> Group:

@@ -98,6 +98,11 @@ class Line:
         self._connection.close()
 
 
+def line_of(error: BaseException) -> str:
+    """An error as one line: its kind and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
 def made(word: Order | Said, *args: Any) -> bytes:
     """A message for several ends."""
     return pickle.dumps((word, *args), protocol=pickle.HIGHEST_PROTOCOL)

@@ -21,12 +21,10 @@ from octavo.engine.runner import Runner
 from octavo.engine.spread.layers import SpreadTransformer
 from octavo.engine.spread.orders import Setup
 from octavo.engine.spread.team import Team
-from octavo.model.checkpoint import load_weights
+from octavo.model.checkpoint import DTYPES, load_weights
 
 if TYPE_CHECKING:
     from octavo.model.stretch import Stretch
-
-_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build(setup: Setup) -> tuple[SpreadTransformer, PagePool]:
@@ -35,7 +33,7 @@ def build(setup: Setup) -> tuple[SpreadTransformer, PagePool]:
     team = Team(setup.store, setup.rank, setup.count, device=device, seconds=setup.seconds)
     with torch.device("meta"):
         net = SpreadTransformer(setup.config, team)
-    load_weights(net, setup.folder, _DTYPES[setup.dtype], cuts=net.cuts)
+    load_weights(net, setup.folder, DTYPES[setup.dtype], cuts=net.cuts)
     net = net.to(device).eval().requires_grad_(False)
     layout = CacheLayout(setup.config, main=setup.main, index=setup.index)
     return net, PagePool(layout, capacity_tokens=setup.capacity_tokens, device=device)

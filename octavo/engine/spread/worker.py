@@ -26,7 +26,7 @@ from octavo.cache.pool import PagePool, StoreKey
 from octavo.cache.state import SequenceState
 from octavo.engine.fingerprint import model_fingerprint
 from octavo.engine.spread.layers import SpreadTransformer
-from octavo.engine.spread.orders import Line, Order, Said, Setup
+from octavo.engine.spread.orders import Line, Order, Said, Setup, line_of
 from octavo.engine.spread.rank import SequentialRunner, build, digest, weight_bytes
 from octavo.kernels import dispatch
 from octavo.kernels.dispatch import Body
@@ -128,9 +128,8 @@ def main(descriptor: int) -> int:
     except EOFError:
         return 0
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "")
         with contextlib.suppress(OSError):
-            line.send(Said.FAILED, f"{type(error).__name__}: {first}")
+            line.send(Said.FAILED, line_of(error))
         return 1
     return 0
 

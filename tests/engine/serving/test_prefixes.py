@@ -13,7 +13,7 @@ from torch import Tensor
 
 from octavo.cache.state import SequenceState
 from octavo.engine.llm import LLM
-from octavo.engine.serving.prefixes import Prefixes, Trail, points, worth
+from octavo.engine.serving.prefixes import Naming, Prefixes, Trail, points, worth
 from tests.support.sequences import World
 from tests.support.tiny_llm import tiny_llm
 
@@ -189,6 +189,14 @@ def test_a_trail_names_root_base_and_every_token() -> None:
         assert not set(other) & set(keys)
     late[11] += 1
     assert not set(Trail.of("r", late, base=10, chunk=64)) & set(keys)
+
+
+@pytest.mark.parametrize("base", [0, 10, 64, 100])
+def test_a_trail_that_grows_is_that_of_the_beginning(base: int) -> None:
+    ids = np.random.default_rng(base).integers(0, 400, 700).astype(np.int32)
+    growing = Naming("r", ids, base=base, chunk=64)
+    for length in (base, base + 1, 128, 130, 320, 320, 699, 700, 500, 64 + base):
+        assert growing.upto(length) == Trail.of("r", ids[:length], base=base, chunk=64), length
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

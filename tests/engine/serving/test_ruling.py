@@ -59,6 +59,8 @@ def test_before_forced_calls_reasoning_ends_only_by_its_mark(grammars: Grammars,
 
 def test_two_rules_hold_at_once(grammars: Grammars) -> None:
     class Only:
+        watches = True
+
         def __init__(self) -> None:
             self.pushed: list[int] = []
 
@@ -74,3 +76,6 @@ def test_two_rules_hold_at_once(grammars: Grammars) -> None:
     assert allowed(rule, grammars) == {40, 41}
     rule.push(40)
     assert one.pushed == [40]
+    assert rule.watches
+    one.watches = False
+    assert not rule.watches

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.config.errors import LimitError
-from octavo.engine.serving.settings import CHUNK, ServiceSettings, free_memory
+from octavo.config.errors import LimitError, UsageError
+from octavo.engine.serving.settings import CHUNK, GPU_CHUNK, ServiceSettings, free_memory
 
 
 @pytest.mark.parametrize("name", ["lanes", "max_running", "cache_bytes", "disk_bytes"])
@@ -28,5 +28,14 @@ def test_pages() -> None:
     assert ServiceSettings().pages(1) in range(free_memory() // 4, free_memory())
 
 
+def test_memory_is_that_of_the_device() -> None:
+    with pytest.raises(UsageError, match="device is 'cuda:99'; there are"):
+        free_memory("cuda:99")
+    with pytest.raises(UsageError, match="device is 'cuda:99'"):
+        ServiceSettings().pages(300, "cuda:99")
+    assert ServiceSettings(cache_bytes=1000).pages(300, "cuda:99") == 3
+
+
 def test_a_chunk_is_a_page() -> None:
     assert CHUNK == 256
+    assert GPU_CHUNK % CHUNK == 0
