@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from octavo.server.bridge import Bridge
 from octavo.server.errors import UnknownModelError
 from octavo.server.stream import KEEP_ALIVE_SECONDS
-from octavo.server.turn import Turns
+from octavo.server.turn import ChatCall, Turns
 
 if TYPE_CHECKING:
     from octavo.engine.serving.service import Service
@@ -37,6 +37,12 @@ class Context:
         """UnknownModelError (404) unless the served model answers to `name`."""
         if name != self.model and name not in self.aliases:
             raise UnknownModelError(f"model {name!r} is not served here; this server has {self.model!r}")
+
+    async def count(self, call: ChatCall) -> int:
+        """Tokens of a call's prompt, those of its document included. Errors as where it is asked."""
+        prompt = await self.bridge.run_blocking(self.turns.prompt, call)
+        before = 0 if call.document is None else self.service.library.info(call.document).tokens
+        return before + len(prompt)
 
     @property
     def fingerprint(self) -> str:

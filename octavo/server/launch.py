@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.config.errors import UsageError
 from octavo.config.sizes import parse_bytes
-from octavo.engine.serving.settings import CHUNK, ServiceSettings, free_memory
+from octavo.engine.serving.settings import CHUNK, GPU_CHUNK, ServiceSettings, free_memory
 from octavo.server.auth import read_keys
 from octavo.server.serve import listen, serve
 from octavo.server.settings import ServerSettings, fields_from
@@ -92,6 +92,8 @@ class Launch:
         wants_traces(os.environ)
         if ray and settings.documents_folder is None:
             raise UsageError("documents is not given; replicas share their documents through a folder: --documents")
+        if ray and device != "cpu" and settings.cache_bytes is None:
+            raise UsageError("cache is not given; what GPUs of replicas have free cannot be seen from here: --cache")
         if ray and settings.workers > 1:
             raise UsageError(f"workers is {settings.workers}; each replica holds a whole model in one process")
         return cls(
@@ -159,8 +161,8 @@ class Launch:
         """Keyword arguments of `octavo.load` for the device; on a GPU the cache is one slab of its final size."""
         if self.device == "cpu":
             return {"chunk": CHUNK}
-        tokens = {} if self.settings.cache_bytes is None else {"capacity_tokens": self.holding.cache_tokens}
-        return {"device": self.device, "dtype": "bfloat16", **tokens}
+        placed = {"device": self.device, "dtype": "bfloat16", "chunk": GPU_CHUNK}
+        return {**placed, "capacity_tokens": self.holding.cache_tokens}
 
 
 def _holding(
@@ -172,13 +174,15 @@ def _holding(
 
     config = ModelConfig.from_json(locate(model, files=("config.json",)) / "config.json")
     element, rows = (4, RowFormat.FP32) if device == "cpu" else (2, RowFormat.BF16)
-    free = free_memory()
+    free, weight_bytes = free_memory("cpu" if ray else device), _weight_bytes(config, settings.workers, element)
     least, most = (settings.replicas_min, settings.replicas_max) if ray else (1, 1)
-    cache = settings.cache_bytes or free // 2 // most // settings.workers
+    # Replicas and workers share a CPU's memory; each has a GPU of its own, which weights and cache fill.
+    room = free // 2 // most // settings.workers if device == "cpu" else max(free - weight_bytes, 0) // 2
+    cache = settings.cache_bytes or room
     return Holding(
         model=settings.served_name or model,
         weights=weights or ("fp32" if device == "cpu" else "bf16"),
-        weight_bytes=_weight_bytes(config, settings.workers, element),
+        weight_bytes=weight_bytes,
         cache_bytes=cache,
         cache_tokens=cache // CacheLayout(config, rows, rows).page_bytes * PAGE_TOKENS,
         context=config.max_position_embeddings,

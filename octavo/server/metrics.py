@@ -23,7 +23,8 @@ from octavo.server.protocol.common import finish_reason
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
     from octavo.engine.serving.library import Library
-    from octavo.engine.serving.service import Service, Status
+    from octavo.engine.serving.service import Service
+    from octavo.engine.serving.status import Status
     from octavo.engine.texts import Text
     from octavo.server.telemetry import Telemetry
 
@@ -46,6 +47,8 @@ _SUMS = {
     "prefix_cache_queries": ("prompt_tokens", "prompt tokens that were looked for in the cache"),
     "prefix_cache_hits": ("cached_tokens", "prompt tokens that were found in the cache"),
     "num_preemptions": ("swaps", "jobs whose pages went to disk for others"),
+    "spec_decode_num_draft_tokens": ("drafted_tokens", "tokens that the MTP block proposed"),
+    "spec_decode_num_accepted_tokens": ("accepted_tokens", "of those, tokens that answers went on with"),
 }
 
 
@@ -57,6 +60,7 @@ _SHELF = {
     "shelf_failed": ("failed", "files that could not be written"),
     "swaps_lost": ("lost", "jobs that were read again, since what they had on disk was damaged or gone"),
 }
+_INDEX = "seconds that lanes chose entries by the index, in chunks of prompts and in steps of answers"
 
 
 class Metrics:
@@ -153,6 +157,11 @@ class _Engine(Collector):
             gauge.add_metric([self._model], value)
             yield gauge
         yield self._bytes(status)
+        if status.index is not None:
+            index = CounterMetricFamily("octavo:index_seconds", _INDEX, labels=[*labels, "kind"])
+            for kind, seconds in status.index._asdict().items():
+                index.add_metric([self._model, kind], seconds)
+            yield index
         sources: tuple[tuple[object, dict[str, tuple[str, str]]], ...] = ((shelf, _SHELF), (status, _SUMS))
         for source, sums in sources:
             for name, (field, text) in sums.items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,9 @@ class Telemetry:
 
 
 class TraceMiddleware:
-    """A span for every request but those of open paths; jobs that a request starts are below it."""
+    """A span for every request but those of open paths; jobs that a request starts are below it, and so are the spans
+    of whoever its headers are passed on to. What stands in `scope["state"]["traced"]` at the end, names and values, are
+    attributes of it."""
 
     def __init__(self, app: ASGIApp, *, telemetry: Telemetry, open_paths: frozenset[str]) -> None:
         self.app, self._telemetry, self._open_paths = app, telemetry, open_paths
@@ -190,7 +192,9 @@ class TraceMiddleware:
             return await self.app(scope, receive, send)
         from opentelemetry.trace import Status, StatusCode, use_span
 
-        span, mark = self._telemetry.request(scope), _OPERATION.set(_OPERATIONS.get(scope["path"], "chat"))
+        span = self._telemetry.request(scope)
+        scope["headers"] = _below(scope["headers"], span)
+        mark = _OPERATION.set(_OPERATIONS.get(scope["path"], "chat"))
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -207,6 +211,19 @@ class TraceMiddleware:
             if route is not None:
                 span.update_name(f"{scope['method']} {route}")
                 span.set_attribute("http.route", route)
-            span.set_attribute("octavo.request_id", scope.get("state", {}).get("request_id", ""))
+            state = scope.get("state", {})
+            span.set_attribute("octavo.request_id", state.get("request_id", ""))
+            span.set_attributes(state.get("traced", {}))
             span.end()
             _OPERATION.reset(mark)
+
+
+def _below(headers: Iterable[tuple[bytes, bytes]], span: Span) -> list[tuple[bytes, bytes]]:
+    """The headers of a request, as of one that was made within `span`."""
+    from opentelemetry import propagate
+    from opentelemetry.trace import set_span_in_context
+
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, set_span_in_context(span))
+    named = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in carrier.items()]
+    return [pair for pair in headers if pair[0] not in dict(named)] + named

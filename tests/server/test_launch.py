@@ -43,6 +43,20 @@ def test_what_is_held_is_known_before_loading(model: str) -> None:
     assert launch(model).holding.cache_bytes <= held.free_bytes
 
 
+def test_memory_of_a_gpu_is_asked_of_the_gpu(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.server.launch.free_memory", lambda device: 2**30 if device == "cpu" else 2**28)
+    made = launch(model, device="cuda:1")
+    held = made.holding
+    assert (held.free_bytes, held.weights) == (2**28, "bf16")
+    assert held.cache_bytes == (2**28 - held.weight_bytes) // 2
+    assert made._placed() == {
+        "device": "cuda:1", "dtype": "bfloat16", "chunk": 1024, "capacity_tokens": held.cache_tokens,
+    }  # fmt: skip
+    flags = {"documents": str(tmp_path)}
+    with pytest.raises(UsageError, match="cache is not given; what GPUs of replicas have free"):
+        Launch.of(model, flags, key_file=None, file=None, device="cuda", weights=None, ray=True)
+
+
 def test_workers_hold_their_shares(model: str, tmp_path: Path) -> None:
     file = tmp_path / "serve.toml"
     file.write_text("workers = 2\n")

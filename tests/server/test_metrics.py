@@ -12,6 +12,7 @@ from octavo.config.errors import DocumentError, OctavoError
 from octavo.engine.answer import Finish, Prefix
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Piece, Token
 from octavo.engine.serving.job import Job
+from octavo.kernels.index_topk import scan
 from octavo.server.limits import CALLER
 from octavo.server.metrics import Metrics, Watched
 from tests.support.listening import running, tiny_service
@@ -65,6 +66,22 @@ def test_numbers_after_requests(tmp_path: Path) -> None:
     assert before["octavo:request_prefix_total{recomputed}"] == 0  # there before anything was counted
     assert after["octavo:swaps_lost_total{}"] == after["octavo:shelf_damaged_total{}"] == 0
     assert after["octavo:shelf_files{}"] == after["octavo:shelf_bytes{}"] == 0
+
+
+def test_drafts_and_the_index_are_counted(tmp_path: Path) -> None:
+    """More tokens than the index chooses entries of, so that chunks and steps choose."""
+    with running(tiny_service(tmp_path, num_nextn_predict_layers=1)) as server:
+        before = values(server.client.get("/metrics").text)
+        body = {"model": "octavo-tiny", "prompt": [40] * 700, "max_tokens": 24, "temperature": 0.0}
+        used = server.client.post("/v1/completions", json=body).json()["usage"]
+        after = values(server.client.get("/metrics").text)
+    drafted, accepted = (after[f"octavo:spec_decode_num_{kind}_tokens_total{{}}"] for kind in ("draft", "accepted"))
+    assert before["octavo:spec_decode_num_draft_tokens_total{}"] == 0
+    assert drafted > 0
+    assert accepted <= min(drafted, used["completion_tokens"])
+    for kind in ("chunks", "steps")[: 2 if scan.level() else 1]:  # compiled steps alone are timed
+        name = f"octavo:index_seconds_total{{{kind}}}"
+        assert before[name] < after[name] < before[name] + 30
 
 
 def test_a_lost_swap_file_is_counted(tmp_path: Path) -> None:

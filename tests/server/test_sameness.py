@@ -23,7 +23,7 @@ from octavo.engine.answer import Prefix
 from octavo.engine.llm import LLM, load
 from octavo.engine.request import Request
 from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, JobUsage, Piece
-from octavo.engine.serving.job import Job
+from octavo.engine.serving.job import Grammar, GrammarKind, Job
 from octavo.engine.serving.library import Library
 from octavo.engine.serving.service import Service
 from octavo.engine.serving.settings import ServiceSettings
@@ -36,6 +36,7 @@ SECONDS = 60
 GREEDY = Request(max_tokens=20, draft=0)
 DRAWN = Request(max_tokens=20, temperature=0.9, top_p=0.95, seed=11, draft=0)
 FILTERED = Request(max_tokens=20, temperature=1.5, top_k=30, min_p=0.01, seed=2**62, draft=0)
+LETTERS = Grammar(kind=GrammarKind.REGEX, source="[a-z ]{40,80}")
 REQUESTS = pytest.mark.parametrize("request_", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 
 
@@ -133,10 +134,10 @@ def ask(service: Service, ids: Sequence[int], request: Request = GREEDY, **field
     return Asked(service, job(ids, request, **fields)).made()
 
 
-def cold(llm: LLM, ids: Sequence[int], request: Request = GREEDY) -> Made:
+def cold(llm: LLM, ids: Sequence[int], request: Request = GREEDY, **fields: Any) -> Made:
     """By a service that has seen nothing."""
     with serving(llm, lanes=1) as service:
-        made = ask(service, ids, request)
+        made = ask(service, ids, request, **fields)
     assert (made.usage.cached_tokens, made.usage.prefix) == (0, Prefix.NONE)
     assert made.tokens
     return made
@@ -215,11 +216,13 @@ def test_alone_and_in_a_crowd_of_which_some_leave(llm: LLM) -> None:
     requests = [GREEDY, DRAWN, FILTERED, replace(GREEDY, draft=2)]
     lengths = (1, 40, 255, 256, 257, 600, 1100, 1800)
     shared = prompt(40, 300)
+    rules: list[dict[str, Any]] = [{}, {"no_calls": True}, {"grammar": LETTERS}, {}, {}]
     jobs = [
-        job((shared if i % 2 else ()) + prompt(50 + i, lengths[i % 8]), requests[i % 4], id=f"j{i}", priority=i % 3)
+        job((shared if i % 2 else ()) + prompt(50 + i, lengths[i % 8]), requests[i % 4], id=f"j{i}", priority=i % 3,
+            **rules[i % 5])
         for i in range(12)
-    ]
-    expected = [cold(llm, one.prompt, one.request) for one in jobs]
+    ]  # fmt: skip
+    expected = [cold(llm, one.prompt, one.request, **rules[i % 5]) for i, one in enumerate(jobs)]
     leaving = [
         job(shared + prompt(70 + i, 1500 if i % 2 else 5), Request(max_tokens=2000), id=f"gone{i}") for i in range(6)
     ]

@@ -56,10 +56,7 @@ def router(context: Context) -> APIRouter:
     @routes.post("/v1/messages/count_tokens", openapi_extra=described(MESSAGES))
     async def count_tokens(request: Request) -> Response:
         asked = await read(request, counting=True)
-        prompt = await context.bridge.run_blocking(context.turns.prompt, asked.call)
-        document = asked.call.document
-        before = 0 if document is None else context.service.library.info(document).tokens
-        return json_response({"input_tokens": before + len(prompt)})
+        return json_response({"input_tokens": await context.count(asked.call)})
 
     return routes
 

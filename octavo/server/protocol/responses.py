@@ -1,8 +1,8 @@
-"""The OpenAI responses protocol: POST /v1/responses, and reading, cancelling and deleting a response.
+"""The OpenAI responses protocol: POST /v1/responses, counting its input, reading, cancelling and deleting a response.
 
 Covers: routes, streaming, which conversation a response goes on from. Does not cover: reading a body
-(`responses_request`), the shape of answers (`responses_stream`), keeping them (`responses_store`), keys and limits
-(middlewares of `app`).
+(`responses_request`), the shape of answers (`responses_stream`) and of inputs (`responses_items`), keeping them
+(`responses_store`), keys and limits (middlewares of `app`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from octavo.server.errors import CancelledJob
 from octavo.server.protocol.described import RESPONSES, described
 from octavo.server.protocol.exchange import collect, json_response, read_json
 from octavo.server.protocol.fields import Fields
+from octavo.server.protocol.responses_items import items_of, page_of
 from octavo.server.protocol.responses_request import ResponsesRequest, read_request
 from octavo.server.protocol.responses_store import ResponseStore
 from octavo.server.protocol.responses_stream import ResponseEncoder, new_id
@@ -35,18 +36,32 @@ def router(context: Context, store: ResponseStore | None = None) -> APIRouter:
     routes = APIRouter(tags=["responses"])
     kept = store or ResponseStore()
 
-    @routes.post("/v1/responses", openapi_extra=described(RESPONSES))
-    async def create(request: Request) -> Response:
+    async def read(request: Request) -> ResponsesRequest:
         body = await read_json(request, context.bridge)
         before = Fields(body).text("previous_response_id")
         earlier = () if before is None else kept.conversation(before)
         asked = read_request(body, earlier=earlier, default_max_tokens=context.default_max_tokens)
         context.check_model(asked.model)
+        return asked
+
+    @routes.post("/v1/responses", openapi_extra=described(RESPONSES))
+    async def create(request: Request) -> Response:
+        asked = await read(request)
         turn = await context.turns.start(replace(asked.call, seconds=context.seconds))
         making = _Making(asked, turn, kept)
         if asked.stream:
             return sse(making.steps(request_id(request.scope)), keep_alive_seconds=context.keep_alive_seconds)
         return json_response(await making.whole(request))
+
+    @routes.post("/v1/responses/input_tokens", openapi_extra=described(RESPONSES))
+    async def input_tokens(request: Request) -> Response:
+        counted = await context.count((await read(request)).call)
+        return json_response({"object": "response.input_tokens", "input_tokens": counted})
+
+    @routes.get("/v1/responses/{id}/input_items")
+    async def input_items(request: Request, id: str) -> Response:
+        stored = kept.find(id)
+        return json_response(page_of(items_of(stored.history[: stored.inputs], id), request.query_params))
 
     @routes.get("/v1/responses/{id}")
     async def retrieve(id: str) -> Response:
@@ -70,8 +85,9 @@ class _Making:
     def __init__(self, asked: ResponsesRequest, turn: Turn, store: ResponseStore) -> None:
         self._asked, self._turn, self._store = asked, turn, store
         self._encoder = ResponseEncoder(
-            id=new_id("resp"), created=int(time.time()), echo=asked.echo, parallel=asked.parallel
-        )
+            id=new_id("resp"), created=int(time.time()), echo=asked.echo, parallel=asked.parallel,
+            with_logprobs=asked.call.top_logprobs is not None,
+        )  # fmt: skip
         self._is_over = self._is_cancelled = False
 
     async def whole(self, request: Request) -> dict[str, Any]:
@@ -111,7 +127,8 @@ class _Making:
             self._end()
 
     def _begin(self) -> None:
-        self._store.begin(self._encoder.response, self._cancel, store=self._asked.store)
+        asked = self._asked
+        self._store.begin(self._encoder.response, self._cancel, store=asked.store, history=asked.history)
 
     def _cancel(self) -> dict[str, Any]:
         self._is_cancelled = True

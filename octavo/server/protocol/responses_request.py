@@ -4,7 +4,7 @@ Covers: the body of POST /v1/responses: input items, instructions, what an earli
 formats, reasoning effort, sampling, metadata, and the extensions `document`, `quote`, `sources` and `cache_salt`. Does
 not cover: routes (`responses`), the answer (`responses_stream`), keeping responses (`responses_store`). Accepted
 without effect: user, safety_identifier, prompt_cache_key, service_tier, stream_options, reasoning.summary,
-text.verbosity, the strict of a tool, and `include` other than log-probabilities.
+text.verbosity, the strict of a tool, and `include` other than log-probabilities, which `top_logprobs` asks for as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.engine.request import Request
-from octavo.engine.serving.job import Grammar, GrammarKind
+from octavo.engine.serving.job import MAX_TOP_LOGPROBS, Grammar, GrammarKind
 from octavo.server.errors import FieldError
 from octavo.server.protocol.common import EFFORTS
 from octavo.server.protocol.fields import Fields, shown
@@ -32,8 +32,8 @@ _UNSUPPORTED = {
     "conversation": "use previous_response_id",
     "prompt": "there are no stored prompts",
     "context_management": "a conversation is never shortened",
-    "top_logprobs": "log-probabilities come with /v1/chat/completions",
 }
+_LOGPROBS = "message.output_text.logprobs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,6 @@ def read_request(
     for name, reason in _UNSUPPORTED.items():
         fields.unsupported(name, reason)
     fields.choice("truncation", ("disabled",), "disabled")
-    if "message.output_text.logprobs" in fields.texts("include"):
-        raise FieldError(f"include of logprobs is not supported: {_UNSUPPORTED['top_logprobs']}", param="include")
     history = (*earlier, *_input(fields))
     if history[-1]["role"] == "assistant":
         why = "input ends with items of the assistant; a message or a function_call_output must be last"
@@ -88,6 +86,7 @@ def read_request(
         document=document,
         sources=fields.flag("sources", document is not None),
         quote=fields.flag("quote") if fields.has("quote") else None,
+        top_logprobs=_top_logprobs(fields),
         salt=fields.text("cache_salt") or "",
     )
     return ResponsesRequest(
@@ -119,9 +118,18 @@ def _echo(fields: Fields, call: ChatCall, max_tokens: int | None) -> dict[str, A
         "text": {"format": {"type": "text"}} | (fields.object("text") or Fields({})).value,
         "tool_choice": fields.raw("tool_choice") or "auto",
         "tools": [_echoed_tool(tool) for tool in fields.objects("tools")],
+        "top_logprobs": call.top_logprobs or 0,
         "top_p": call.request.top_p,
         "truncation": "disabled",
     }
+
+
+def _top_logprobs(fields: Fields) -> int | None:
+    """How many alternatives each token of the text comes with; None where `include` does not ask for them."""
+    top, included = fields.whole("top_logprobs", least=0) or 0, _LOGPROBS in fields.texts("include")
+    if top > MAX_TOP_LOGPROBS:
+        raise FieldError(f"top_logprobs is {top}; it must be from 0 to {MAX_TOP_LOGPROBS}", param="top_logprobs")
+    return top if included or top else None
 
 
 def _echoed_tool(tool: Fields) -> dict[str, Any]:

@@ -18,10 +18,12 @@ Response = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A response and the conversation up to and with it. `size`: characters of both."""
+    """A response and the conversation up to and with it, of which the first `inputs` messages are what it answers.
+    `size`: characters of both."""
 
     response: Response
     history: tuple[dict[str, Any], ...] = ()
+    inputs: int = 0
     size: int = 0
 
 
@@ -34,17 +36,24 @@ class ResponseStore:
         self._running: dict[str, Callable[[], Response]] = {}
         self._characters = 0
 
-    def begin(self, response: Response, cancel: Callable[[], Response], *, store: bool) -> None:
-        """A response is under way; `cancel` gives it up and returns it. With `store` it can be read from now on."""
+    def begin(
+        self, response: Response, cancel: Callable[[], Response], *, store: bool,
+        history: Sequence[dict[str, Any]] = (),
+    ) -> None:  # fmt: skip
+        """A response to the conversation `history` is under way; `cancel` gives it up and returns it. With `store` it
+        can be read from now on."""
         self._running[response["id"]] = cancel
         if store:
-            self._keep(Stored(response=response))
+            said = tuple(history)
+            self._keep(Stored(response=response, history=said, inputs=len(said), size=_size(response) + _size(said)))
 
     def end(self, response: Response, history: Sequence[dict[str, Any]]) -> None:
         """It is over. It is kept with its conversation unless it was not stored or was deleted meanwhile."""
         self._running.pop(response["id"], None)
-        if response["id"] in self._kept:
-            self._keep(Stored(response=response, history=tuple(history), size=_size(response) + _size(history)))
+        kept = self._kept.get(response["id"])
+        if kept is not None:
+            said, size = tuple(history), _size(response) + _size(history)
+            self._keep(Stored(response=response, history=said, inputs=kept.inputs, size=size))
 
     def under_way(self) -> tuple[str, ...]:
         """Ids of responses that are not over."""

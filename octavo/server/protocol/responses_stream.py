@@ -12,9 +12,10 @@ from dataclasses import asdict
 from typing import Any
 
 from octavo.engine.answer import Finish
-from octavo.engine.serving.events import Ended
+from octavo.engine.serving.events import Ended, Token
 from octavo.server.errors import fault
-from octavo.server.turn import TurnEnd, TurnEvent
+from octavo.server.protocol.common import token_logprob
+from octavo.server.turn import TokensMade, TurnEnd, TurnEvent
 from octavo.text.completion import ContentDelta, ReasoningDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
 
 Wire = dict[str, Any]
@@ -26,10 +27,13 @@ _DELTAS = {"message": "response.output_text", "reasoning": "response.reasoning_t
 class ResponseEncoder:
     """One response: `start`, `feed`, `fail` and `cancel` return stream events; `response` is the object so far."""
 
-    def __init__(self, *, id: str, created: int, echo: Wire, parallel: bool = True) -> None:
+    def __init__(
+        self, *, id: str, created: int, echo: Wire, parallel: bool = True, with_logprobs: bool = False
+    ) -> None:  # fmt: skip
         """created: Unix seconds. echo: fields that repeat the request. parallel: more than one tool call may be given
-        out; calls after the first are dropped otherwise."""
-        self._parallel = parallel
+        out; calls after the first are dropped otherwise. with_logprobs: text comes with those of its tokens."""
+        self._parallel, self._with_logprobs = parallel, with_logprobs
+        self._tokens: list[Token] = []  # of text that is not told yet
         self._number = 0
         self._output: list[Wire] = []
         self._is_open = False
@@ -72,9 +76,13 @@ class ResponseEncoder:
         """The stream events that one event of the turn stands for, maybe none."""
         if isinstance(event, ReasoningDelta):
             return [*self._enter("reasoning"), *self._more(event.text)]
+        if isinstance(event, TokensMade):
+            self._tokens += event.tokens if self._with_logprobs and not event.reasoning else ()
+            return []
         if isinstance(event, ContentDelta):
             return [*self._enter("message"), *self._more(event.text)]
         if isinstance(event, ToolCallStart | ToolCallDelta | ToolCallEnd):
+            self._tokens.clear()  # of marks and arguments
             return self._call(event) if self._parallel or event.index == 0 else []
         return self._finish(event) if isinstance(event, TurnEnd) else []
 
@@ -130,12 +138,12 @@ class ResponseEncoder:
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         opening = self._open({"type": kind, "status": "in_progress", "content": []} | item)
         self._output[-1]["content"].append(part)
-        return [*opening, self._of_item("response.content_part.added", content_index=0, part=dict(part))]
+        return [*opening, self._of_item("response.content_part.added", content_index=0, part=_part(part))]
 
     def _more(self, text: str) -> list[Wire]:
         item = self._output[-1]
         item["content"][0]["text"] += text
-        more = {"logprobs": []} if item["type"] == "message" else {}
+        more = {"logprobs": self._told()} if item["type"] == "message" else {}
         return [self._of_item(f"{_DELTAS[item['type']]}.delta", content_index=0, delta=text, **more)]
 
     def _open(self, item: Wire) -> list[Wire]:
@@ -156,12 +164,21 @@ class ResponseEncoder:
             done = [self._of_item("response.function_call_arguments.done", **named)]
         else:
             part = item["content"][0]
-            more = {"logprobs": []} if item["type"] == "message" else {}
+            if item["type"] == "message":
+                self._told()
+            more = {"logprobs": list(part["logprobs"])} if item["type"] == "message" else {}
             done = [
                 self._of_item(f"{_DELTAS[item['type']]}.done", content_index=0, text=part["text"], **more),
-                self._of_item("response.content_part.done", content_index=0, part=dict(part)),
+                self._of_item("response.content_part.done", content_index=0, part=_part(part)),
             ]
         return [*done, self._event("response.output_item.done", output_index=self._last, item=_copy(item))]
+
+    def _told(self) -> list[Wire]:
+        """The log-probabilities of the tokens since the last such call, which the open message has from now on."""
+        told = [token_logprob(token) for token in self._tokens]
+        self._tokens.clear()
+        self._output[-1]["content"][0]["logprobs"] += told
+        return told
 
     @property
     def _last(self) -> int:
@@ -186,7 +203,11 @@ def new_id(kind: str) -> str:
 
 def _copy(item: Wire) -> Wire:
     """An item as it is now, whatever is added to it later."""
-    return item | ({"content": [dict(part) for part in item["content"]]} if "content" in item else {})
+    return item | ({"content": [_part(part) for part in item["content"]]} if "content" in item else {})
+
+
+def _part(part: Wire) -> Wire:
+    return part | ({"logprobs": list(part["logprobs"])} if "logprobs" in part else {})
 
 
 def _sources(ended: Ended) -> Wire:

@@ -1,11 +1,13 @@
 """The front: what clients reach.
 
-Covers: its layers (the server's own: log, origins, keys, rates, drain, bodies), health, metrics, the page, and behind
-them the relay; listening. Does not cover: passing requests on (`relay`), starting replicas (`cluster`).
+Covers: its layers (the server's own: log, traces, origins, keys, rates, drain, bodies), health, metrics, the page, and
+behind them the relay; listening. Does not cover: passing requests on (`relay`), starting replicas (`cluster`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,13 +24,20 @@ from octavo.server.replicas.gathered import GatheredMetrics
 from octavo.server.replicas.relay import Relay
 from octavo.server.serve import server_of
 from octavo.server.settings import ServerSettings
+from octavo.server.telemetry import Telemetry
 
 
 def create_front(
-    relay: Relay, metrics: GatheredMetrics, rates: RateLimits, settings: ServerSettings
+    relay: Relay, metrics: GatheredMetrics, rates: RateLimits, settings: ServerSettings, *,
+    telemetry: Telemetry | None = None,
 ) -> FastAPI:  # fmt: skip
-    """The application that clients reach; `app.state.lifecycle` is what a server drains by."""
+    """The application that clients reach; `app.state.lifecycle` is what a server drains by.
+
+    `telemetry`: where its spans go, by default where the environment says (UsageError as `wants_traces`); it is closed
+    too. What a replica makes of a request is below the front's span of it.
+    """
     lifecycle, pages = Lifecycle(), page_routes()
+    traces = telemetry or Telemetry.of(os.environ, metrics.model)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -36,13 +45,15 @@ def create_front(
         try:
             yield
         finally:
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
             lifecycle.end()
 
     app = FastAPI(
         openapi_url=None,  # as everything that is not named here, a replica's
         docs_url=None,
         redoc_url=None,
-        middleware=layers(settings, rates, lifecycle, metrics, frozenset(route.path for route in pages)),
+        middleware=layers(settings, rates, lifecycle, metrics, frozenset(route.path for route in pages), traces),
         lifespan=lifespan,
         redirect_slashes=False,
     )

@@ -30,7 +30,7 @@ def keys_of(path: str, body: bytes) -> tuple[str, ...]:
     anything else has no keys. Takes about 10 ms a MiB."""
     if path.startswith(_DOCUMENTS):
         return (document_key(unquote(path.removeprefix(_DOCUMENTS).split("/")[0])),)
-    if path.startswith(_RESPONSES):
+    if path.startswith(_RESPONSES) and path != f"{_RESPONSES}input_tokens":
         return (response_key(path.removeprefix(_RESPONSES).split("/")[0]),)
     given = _object(body)
     if given is None:

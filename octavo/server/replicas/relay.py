@@ -75,8 +75,8 @@ class Relay:
         file = self._incoming / uuid.uuid4().hex if is_form(scope) else None
         try:
             asked, keys = await self._taken_in(scope, receive, file)
-            out = Outgoing(scope, send)
-            task = asyncio.create_task(self._attempts(asked, keys, out))
+            out, traced = Outgoing(scope, send), scope["state"].setdefault("traced", {})
+            task = asyncio.create_task(self._attempts(asked, keys, out, traced))
             watcher = asyncio.create_task(_gone(receive))
             self._running.add(task)
             try:
@@ -96,12 +96,16 @@ class Relay:
             if file is not None:
                 file.unlink(missing_ok=True)
 
-    async def _attempts(self, asked: Asked, keys: tuple[str, ...], out: Outgoing) -> None:
+    async def _attempts(
+        self, asked: Asked, keys: tuple[str, ...], out: Outgoing, traced: dict[str, str | int]
+    ) -> None:  # fmt: skip
+        """`traced` is told how many replicas had the request, and which was the last one."""
         lost = set[str]()
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            traced["octavo.attempts"] = attempt + 1
             hint = self.directory.hint(keys, avoid=lost)
             try:
-                return await self._attempt(replace(asked, hint=hint), keys, out, lost)
+                return await self._attempt(replace(asked, hint=hint), keys, out, lost, traced)
             except ReplicaLost:
                 self.lost += 1
                 fields = {"path": asked.path, "has_begun": out.begun, "lost": sorted(lost)}
@@ -112,7 +116,9 @@ class Relay:
         why = f"{ATTEMPTS} replicas were lost while they had this request"
         await out.fail(Refusal(why, status=503, headers={"retry-after": "5"}))
 
-    async def _attempt(self, asked: Asked, keys: tuple[str, ...], out: Outgoing, lost: set[str]) -> None:
+    async def _attempt(
+        self, asked: Asked, keys: tuple[str, ...], out: Outgoing, lost: set[str], traced: dict[str, str | int]
+    ) -> None:  # fmt: skip
         """One replica's answer. ReplicaLost where it is gone, which is then among `lost`; AnswerBroken."""
         replica, is_over, learns = None, False, asked.method == "POST" and asked.path == "/v1/responses"
         parts = self._ask(asked)
@@ -121,7 +127,7 @@ class Relay:
                 is_over = isinstance(some[-1], Over) and some[-1].whole
                 for place, part in enumerate(some):
                     if isinstance(part, Taken):
-                        replica = part.replica
+                        replica = traced["octavo.replica"] = part.replica
                         self.directory.learn(reversed(keys), replica)
                         self.directory.enter(replica)
                     elif isinstance(part, Head):

@@ -17,6 +17,7 @@ from octavo.config.errors import LimitError
 from octavo.engine.answer import Finish
 from octavo.engine.serving.events import Failed
 from octavo.engine.serving.service import Service
+from octavo.server.protocol import chat
 from octavo.server.protocol.responses import router
 from octavo.server.protocol.responses_store import ResponseStore
 from octavo.text.chat import encode_chat
@@ -49,7 +50,8 @@ def store() -> ResponseStore:
 
 @pytest.fixture(scope="module")
 def address(service: Service, store: ResponseStore) -> Iterator[str]:
-    with listening(small_app(router(context_over(service), store))) as address:
+    context = context_over(service)
+    with listening(small_app(router(context, store), chat.router(context))) as address:
         yield address
 
 
@@ -125,6 +127,60 @@ def test_reading_and_deleting(client: openai.OpenAI) -> None:
     unkept = client.responses.create(model="tiny", input="Hi", max_output_tokens=2, store=False)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(unkept.id)
+
+
+def test_the_input_of_a_response_is_told(client: openai.OpenAI, address: str) -> None:
+    """That of the responses it goes on from included, the newest item first as the protocol has it."""
+    asked: Any = {"model": "tiny", "max_output_tokens": 3, "temperature": 0}
+    first = client.responses.create(input="One", instructions="Be brief.", **asked)
+    [only] = client.responses.input_items.list(first.id)
+    assert (only.type, only.role, only.content[0].text) == ("message", "user", "One")  # type: ignore[union-attr]
+    second = client.responses.create(input="Two", previous_response_id=first.id, **asked)
+    items = list(client.responses.input_items.list(second.id))
+    assert [item.role for item in items] == ["user", "assistant", "user"]  # type: ignore[union-attr]
+    assert items[1].content[0].text == first.output_text  # type: ignore[union-attr]
+    by_one = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+    assert [item.id for item in by_one] == [item.id for item in reversed(items)]  # type: ignore[union-attr]
+    for query in ("limit=0", "limit=x", "order=up", "after=msg_none"):
+        refused = httpx.get(f"{address}/v1/responses/{first.id}/input_items?{query}")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, query.partition("=")[0])
+    with pytest.raises(openai.NotFoundError):
+        list(client.responses.input_items.list("resp_none"))
+
+
+def test_the_input_is_counted(client: openai.OpenAI, service: Service) -> None:
+    body: Any = {"model": "tiny", "input": "How many?", "instructions": "Count."}
+    counted = client.responses.input_tokens.count(**body)
+    made = client.responses.create(max_output_tokens=2, **body)
+    assert made.usage is not None
+    assert counted.input_tokens == made.usage.input_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_text_comes_with_the_log_probabilities_of_its_tokens(client: openai.OpenAI, stream: bool) -> None:
+    chat = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "Hi"}], max_tokens=9, temperature=0, logprobs=True,
+        top_logprobs=2,
+    )  # fmt: skip
+    assert chat.choices[0].logprobs is not None
+    wanted = [(one.token, one.logprob) for one in chat.choices[0].logprobs.content or ()]
+    asked: Any = {"model": "tiny", "input": "Hi", "max_output_tokens": 9, "temperature": 0, "top_logprobs": 2,
+                  "include": ["message.output_text.logprobs"]}  # fmt: skip
+    deltas, made = list[Any](), None
+    if stream:
+        for event in client.responses.create(stream=True, **asked):
+            if event.type == "response.output_text.delta":
+                deltas += event.logprobs
+            made = event.response if event.type == "response.incomplete" else made
+        assert [(one.token, one.logprob) for one in deltas] == wanted[: len(deltas)]
+        assert deltas
+    else:
+        made = client.responses.create(**asked)
+    assert made is not None
+    [said] = made.output
+    told = said.content[0].logprobs  # type: ignore[union-attr]
+    assert [(one.token, one.logprob) for one in told] == wanted  # type: ignore[union-attr]
+    assert all(len(one.top_logprobs) == 2 for one in told)  # type: ignore[union-attr]
 
 
 def test_a_schema_holds_the_answer(client: openai.OpenAI) -> None:

@@ -150,7 +150,8 @@ IMAGE = {"role": "user", "content": [{"type": "input_image", "image_url": "http:
     [
         (body(background=True), "background is not supported: a response is made while its request is open"),
         (body(conversation="c"), "conversation is not supported: use previous_response_id"),
-        (body(top_logprobs=2), "top_logprobs is not supported: log-probabilities come with /v1/chat/completions"),
+        (body(top_logprobs=21), "top_logprobs is 21; it must be from 0 to 20"),
+        (body(top_logprobs=-1), "top_logprobs is -1; it must be an integer from 0"),
         (body(truncation="auto"), "truncation is 'auto'; it must be 'disabled'"),
         (body(model=None), "model is missing; it must be a string"),
         (body(None), "input is missing; it must be a string or an array of at least one item"),
@@ -175,8 +176,6 @@ IMAGE = {"role": "user", "content": [{"type": "input_image", "image_url": "http:
         (body(metadata={"a": 1}), "metadata.a is 1; it must be a string"),
         (body(metadata={"a": "b" * 513}),
          "metadata 'a' is too long; a key may have 64 characters, a value 512"),
-        (body(include=["message.output_text.logprobs"]),
-         "include of logprobs is not supported: log-probabilities come with /v1/chat/completions"),
     ],
 )  # fmt: skip
 def test_what_is_refused(given: Any, text: str) -> None:
@@ -188,3 +187,19 @@ def test_what_is_refused(given: Any, text: str) -> None:
 def test_limits_of_sampling() -> None:
     with pytest.raises(LimitError, match="temperature is -1"):
         read_request(body(temperature=-1))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, None),
+        ({"top_logprobs": 0}, None),
+        ({"include": ["message.output_text.logprobs"]}, 0),
+        ({"include": ["message.output_text.logprobs"], "top_logprobs": 4}, 4),
+        ({"top_logprobs": 3}, 3),
+    ],
+)
+def test_log_probabilities_are_asked_for_by_either_field(given: dict[str, Any], wanted: int | None) -> None:
+    asked = read_request(body(**given))
+    assert asked.call.top_logprobs == wanted
+    assert asked.echo["top_logprobs"] == (wanted or 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from opentelemetry.trace import SpanKind
 
 from octavo.server.limits import RateLimits
 from octavo.server.replicas.directory import Directory
@@ -19,7 +20,9 @@ from octavo.server.replicas.messages import Head, Over
 from octavo.server.replicas.relay import Relay
 from octavo.server.serve import listen
 from octavo.server.settings import ServerSettings
+from octavo.server.telemetry import Telemetry
 from tests.server.replicas.test_relay import Replicas, scripted
+from tests.server.test_telemetry import PARENT, TRACE, in_memory
 from tests.support.serving import SECONDS, listening
 
 KEY = {"authorization": "Bearer hush"}
@@ -27,13 +30,15 @@ SAID = (Head(status=200, headers=((b"content-type", b"text/plain"),)), b"said", 
 
 
 @contextmanager
-def front(folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client, Replicas]]:
-    """A front over one replica that always says the same."""
+def front(
+    folder: Path, telemetry: Telemetry | None = None, **settings: Any
+) -> Iterator[tuple[httpx.Client, Replicas]]:  # fmt: skip
+    """A front over two replicas that always say the same."""
     given = ServerSettings(api_keys=("hush",), **settings)
     rates = RateLimits(given.requests_per_minute, given.tokens_per_minute)
-    replicas = Replicas(a=scripted("a", *SAID))
+    replicas = Replicas(a=scripted("a", *SAID), b=scripted("b", *SAID))
     relay = Relay(replicas.ask, Directory(slack=1), incoming=folder, charge=rates.charge, log_to=io.StringIO())
-    app = create_front(relay, GatheredMetrics("tiny", dict, relay), rates, given)
+    app = create_front(relay, GatheredMetrics("tiny", dict, relay), rates, given, telemetry=telemetry)
     with listening(app) as url, httpx.Client(base_url=url, timeout=SECONDS) as client:
         yield client, replicas
 
@@ -69,6 +74,28 @@ def test_health_metrics_and_page_are_the_fronts_own(tmp_path: Path) -> None:
         assert client.get("/").headers["content-security-policy"].startswith("default-src 'none'")
         assert not replicas.asked
         assert client.get("/openapi.json", headers=KEY).text == "said"
+
+
+def test_a_request_is_a_span_and_its_replica_goes_on_from_it(tmp_path: Path) -> None:
+    made, exporter = in_memory()
+    with front(tmp_path, made) as (client, replicas):
+        replicas.lose["a"] = 1  # behind what it says of itself
+        parent = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=1", "x-request-id": "asked-1"}
+        assert client.get("/v1/documents/secret-name", headers=KEY | parent).text == "said"
+        assert client.get("/health").is_success
+    [span] = exporter.get_finished_spans()
+    assert (span.name, span.kind) == ("GET", SpanKind.SERVER)
+    assert span.parent is not None
+    assert (format(span.context.trace_id, "032x"), format(span.parent.span_id, "016x")) == (TRACE, PARENT)
+    assert dict(span.attributes or {}) == {
+        "http.request.method": "GET", "url.scheme": "http", "http.response.status_code": 200,
+        "octavo.request_id": "asked-1", "octavo.attempts": 2, "octavo.replica": "b",
+    }  # fmt: skip
+    assert [replica for replica, _ in replicas.asked] == ["a", "b"]
+    for _, asked in replicas.asked:
+        traced = [pair for pair in asked.headers if pair[0] in (b"traceparent", b"tracestate")]
+        own = f"00-{TRACE}-{span.context.span_id:016x}-01".encode()
+        assert sorted(traced) == [(b"traceparent", own), (b"tracestate", b"vendor=1")]
 
 
 def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_documents_and_responses_come_first() -> None:
     assert keys_of("/v1/documents/tale", b"") == keys_of("/v1/documents/tale/fold", b"{}") == ("document:tale",)
     assert keys("/v1/documents", name="tale", text="x") == ("document:tale",)
     assert keys_of("/v1/responses/resp_1/cancel", b"") == ("response:resp_1",)
+    counted = b'{"input": "x", "previous_response_id": "resp_1"}'
+    assert keys_of("/v1/responses/input_tokens", counted)[0] == "response:resp_1"
     found = keys("/v1/responses", document="tale", previous_response_id="resp_1", input="a" * 700)
     assert found[:2] == ("response:resp_1", "document:tale")
     assert found[2].startswith("prompt:")
