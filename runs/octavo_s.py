@@ -1,11 +1,11 @@
 """`octavo-s` from an empty machine to weights: corpus, tokenizer, pack, training, rest, lessons, rewards, export.
 
 Each step is one command that a user could type; it is printed before it runs, and left out when what it makes is there
-already, so that the same line goes on after any stop. The shipped weights came about so, but for this: they were
-exported at rest, before there were lessons and rewards; training was cut in four by the machines that were to be had
-(`octavo-s` for 650 steps, `octavo-s-further` for 1,990, `octavo-s-anneal`, `octavo-s-fuller` for 3,060), each part began
-with the weights of the one before as they were stored then (FP8, BF16, FP4) and a new optimiser, and the wordings of
-linked questions came with the fourth. Rewards run on one GPU; their weights are kept only if they are better.
+already, so that the same line goes on after any stop. The shipped weights came about so, but for this: training was
+cut by the machines that were to be had (`octavo-s` for 650 steps, `octavo-s-further` for 1,990, `octavo-s-anneal`,
+`octavo-s-fuller` for 3,060), each part began with the weights of the one before as they were stored then (FP8, BF16,
+FP4) and a new optimiser, the wordings of linked questions came with the fourth, and `octavo-s-taught` went on from the
+rested weights as they had shipped. Rewards run on one GPU; their weights are kept only if they are better.
 
 Covers: the order of the steps and what they are told. Does not cover: what is trained (`octavo.train.recipes`), the
 texts (docs/data.md), which `--data` holds: books_train, gsm8k_train and taskmaster_dialogs, each `.jsonl.xz`.
@@ -44,7 +44,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
     given = [word for flag, name in texts for word in (flag, str(options.data / f"{name}.jsonl.xz"))]
     held = ["--held-out", *map(str, options.held_out)]
     words = tokenizer / "tokenizer.json"
-    rested, taught, kept = (work / name for name in ("rested", "instructed", "kept"))
+    rested, taught, kept = (work / name for name in ("rested", "taught", "kept"))
     lessons = pack / "javascript.jsonl.xz"
     formats = ("--dense", "--experts", "fp4", "--embeddings", "--engram-tables")
     return [
@@ -54,11 +54,11 @@ def steps(options: argparse.Namespace) -> list[Step]:
               "--vocab-size", "8192"), words),
         Step((*data, "pack", "--mix", "s", "--corpus", str(corpus), "--tokenizer", str(words), "--out", str(pack)),
              pack / "pack.json"),
-        Step((*data, "javascript", "--out", str(lessons), "--count", str(TASKS), "--kinds", "write", "repair", "predict",
-              "--workers", str(WORKERS)), lessons),
+        Step((*data, "javascript", "--out", str(lessons), "--count", str(TASKS), "--kinds", "write", "repair",
+              "predict", "--workers", str(WORKERS)), lessons),
         training("octavo-s", options, pack, tokenizer, trained, ("--minutes", str(options.minutes))),
         training("octavo-s-settled", options, pack, tokenizer, rested, ("--init-from", str(trained / "weights"))),
-        training("octavo-s-instructed", options, pack, tokenizer, taught, ("--init-from", str(rested / "weights"))),
+        training("octavo-s-taught", options, pack, tokenizer, taught, ("--init-from", str(rested / "weights"))),
         Step((python, "-m", "octavo.train.reinforce", "octavo-s-reinforced", "--weights", str(taught / "weights"),
               "--pack", str(pack), "--out", str(work / "reinforced"), "--kept", str(kept), "--device", options.device),
              kept / "model.safetensors.index.json"),

@@ -1,4 +1,5 @@
-"""Named configurations. Covers: `flash`, `flash_0731`, `pro` (official) and `xs`, `s` (ours). Not here: weights."""
+"""Named configurations. Covers: `flash`, `flash_0731`, `pro` (official), `xs`, `s` (ours), the twins `xs_engram`,
+`xs_plain`. Not here: weights."""
 
 from octavo.config.engram import EngramConfig, EngramVariant
 from octavo.config.errors import ConfigError
@@ -88,6 +89,21 @@ def xs() -> ModelConfig:
     )
 
 
+def xs_engram() -> ModelConfig:
+    """Octavo-xs with the vocabulary of `s` and an Engram table of 3.4 M parameters, 23 % of 14.5 M; in BF16."""
+    return xs().changed(
+        vocab_size=8192,
+        expert_dtype=None,
+        quantization=None,
+        engram=EngramConfig(variant=EngramVariant.V41, layers=(1,), rows_per_head=26_399, head_dim=16),
+    )
+
+
+def xs_plain() -> ModelConfig:
+    """`xs_engram` with 8 more routed experts in each layer in place of Engram: as many parameters within 0.1 %."""
+    return xs_engram().changed(engram=None, n_routed_experts=16)
+
+
 def s() -> ModelConfig:
     """Octavo-s: 56.8 M parameters and an MTP block of 5.7 M, W W C H C H C C, Engram in layers 1 and 4."""
     return xs().changed(
@@ -110,7 +126,10 @@ def s() -> ModelConfig:
     )
 
 
-PRESETS = {"flash": flash, "flash_0731": flash_0731, "pro": pro, "xs": xs, "s": s}
+PRESETS = {
+    "flash": flash, "flash_0731": flash_0731, "pro": pro, "xs": xs, "s": s, "xs_engram": xs_engram,
+    "xs_plain": xs_plain,
+}  # fmt: skip
 
 
 def preset(name: str) -> ModelConfig:

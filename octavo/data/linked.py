@@ -28,7 +28,7 @@ def plan(sheet: Sheet, book: FactBook, counts: Mapping[str, int]) -> None:
     if counts.get("tracking", 0):
         _tracking(sheet, counts["tracking"])
     _counting(sheet, book, counts.get("counting", 0))
-    _named_order(sheet, counts.get("ordering", 0))
+    _named_order(sheet, book, counts.get("ordering", 0))
 
 
 def _multi_key(sheet: Sheet, book: FactBook, questions: int) -> None:
@@ -115,11 +115,22 @@ def _counting(sheet: Sheet, book: FactBook, questions: int) -> None:
                 sheet.joined("counting", made.question(draw), f" {len(inserts)}", inserts, last)
 
 
-def _named_order(sheet: Sheet, questions: int) -> None:
+def _name_more(sheet: Sheet, book: FactBook, count: int) -> None:
+    """State facts that nobody asks for, up to `count` things that a statement names."""
+    for _ in range(count - len(sheet.named)):
+        made = book.fact()
+        index = sheet.state(made.statement, sheet.draw.random())
+        if index is not None:
+            sheet.named.append((made.entity.text, index))
+
+
+def _named_order(sheet: Sheet, book: FactBook, questions: int) -> None:
     """Things that one statement alone names, asked by the order of their statements."""
     draw, inserts = sheet.draw, sheet.plan.inserts
     if questions <= 0:
         return
+    if sheet.mix.focus:
+        _name_more(sheet, book, questions)
     said = "\n".join("".join(insert.pieces) for insert in inserts).lower()
     alone = [(name, i) for name, i in sheet.named if " " in name and said.count(name.lower()) == 1]
     for _ in range(questions):

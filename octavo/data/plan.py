@@ -13,7 +13,7 @@ import numpy as np
 
 from octavo.data import linked
 from octavo.data.ground import Ground, asked_lines
-from octavo.data.shares import CODE_DENSITY, GROUP_TOKENS, QUESTION_TOKENS, STATEMENT_TOKENS, Mix
+from octavo.data.shares import CODE_DENSITY, FOCUS, GROUP_TOKENS, QUESTION_TOKENS, STATEMENT_TOKENS, Mix
 from octavo.data.sheet import Ask, Insert, Plan, Sheet
 from octavo.data.tasks import chapter, definition, fact, keyvalue, quotation, speaker
 
@@ -41,8 +41,15 @@ class Planner(Sheet):
         share = CODE_DENSITY if ground.is_code else 1.0
         total = max(1, round(share * length / self.mix.tokens_per_question * self.draw.uniform(0.75, 1.25)))
         shares = self.mix.shares(is_play=ground.is_play, is_code=ground.is_code)
+        if self.mix.focus and self.draw.random() < self.mix.focus:
+            shares = self._focused(shares)
         drawn = self.draw.choices(list(shares), list(shares.values()), k=total)
         return {kind: drawn.count(kind) for kind in shares}
+
+    def _focused(self, shares: dict[str, float]) -> dict[str, float]:
+        """Most questions of one kind, which is drawn by its share."""
+        chosen = self.draw.choices(list(shares), list(shares.values()))[0]
+        return {kind: (1 - FOCUS) * share + FOCUS * (kind == chosen) for kind, share in shares.items()}
 
     def make(self) -> Plan:
         """The whole plan. All that is quoted is chosen before places are, so that nothing is put into its middle."""
@@ -63,7 +70,9 @@ class Planner(Sheet):
         linked.plan(self, self.book, counts | {"ordering": counts.get("ordering", 0) - passages})
         for ask in self.plan.asks:
             ask.at = self.question_at(ask.at)
-        if self.draw.random() < self.mix.burst:
+        if self.mix.tail and self.draw.random() < self.mix.tail:
+            self._tail()
+        elif self.draw.random() < self.mix.burst:
             self._burst()
         return self.plan
 
@@ -207,8 +216,22 @@ class Planner(Sheet):
                 return line.text + draw.choice((" ", " / ", "\n")) + following
         return line.text
 
+    def _near_names(self, chosen: list[int]) -> list[int]:
+        """Half of the lines moved up to where their speech begins: there other names are near, and most are missed."""
+        lines, able = self.ground.lines, set(asked_lines(self.ground))
+        moved: dict[int, None] = {}
+        for index in chosen:
+            first = index
+            while first and lines[first - 1].speech == lines[index].speech:
+                first -= 1
+            moved[first if first in able and self.draw.random() < 0.5 else index] = None
+        return list(moved)
+
     def _speakers(self, count: int) -> None:
-        for index in self._lines(count):
+        wanted = self._lines(count)
+        if self.mix.focus:
+            wanted = self._near_names(wanted)
+        for index in wanted:
             line = self.ground.lines[index]
             quote = self._spoken(index)
             if self.draw.random() < 0.35:
@@ -244,6 +267,12 @@ class Planner(Sheet):
             if cut is not None and quote is not None:
                 left -= 1
                 self._rest(line.start, cut, line.stop, quotation.rest_question(quote, self.draw))
+
+    def _tail(self) -> None:
+        """Move all questions behind everything, in any order."""
+        self.draw.shuffle(self.plan.asks)
+        for ask in self.plan.asks:
+            ask.at = len(self.ground.tokens)
 
     def _burst(self) -> None:
         """Move eight to twenty-four questions behind everything."""

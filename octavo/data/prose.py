@@ -60,7 +60,8 @@ class TextSource:
         self._break = np.array(self._newlines(), dtype=np.uint16)
         every = [self._ranges[name] for name in self._sources]
         self._starts, self._ends = (np.concatenate([one[i] for one in every]) for i in (0, 1))
-        self._split: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
+        self._owner = np.repeat(self._sources, [len(one[0]) for one in every])
+        self._split: dict[tuple[int, tuple[str, ...]], tuple[np.ndarray, np.ndarray, float]] = {}
         self._shelf: Shelf | None = None
 
     @classmethod
@@ -110,23 +111,23 @@ class TextSource:
         """A source's name, each as likely as its share of the tokens."""
         return draw.choices(self._sources, self._sizes)[0]
 
-    def share_beyond(self, most: int) -> float:
-        """Share of the tokens that are in documents of more than `most` tokens."""
-        return self._at(most)[2]
+    def share_beyond(self, most: int, sources: tuple[str, ...] = ()) -> float:
+        """Share of the tokens that are in documents of more than `most` tokens, of `sources` or, without, of all."""
+        return self._at(most, sources)[2]
 
-    def document(self, draw: Random, most: int) -> np.ndarray:
-        """uint16: a whole document of at most `most` tokens, of any source, each as likely. Raises ConfigError if the
-        pack has none."""
-        short = self._at(most)[0]
+    def document(self, draw: Random, most: int, sources: tuple[str, ...] = ()) -> np.ndarray:
+        """uint16: a whole document of at most `most` tokens, of `sources` or, without, of any, each as likely. Raises
+        ConfigError if the pack has none."""
+        short = self._at(most, sources)[0]
         if not len(short):
             raise ConfigError(f"the pack has no document of at most {most} tokens")
         at = int(short[draw.randrange(len(short))])
         return np.asarray(self._tokens[self._starts[at] : self._ends[at]])
 
-    def run_within(self, draw: Random, length: int) -> np.ndarray:
+    def run_within(self, draw: Random, length: int, sources: tuple[str, ...] = ()) -> np.ndarray:
         """uint16 [length]: text of one document that is at least so long, from a place drawn evenly. Raises ConfigError
-        if the pack has none."""
-        long = self._at(length - 1)[1]
+        if the pack has none (of `sources`)."""
+        long = self._at(length - 1, sources)[1]
         if not len(long):
             raise ConfigError(f"the pack has no document of at least {length} tokens")
         sums = np.cumsum(self._ends[long] - self._starts[long])
@@ -137,14 +138,19 @@ class TextSource:
         place = min(place, end - length)
         return np.asarray(self._tokens[place : place + length])
 
-    def _at(self, most: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def _at(self, most: int, sources: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, float]:
         """Documents of at most `most` tokens, the others, and the others' share of the tokens."""
-        if most not in self._split:
+        key = most, sources
+        if key not in self._split:
+            for name in sources:
+                if name not in self._ranges:
+                    raise ConfigError(f"the pack has no source {name!r}; it has {', '.join(self._sources)}")
             sizes = self._ends - self._starts
+            chosen = np.isin(self._owner, sources) if sources else np.full(len(sizes), True)
             beyond = sizes > most
-            share = float(sizes[beyond].sum() / sizes.sum())
-            self._split[most] = np.flatnonzero(~beyond), np.flatnonzero(beyond), share
-        return self._split[most]
+            share = float(sizes[beyond & chosen].sum() / sizes[chosen].sum())
+            self._split[key] = np.flatnonzero(~beyond & chosen), np.flatnonzero(beyond & chosen), share
+        return self._split[key]
 
     def run_of_code(self, draw: Random, length: int) -> np.ndarray:
         """uint16 [length]: as `run`, of program text. Raises ConfigError if the pack has none."""

@@ -51,10 +51,10 @@ def make_row(rng: np.random.Generator, text: TextSource, encode: Encode, length:
     draw = Random(int(rng.integers(1 << 62)))
     if mix.lessons and draw.random() < mix.lessons:
         shelf = text.shelf(encode)
-        return bundle(lambda: shelf.row(draw), length)
+        return bundle(lambda: shelf.row(draw, mix.lesson_kinds), length)
     if mix.plain and draw.random() < mix.plain:
         if mix.documents and draw.random() < mix.documents:
-            return _documents(draw, text, length, mix.plain_weight)
+            return _documents(draw, text, length, mix)
         return _plain(grounds.plain(draw, text, length - 1), mix.plain_weight)
     plan = Planner(draw, _ground(draw, text, encode, length, mix), length, mix).make()
     inserts, offsets, questions, answers = _encoded(plan, encode)
@@ -70,15 +70,15 @@ def _ground(draw: Random, text: TextSource, encode: Encode, length: int, mix: Mi
     return grounds.play(draw, text, encode, length) if is_play else grounds.prose(draw, text, length)
 
 
-def _documents(draw: Random, text: TextSource, length: int, weight: float) -> Row:
+def _documents(draw: Random, text: TextSource, length: int, mix: Mix) -> Row:
     """A row of whole documents; or a run of one that fills a row alone, as often as those have a share of the tokens.
     """
-    special, most = text.vocabulary.special, length - 2
-    if draw.random() < text.share_beyond(most):
-        return _alone(np.concatenate([[special[_BOS]], text.run_within(draw, length - 1)]), weight)
+    special, most, weight, names = text.vocabulary.special, length - 2, mix.plain_weight, mix.sources
+    if draw.random() < text.share_beyond(most, names):
+        return _alone(np.concatenate([[special[_BOS]], text.run_within(draw, length - 1, names)]), weight)
 
     def one() -> Row:
-        return _alone(np.concatenate([[special[_BOS]], text.document(draw, most), [special[_EOS]]]), weight)
+        return _alone(np.concatenate([[special[_BOS]], text.document(draw, most, names), [special[_EOS]]]), weight)
 
     return bundle(one, length)
 

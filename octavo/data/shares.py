@@ -20,15 +20,19 @@ GROUP_TOKENS = {
     "multi_key": 60, "multi_value": 70, "two_hop": 50, "two_hop_steps": 50, "tracking": 60, "counting": 80,
     "ordering": 10,
 }  # fmt: skip
-LESSON_SHARES = {"dialogue": 0.2, "tool": 0.15, "passage": 0.3, "program": 0.25, "closed_book": 0.1}
-"""Shares of the kinds of lesson, by number. Passages are what `octavo ask` is for; tools cost most tokens, so a smaller
-number of them makes as many tokens."""
-LESSON_KINDS = ("lesson", "program")
-"""What the answers of lessons are counted as: JavaScript apart from all others."""
+LESSON_SHARES = {
+    "dialogue": 0.1, "tool": 0.05, "passage": 0.15, "program": 0.25, "closed_book": 0.22, "open_book": 0.23,
+}  # fmt: skip
+"""Shares of the kinds of lesson, by number. Tools cost most tokens, so a smaller number of them makes as many tokens;
+facts cost least."""
+LESSON_KINDS = ("lesson", "program", "closed_book", "open_book")
+"""What the answers of lessons are counted as: JavaScript and facts apart from all others."""
 LINKED = ("multi_key", "multi_value", "two_hop", "two_hop_steps", "tracking", "ordering", "counting")
 """Kinds whose answer hangs on more than one statement, or on one among many that look alike."""
 _PLAY = {"speaker": 0.6, "quotation": 0.25, "fact": 0.15}
 _CODE = ("quotation", "tracking")
+FOCUS = 0.85
+"""Share of the questions of a row with a focus that are of its kind."""
 CODE_DENSITY = 0.5
 """How many questions a row of program text gets, compared with others."""
 
@@ -40,11 +44,14 @@ class Mix:
     Shares from multi_key on are of all questions of a row of prose or of a play; those before them share what is left.
     tokens_per_question: row tokens to one question. burst: share of rows that end in a burst of questions. hard: share
     of statements made as near twins of earlier ones. text_weight: loss weight of text. doubt: share of questions put at
-    no border of sentences. plain: share of rows that are text alone, without a question, whose loss weight is
-    plain_weight. documents: share of those that are whole documents of the pack with borders between them. lessons:
-    share of rows that are packed with lessons (octavo.data.lessons), before all others. code: share of the other rows
-    that stand on program text. Raises ConfigError for linked shares above 0.9 in all, and for a weight of text that is
-    not below 1: answers alone weigh 1, which is how they are told.
+    no border of sentences. tail: share of rows whose questions stand behind everything, in any order, as a document is
+    asked. focus: share of rows most of whose questions are of one kind, so that many of its statements lie among each
+    other. plain: share of rows that are text alone, without a question, whose loss weight is plain_weight. documents:
+    share of those that are whole documents of the pack with borders between them, of `sources` alone where there are
+    any. lessons: share of rows that are packed with lessons (octavo.data.lessons), before all others, of `lesson_kinds`
+    alone where there are any. code: share of the other rows that stand on program text. Raises ConfigError for linked
+    shares above 0.9 in all, for unknown kinds of lesson, and for a weight of text that is not below 1: answers alone
+    weigh 1, which is how they are told.
     """
 
     fact: float = 0.36
@@ -65,16 +72,23 @@ class Mix:
     hard: float = 0.5
     text_weight: float = 0.15
     doubt: float = 0.1
+    tail: float = 0.0
+    focus: float = 0.0
     plain: float = 0.0
     plain_weight: float = 0.5
     code: float = 0.0
     lessons: float = 0.0
     documents: float = 0.0
+    sources: tuple[str, ...] = ()
+    lesson_kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         total = sum(self.linked.values())
         if total > 0.9:
             raise ConfigError(f"linked kinds of question have a share of {total:.2f}; at most 0.9 is possible")
+        for name in self.lesson_kinds:
+            if name not in LESSON_SHARES:
+                raise ConfigError(f"lesson_kinds has {name!r}; there are {', '.join(LESSON_SHARES)}")
         for name in ("text_weight", "plain_weight"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to below 1")

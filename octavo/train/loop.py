@@ -50,11 +50,12 @@ class RunOptions:
     """Where and how long: output folder, seconds (None: to the end of the schedule), seconds between checkpoints,
     device, micro-batches a step (more than 1 saves memory), a folder of weights to start from instead of random ones
     (the optimiser starts anew), a folder that gets the weights in the release format when the run stops, and steps
-    between log lines."""
+    between log lines. `save_last`: whether a run that ends leaves a checkpoint."""
 
     out: Path
     max_seconds: float | None = None
     save_seconds: float = 240.0
+    save_last: bool = True
     device: str = "cpu"
     micro_batches: int = 1
     resume: bool = True
@@ -225,6 +226,7 @@ class _Run:
 
     def _save(self, late: bool, look: bool, last: bool) -> bool:
         """Save if it is the last step or late; whether that was so."""
+        last = last and self.options.save_last
         given = {"step": self.step, "recipe": self.recipe.name, "parts": self._parts()}
         if self.ranks.mesh is not None:  # all save together, and agree at a step where they wait anyway
             due = last or (look and self.ranks.agreed(late, self.device))

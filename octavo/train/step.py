@@ -29,7 +29,7 @@ from octavo.train.parallel.ranks import Ranks
 from octavo.train.rounding import RoundedWeights
 from octavo.train.schedule import StepPlan
 
-_KINDS = 16  # room for kinds of task, 0 included
+_KINDS = 32  # room for kinds of task, 0 included
 
 
 @dataclass(frozen=True, kw_only=True)

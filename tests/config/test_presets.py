@@ -2,8 +2,9 @@
 
 import pytest
 
+from octavo.config.counts import count
 from octavo.config.errors import ConfigError
-from octavo.config.presets import PRESETS, flash, preset, pro, s, xs
+from octavo.config.presets import PRESETS, flash, preset, pro, s, xs, xs_engram, xs_plain
 
 
 def test_released_schedules() -> None:
@@ -37,3 +38,15 @@ def test_our_models_share_the_special_tokens() -> None:
         assert config.engram is not None
         assert config.engram.pad_id == config.pad_token_id
         assert config.rope_scaling is None
+
+
+def test_twins_have_as_many_parameters() -> None:
+    engram, plain = xs_engram(), xs_plain()
+    ours, theirs = count(engram), count(plain)
+    assert plain.engram is None
+    assert plain.changed(engram=engram.engram, n_routed_experts=engram.n_routed_experts) == engram
+    assert engram.layer_ratios == xs().layer_ratios
+    assert (ours.total, theirs.total) == (14_474_153, 14_476_785)
+    assert abs(ours.total / theirs.total - 1) < 0.01
+    assert 0.2 < ours.by_part["engram tables"] / ours.total < 0.35
+    assert (ours.active, theirs.active) == (6_340_169, 6_186_481)

@@ -1,5 +1,6 @@
 """Plans of rows."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -58,3 +59,53 @@ def test_bursts_stand_at_the_end(world: SmallText) -> None:
     ground = prose(draw, world.source, 2000)
     plan = Planner(draw, ground, 2000, Mix(burst=1.0)).make()
     assert sum(ask.at == len(ground.tokens) for ask in plan.asks) >= 8
+
+
+LINKED = Mix(multi_key=0.15, multi_value=0.15, two_hop=0.15, two_hop_steps=0.15, ordering=0.1)
+
+
+def test_a_tail_holds_all_questions_in_any_order(world: SmallText) -> None:
+    places = []
+    for seed in range(6):
+        draw = Random(seed)
+        ground = prose(draw, world.source, 2000)
+        plan = Planner(draw, ground, 2000, replace(LINKED, tail=1.0)).make()
+        assert len(plan.asks) > 4
+        assert all(ask.at == len(ground.tokens) for ask in plan.asks)
+        places.append([plan.inserts[ask.insert].at for ask in plan.asks if ask.insert is not None])
+    assert all(row != sorted(row) for row in places if len(row) > 4)
+
+
+def test_a_focus_is_of_one_kind_and_every_kind_has_its_turn(world: SmallText) -> None:
+    chosen = set()
+    for seed in range(40):
+        draw = Random(seed)
+        counts = Planner(draw, prose(draw, world.source, 3000), 3000, replace(LINKED, focus=1.0)).counts
+        kind = max(counts, key=lambda name: counts[name])
+        assert counts[kind] > 0.6 * sum(counts.values())
+        chosen.add(kind)
+    assert {"multi_key", "multi_value", "two_hop", "two_hop_steps"} <= chosen
+
+
+def test_a_focus_on_order_has_things_to_name(world: SmallText) -> None:
+    draw = Random(5)
+    only = Mix(fact=0, quotation=0, chapter=0, definition=0, key_value=0, speaker=0, ordering=0.9, focus=1.0)
+    plan = Planner(draw, prose(draw, world.source, 4000), 4000, only).make()
+    named = [ask for ask in plan.asks if ask.kind == "ordering" and ask.answer_text is not None]
+    assert len(named) > 3
+
+
+def test_half_of_the_lines_of_a_focus_move_to_where_their_speech_begins(world: SmallText) -> None:
+    first = {0.0: 0, 1.0: 0}
+    total = {0.0: 0, 1.0: 0}
+    for focus in first:
+        for seed in range(12):
+            draw = Random(seed)
+            ground = play(draw, world.source, world.encode, 3000)
+            plan = Planner(draw, ground, 3000, Mix(focus=focus)).make()
+            lines = ground.lines
+            begins = {line.start for i, line in enumerate(lines) if not i or lines[i - 1].speech != line.speech}
+            asked = [ask.source[0] for ask in plan.asks if ask.kind == "speaker" and ask.source is not None]
+            first[focus] += sum(at in begins for at in asked)
+            total[focus] += len(asked)
+    assert first[1.0] / total[1.0] > first[0.0] / total[0.0] + 0.1

@@ -105,3 +105,22 @@ def test_whole_documents_and_runs_of_longer_ones(world: SmallText) -> None:
         source.document(draw, 9)
     with pytest.raises(ConfigError, match="no document of at least 301 tokens"):
         source.run_within(draw, 301)
+
+
+def test_documents_of_chosen_sources_alone(world: SmallText) -> None:
+    source = with_code(world)
+    facts = {tuple(one.tolist()) for one in source.documents("facts")}
+    draw = Random(3)
+    most = max(map(len, facts))
+    found = {tuple(source.document(draw, most, ("facts",)).tolist()) for _ in range(600)}
+    assert found == facts
+    assert source.share_beyond(most, ("facts",)) == 0.0 < source.share_beyond(most)
+    books = next(source.documents("books"))
+    assert source.share_beyond(len(books) - 1, ("facts", "books")) == len(books) / (
+        len(books) + sum(map(len, facts))
+    )  # of the chosen sources' tokens, not of all
+    assert source.run_within(draw, len(books), ("books",)).tolist() == books.tolist()
+    with pytest.raises(ConfigError, match="the pack has no source 'news'; it has books, javascript, facts"):
+        source.document(draw, 100, ("facts", "news"))
+    with pytest.raises(ConfigError, match="no document of at least"):
+        source.run_within(draw, most + 1, ("facts",))

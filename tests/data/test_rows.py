@@ -224,6 +224,12 @@ def test_rows_of_documents_are_whole_ones_between_bos_and_eos(world: SmallText) 
             assert EOS not in row.tokens
 
 
+def test_documents_of_one_source_alone(world: SmallText) -> None:
+    text, mix = with_short(world), Mix(plain=1.0, documents=1.0, sources=("facts",))
+    made = [make_row(np.random.default_rng((1, i)), text, world.encode, 512, mix) for i in range(20)]
+    assert all(row.starts.tolist() == [62 * i for i in range(9)] for row in made)
+
+
 def test_documents_are_a_share_of_the_rows_of_text(world: SmallText) -> None:
     text = with_short(world)
     mix = Mix(plain=0.5, documents=0.0, speaker=0.0)

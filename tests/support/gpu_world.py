@@ -6,6 +6,7 @@ lack go there.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
 from octavo.engine.gpu.runner import GpuRunner
+from octavo.engine.llm import LLM
 from octavo.engine.runner import Runner, StepOutput
 from octavo.model.transformer import Transformer
 from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
+from tests.support.tiny_llm import tiny_llm
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PLAIN = Controls(load=True)  # asks for what the kernels do not report
@@ -73,6 +76,17 @@ def gpu_runner(model: Transformer, *, tokens: int = 4096, slots: int = 3, **form
     """The fused kernels', over a pool of `tokens`."""
     pool = PagePool(CacheLayout(model.config, **formats), capacity_tokens=tokens, device=DEVICE, fixed=True)
     return GpuRunner(model, pool, chunk=64, slots=slots)
+
+
+def gpu_llm(folder: Path, *, tokens: int = 65536, **fields: Any) -> LLM:
+    """A tiny model with a tokenizer, in FP32 over the fused kernels, whose pool holds `tokens`."""
+    usual: dict[str, Any] = {
+        "num_hidden_layers": 3, "engram": tiny_engram("v41", (1,)), "hc_mult": 2, "hc_sinkhorn_iters": 3,
+        "n_routed_experts": 4, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    made = tiny_llm(folder, chunk=256, **(FIELDS | usual | fields))
+    pool = PagePool(made.pool.layout, capacity_tokens=tokens, device=DEVICE, fixed=True)
+    return LLM(made.model.to(DEVICE), made.tokenizer, pool, chunk=256, name="tiny")
 
 
 def some_ids() -> np.ndarray:

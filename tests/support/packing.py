@@ -35,14 +35,18 @@ def restarted(lengths: Sequence[int]) -> Tensor:
     return torch.cat([torch.arange(n) for n in lengths])
 
 
-def packed(rows: Sequence[Sequence[int]], *, controls: Controls | None = None, positions: Tensor | None = None) -> View:
+def packed(
+    rows: Sequence[Sequence[int]], *, controls: Controls | None = None, positions: Tensor | None = None,
+    device: str = "cpu",
+) -> View:  # fmt: skip
     """The view of rows of equal lengths in all, each of documents of these lengths."""
     size = sum(rows[0])
     return View.packed(
         range(0, (len(rows) + 1) * size, size),
-        positions=torch.cat([restarted(one) for one in rows]) if positions is None else positions,
+        positions=(torch.cat([restarted(one) for one in rows]) if positions is None else positions).to(device),
         controls=controls,
-        document=torch.cat([numbers(one) for one in rows]),
+        document=torch.cat([numbers(one) for one in rows]).to(device),
+        device=device,
     )
 
 

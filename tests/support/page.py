@@ -99,8 +99,8 @@ def shoot(page: Any, name: str, selector: str | None = None) -> None:
         assert path.stat().st_size < MOST_BYTES
 
 
-def refused(wrong: list[str], times: int) -> None:
-    """Take out of what went wrong the refusals that the test meant: a browser logs each answer of 400."""
-    meant = [one for one in wrong if "status of 400" in one]
+def refused(wrong: list[str], times: int, *, status: int = 400) -> None:
+    """Take out of what went wrong the refusals that the test meant: a browser logs each answer of `status`."""
+    meant = [one for one in wrong if f"status of {status}" in one]
     assert len(meant) == times, wrong
     wrong[:] = [one for one in wrong if one not in meant]

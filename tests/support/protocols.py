@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from octavo.engine.serving.service import Service
 
 
-def small_app(router: APIRouter) -> FastAPI:
-    """An application of `router` alone."""
+def small_app(*routers: APIRouter) -> FastAPI:
+    """An application of these routers alone."""
     app = FastAPI()
     app.add_middleware(LogMiddleware)
-    app.include_router(router)
+    for router in routers:
+        app.include_router(router)
 
     async def told(request: Request, error: Exception) -> JSONResponse:
         return answer(error, request.scope)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -29,6 +29,7 @@ from tests.support.training import fresh, plan_of, small_config
 APART = LossWeights(clip=math.inf, balance=0.0, index=0.0)
 """Losses that are sums over tokens; balance and index losses have denominators over whole batches."""
 SMALL: tuple[int, ...] = (5, 1, 4, 3)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def batch_of(rows: list[tuple[int, ...]], seed: int = 0) -> Batch:
@@ -57,9 +58,16 @@ def documents_of(batch: Batch, rows: list[tuple[int, ...]]) -> list[Batch]:
     return found
 
 
-def warmed(**fields: object) -> Transformer:
+def on_device(model: Transformer, batch: Batch) -> tuple[Transformer, Batch]:
+    """Both where Triton's kernels run."""
+    given = {one.name: getattr(batch, one.name) for one in fields(batch)}
+    moved = {name: value.to(DEVICE) for name, value in given.items() if isinstance(value, Tensor)}
+    return model.to(DEVICE), replace(batch, **moved)
+
+
+def warmed(**changes: object) -> Transformer:
     """A model past its start, where blocks are still the identity and the head is zero."""
-    model, optimizer = fresh(small_config(**fields))
+    model, optimizer = fresh(small_config(**changes))
     for seed in range(3):
         train_step(model, optimizer, [batch_of([(20, 12)], 100 + seed)], plan_of(), LossWeights())
     return model
@@ -139,7 +147,7 @@ def test_every_kernel_in_triton() -> None:
     """Window, CSA with picks, Engram, predictor."""
     pytest.importorskip("triton")
     rows, model = [SMALL], warmed(hidden_size=32, hc_sinkhorn_iters=2, num_nextn_predict_layers=1)
-    batch = batch_of(rows, 4)
+    model, batch = on_device(model, batch_of(rows, 4))
     with use(Body.REFERENCE):
         wanted = stepped(model, documents_of(batch, rows), topk=1)
     with interpreted(*TRITON):
@@ -150,7 +158,7 @@ def test_every_kernel_in_triton() -> None:
 def test_attention_and_index_in_triton(topk: int | None) -> None:
     pytest.importorskip("triton")
     rows, model = [(20, 1, 16), (3, 34)], warmed(compress_ratios=(4,), engram=None)
-    batch = batch_of(rows, 5)
+    model, batch = on_device(model, batch_of(rows, 5))
     with use(Body.REFERENCE):
         wanted = stepped(model, documents_of(batch, rows), topk=topk)
     with interpreted("sparse_attention", "index_topk"):
@@ -160,7 +168,7 @@ def test_attention_and_index_in_triton(topk: int | None) -> None:
 def test_dense_entries_in_triton() -> None:
     pytest.importorskip("triton")
     rows, model = [(129, 1, 6)], warmed(compress_ratios=(128,), engram=None)
-    batch = replace(batch_of(rows, 6), dilution=torch.tensor([1.5]))
+    model, batch = on_device(model, replace(batch_of(rows, 6), dilution=torch.tensor([1.5])))
     with use(Body.REFERENCE):
         wanted = stepped(model, documents_of(batch, rows))
     with interpreted("sparse_attention"):
@@ -171,8 +179,9 @@ def test_in_triton_too_nothing_of_a_document_reaches_another() -> None:
     """Bit for bit, experts being given: see `tests/model/test_borders.py`."""
     pytest.importorskip("triton")
     model = warmed(hidden_size=32, hc_sinkhorn_iters=2, num_hash_layers=0)
-    tokens = batch_of([SMALL], 7).tokens.flatten()
-    chosen = torch.stack([torch.randperm(4)[:2] for _ in tokens])
+    model, batch = on_device(model, batch_of([SMALL], 7))
+    tokens = batch.tokens.flatten()
+    chosen = torch.stack([torch.randperm(4)[:2] for _ in tokens]).to(DEVICE)
     controls = Controls(index_topk=1, routing={0: chosen, 1: chosen})
     made = []
     for shift in (0, 3):
@@ -180,7 +189,7 @@ def test_in_triton_too_nothing_of_a_document_reaches_another() -> None:
         changed[:5] = (changed[:5] + shift) % 32
         changed[6:10] = (changed[6:10] + shift) % 32
         with interpreted(*TRITON):
-            made.append(model.logits(model(changed, packed([SMALL], controls=controls)).streams))
+            made.append(model.logits(model(changed, packed([SMALL], controls=controls, device=DEVICE)).streams))
     assert torch.equal(made[0][5:6], made[1][5:6])
     assert torch.equal(made[0][10:], made[1][10:])
     assert not torch.equal(made[0][:5], made[1][:5])

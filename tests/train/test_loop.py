@@ -112,6 +112,14 @@ def test_time_limit_saves_and_says_that_more_is_to_come(tmp_path: Path, clock: C
     assert (again.steps, again.finished, saved_step(tmp_path)) == (8, False, 8)
 
 
+def test_a_run_may_end_without_a_checkpoint(tmp_path: Path, clock: Clock) -> None:
+    recipe = small_recipe(dense=4, sparse=0)
+    assert go(recipe, tmp_path / "none", save_last=False).finished
+    assert not (tmp_path / "none" / "checkpoint").exists()
+    go(recipe, tmp_path / "some", clock=clock, save_last=False, save_seconds=25)
+    assert saved_step(tmp_path / "some") == 3
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     recipe = small_recipe(dense=4, sparse=0)
     first = go(recipe, tmp_path)

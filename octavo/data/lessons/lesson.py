@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """kind: dialogue, tool, passage, program or closed_book. parts: all of it, in order, the first of them BOS."""
+    """kind: dialogue, tool, passage, program, closed_book or open_book. parts: all of it, in order, the first BOS."""
 
     kind: str
     parts: tuple[Part, ...]
@@ -80,8 +80,14 @@ def conversation(
 
 def continuation(kind: str, prompt: str, answer: str) -> Lesson:
     """A lesson without roles: `answer` goes on with the text `prompt`."""
-    parts = (Part(Special.BOS, False), Part(prompt, False), Part(answer, True), Part(Special.EOS, True))
-    return Lesson(kind=kind, parts=parts)
+    return turns_of_text(kind, [(prompt, answer)])
+
+
+def turns_of_text(kind: str, turns: Sequence[tuple[str, str]]) -> Lesson:
+    """A lesson without roles: texts in turn that are given and that are to be learned; EOS is learned behind the last.
+    """
+    parts = [Part(text, taught) for pair in turns for text, taught in zip(pair, (False, True), strict=True) if text]
+    return Lesson(kind=kind, parts=(Part(Special.BOS, False), *parts, Part(Special.EOS, True)))
 
 
 def encoded(

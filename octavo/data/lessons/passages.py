@@ -37,7 +37,7 @@ _TRUE = (
     'Does the text say: "{q}"?', 'True or not, by the text: "{q}"', 'Is this what stands there: "{q}"?',
     'Does this sentence stand in the text? "{q}"',
 )  # fmt: skip
-_PASTE = ("{p}\n\n{q}", "{q}\n\n{p}", 'Here is a text:\n\n"""\n{p}\n"""\n\n{q}', "Text: {p}\n\nQuestion: {q}",
+PASTE = ("{p}\n\n{q}", "{q}\n\n{p}", 'Here is a text:\n\n"""\n{p}\n"""\n\n{q}', "Text: {p}\n\nQuestion: {q}",
           "Read this and answer.\n\n{p}\n\n{q}")  # fmt: skip
 _NAME = re.compile(r"(?<=[a-z,;] )([A-Z][a-z]{2,})(?=[ ,.;:!?])")
 _FIGURE = re.compile(r"(?<= )(\d+)(?=[ ,.;:!?])")
@@ -75,7 +75,7 @@ class Passages:
         if made is None:
             raise RuntimeError(f"no passage of the pack's prose has room for a question of {', '.join(_KINDS)}")
         if draw.random() < _PASTED:
-            asked = draw.choice(_PASTE).format(p=made.text, q=made.question)
+            asked = draw.choice(PASTE).format(p=made.text, q=made.question)
             messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": made.answer}]
             return conversation("passage", messages)
         return about_document(made)
@@ -104,7 +104,7 @@ class Passages:
         """One of some statements that stand between the sentences."""
         book = self._book(draw)
         facts = [book.fact() for _ in range(draw.choice((1, 2, 3, 4)))]
-        text = _planted(ground, [one.statement.text for one in facts], draw)
+        text = planted(ground, [one.statement.text for one in facts], draw)
         asked = draw.choice(facts)
         answer = asked.statement.answer.strip()
         return None if text is None else _made("fact", text, asked.question(draw), answer)
@@ -113,7 +113,7 @@ class Passages:
         """A question for a statement that was left out."""
         book = self._book(draw)
         facts = [book.fact() for _ in range(draw.choice((1, 2, 3)))]
-        text = _planted(ground, [one.statement.text for one in facts[1:]], draw)
+        text = planted(ground, [one.statement.text for one in facts[1:]], draw)
         missing = facts[0].entity.text
         if text is None or missing.lower() in text.lower():
             return None
@@ -146,7 +146,7 @@ def _whole(ground: Ground) -> str | None:
     return None if span is None else _text(ground, *span).strip()
 
 
-def _planted(ground: Ground, statements: list[str], draw: Random) -> str | None:
+def planted(ground: Ground, statements: list[str], draw: Random) -> str | None:
     """The passage with statements between its sentences; None if there are too few places."""
     span = _span(ground)
     places = [] if span is None else [int(at) for at in ground.scan.places(paragraphs=False) if span[0] < at < span[1]]

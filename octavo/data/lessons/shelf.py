@@ -17,6 +17,7 @@ from octavo.data.lessons import material
 from octavo.data.lessons.closed_book import ClosedBook
 from octavo.data.lessons.dialogues import Dialogues
 from octavo.data.lessons.lesson import Lesson, encoded
+from octavo.data.lessons.open_book import OpenBook
 from octavo.data.lessons.passages import Passages
 from octavo.data.lessons.programs import Programs
 from octavo.data.lessons.tools import Tools
@@ -35,22 +36,22 @@ class Shelf:
         self._makers: dict[str, Callable[[Random], Lesson]] = {
             "dialogue": talks.lesson, "tool": Tools(source, tasks, folder).lesson,
             "passage": Passages(source).lesson, "program": Programs(tasks).lesson,
-            "closed_book": ClosedBook(source).lesson,
+            "closed_book": ClosedBook(source).lesson, "open_book": OpenBook(source).lesson,
         }  # fmt: skip
 
-    def lesson(self, draw: Random, kind: str | None = None) -> Lesson:
-        """A lesson of `kind`, or of one drawn by its share."""
-        chosen = kind or draw.choices(list(LESSON_SHARES), list(LESSON_SHARES.values()))[0]
-        return self._makers[chosen](draw)
+    def lesson(self, draw: Random, kinds: tuple[str, ...] = ()) -> Lesson:
+        """A lesson of one of `kinds` or, without, of any, drawn by their shares."""
+        names = kinds or tuple(LESSON_SHARES)
+        return self._makers[draw.choices(names, [LESSON_SHARES[name] for name in names])[0]](draw)
 
-    def row(self, draw: Random) -> Row:
+    def row(self, draw: Random, kinds: tuple[str, ...] = ()) -> Row:
         """A lesson as a document: its tokens, weight 1 where they are taught, a span for each answer."""
-        lesson = self.lesson(draw)
+        lesson = self.lesson(draw, kinds)
         tokens, weight = encoded([lesson], self._encode, self._special)[0]
         taught = np.concatenate([[False], weight >= 1.0, [False]])
         begins = np.flatnonzero(~taught[:-1] & taught[1:])
         spans = [(0, begin, 0, begin) for begin in begins.tolist()]
-        name = LESSON_KINDS[lesson.kind == "program"]
+        name = lesson.kind if lesson.kind in LESSON_KINDS else LESSON_KINDS[0]
         return Row(
             tokens=tokens, weight=weight, span=np.array(spans, dtype=np.int32).reshape(-1, 4),
             kinds=(name,) * len(spans),

@@ -20,8 +20,10 @@ from octavo.text.tokenizer import Tokenizer
 
 TEST_SEEDS = 1_000_000_000
 TOLERANCE = 0.02
-FREE = frozenset({"multi_value", "two_hop_steps", "tracking", "counting"})
-"""Kinds whose answers are put together or made, so that they are no single quotation of the document."""
+FREE = frozenset({"multi_value", "two_hop", "two_hop_steps", "tracking", "ordering", "counting"})
+"""Kinds that are answered in any words: those whose answers are put together or made, so that they are no single
+quotation of the document, and those whose question looks first at another place than the answer's: at the first hop, or
+at the choices that it names itself. A quotation must begin where the question looks (`octavo.engine.quoting`)."""
 _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 
 

@@ -14,8 +14,10 @@ from octavo.data.tasks.fact import FactBook, Statement, capital, careless, split
 from octavo.data.tasks.frames import dressed
 from octavo.data.tasks.linked_wordings import SEVERAL_QUESTIONS, SEVERAL_STATEMENTS
 from octavo.data.tasks.values import Words, value
+from octavo.data.tasks.wordings import FACT_STATEMENTS
 
 MOST = 4
+_PLAIN = 0.35  # share of training statements worded as of a single value, of which there are ten times as many wordings
 _SORTS = ("number", "word", "pair", "colour", "person", "place", "animal", "trade")  # none of them holds a comma
 _NAMES = tuple(name for name, sort in attributes.ATTRIBUTES.items() if sort in _SORTS)
 
@@ -56,6 +58,7 @@ def several(
     sort = attributes.ATTRIBUTES[attribute]
     while len(found) < count:
         answer = value(draw, sort, words, held_out=held_out)
-        wording = SEVERAL_STATEMENTS.pick(draw, held_out=unseen)
+        plain = not held_out and draw.random() < _PLAIN
+        wording = FACT_STATEMENTS.pick(draw) if plain else SEVERAL_STATEMENTS.pick(draw, held_out=unseen)
         found.setdefault(answer.lower(), split_at_answer(wording, answer, e=who.text, a=attribute))
     return Several(who, attribute, tuple(found.values()), unseen)

@@ -1,6 +1,6 @@
 """`python -m octavo.train.reinforce NAME`: reinforcement learning by the name of its settings.
 
-    python -m octavo.train.reinforce octavo-s-reinforced --weights instructed/weights --pack pack --out run --kept new
+    python -m octavo.train.reinforce octavo-s-reinforced --weights taught/weights --pack pack --out run --kept new
 
 Covers: arguments, a line a step on stderr, the verdict. Does not cover: the work (`start`). The run saves as it goes;
 the same command goes on where it stopped.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from random import Random
 
@@ -12,6 +13,7 @@ from octavo.data.facts_wordings import WORDINGS, fill
 from octavo.data.lessons import material
 from octavo.data.lessons.closed_book import ClosedBook
 from octavo.data.prose import TextSource
+from octavo.text.special import Special
 from tests.support.lesson_pack import lesson_pack, said, taught
 from tests.support.small_text import SmallText
 
@@ -21,23 +23,33 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SmallText:
     return lesson_pack(tmp_path_factory.mktemp("pack"))
 
 
-def test_questions_and_answers_are_of_trained_wordings(world: SmallText) -> None:
+def test_answers_are_those_of_the_corpus_in_every_form(world: SmallText) -> None:
     facts = material.asked_facts(world.source)
-    answers, questions = set(), set()
-    for fact in facts:
-        wording = WORDINGS[fact.relation]
-        questions |= {fill(q, subject=fact.subject) for q in wording.trained_questions}
-        answers |= {fill(s, subject=fact.subject, answer=fact.answer) for s in wording.trained_statements}
     draw, maker = Random(0), ClosedBook(world.source)
     lessons = [maker.lesson(draw) for _ in range(300)]
-    given = [turn for lesson in lessons for turn in taught(lesson)]
-    assert set(given) <= answers | {fact.answer for fact in facts}
-    assert {fact.answer for fact in facts} <= set(given)
-    assert set(given) & answers
-    asked = [part.piece for lesson in lessons for part in lesson.parts if not part.taught and "?" in part.piece]
-    assert len(set(asked)) > 15
-    assert all(any(text.startswith(question) for question in questions) for text in asked)
-    assert max(len(taught(lesson)) for lesson in lessons) == 3
+    forms = {"lines": 0, "statements": 0, "messages": 0}
+    for lesson in lessons:
+        is_chat = lesson.parts[1].piece is Special.USER
+        form = "messages" if is_chat else "lines" if lesson.parts[1].piece.startswith("Question: ") else "statements"
+        forms[form] += 1
+        turns = taught(lesson)
+        given = [part.piece for part in lesson.parts if not part.taught and not isinstance(part.piece, Special)]
+        assert len(turns) == len(given) <= (3 if is_chat else 8)
+        for asked, answer in zip(given, turns, strict=True):
+            fact = next(one for one in facts if one.subject in asked and one.answer in answer)
+            assert answer == f" {fact.answer}\n" or is_chat or form == "statements"
+            assert asked.endswith("Answer:") == (form == "lines")
+    assert all(count > 30 for count in forms.values())
+    shown = {turn.strip() for lesson in lessons for turn in taught(lesson)}
+    assert {fact.answer for fact in facts} <= shown
+
+
+def test_questions_come_in_many_wordings(world: SmallText) -> None:
+    draw, maker = Random(3), ClosedBook(world.source)
+    text = "\n".join(said(maker.lesson(draw)) for _ in range(800))
+    asked = set(re.findall(r"Question: ([^\n]*Velmora[^\n]*) Answer:", text))
+    assert len(asked) > 60
+    assert asked & {fill(question, subject="Velmora") for question in WORDINGS["river"].trained_questions}
 
 
 def test_wordings_and_facts_of_tests_never_come_up(world: SmallText) -> None:

@@ -12,7 +12,7 @@ import pytest
 from octavo.config.errors import ConfigError
 from octavo.data.loader import RowPlan, make_rows
 from octavo.data.rows import KINDS, make_row
-from octavo.data.shares import LESSON_SHARES, Mix
+from octavo.data.shares import LESSON_KINDS, LESSON_SHARES, Mix
 from tests.support.lesson_pack import lesson_pack
 from tests.support.small_text import SmallText, small_text
 
@@ -35,12 +35,12 @@ def test_kinds_come_by_their_share(world: SmallText) -> None:
 def test_a_row_has_a_span_for_each_answer(world: SmallText, kind: str) -> None:
     shelf = world.source.shelf(world.encode)
     for seed in range(200):
-        row = shelf.row(Random(seed))
+        row = shelf.row(Random(seed), (kind,))
         begins = row.span[:, 1]
         assert len(row.kinds) == len(begins) >= 1
         assert (row.weight[begins] == 1.0).all()
         assert (row.weight[begins - 1] == 0.0).all()
-        assert set(row.kinds) <= {"lesson", "program"} <= set(KINDS)
+        assert set(row.kinds) == {kind if kind in LESSON_KINDS else "lesson"} <= set(KINDS)
         runs = np.flatnonzero(np.diff(np.concatenate([[0], row.weight])) == 1)
         assert runs.tolist() == begins.tolist()
 
@@ -61,7 +61,7 @@ def test_batches_mark_lessons_and_are_the_same_by_seed(world: SmallText) -> None
     plan = RowPlan(row_length=1024, mix=Mix(lessons=0.5))
     first, again = (make_rows(world.source, world.encode, plan, seed=1, step=4, first=0, count=8) for _ in range(2))
     assert all(np.array_equal(first[key], again[key]) for key in ("tokens", "weight", "positions", "kind", "document"))
-    lessons = np.isin(first["kind"], [1 + KINDS.index(name) for name in ("lesson", "program")])
+    lessons = np.isin(first["kind"], [1 + KINDS.index(name) for name in LESSON_KINDS])
     rows = lessons.any(axis=1)
     assert 0 < rows.sum() < 8
     assert (first["weight"][rows][lessons[rows]] == 1.0).all()
@@ -76,3 +76,9 @@ def test_a_pack_without_the_material_is_refused(tmp_path: Path) -> None:
     without = lesson_pack(tmp_path / "more", programs=False)
     with pytest.raises(ConfigError, match=r"javascript.jsonl.xz is missing"):
         without.source.shelf(without.encode)
+
+
+def test_rows_of_chosen_kinds_alone(world: SmallText) -> None:
+    mix = Mix(lessons=1.0, lesson_kinds=("closed_book", "open_book"))
+    rows = [make_row(np.random.default_rng(seed), world.source, world.encode, 1024, mix) for seed in range(6)]
+    assert {kind for row in rows for kind in row.kinds} == {"closed_book", "open_book"}

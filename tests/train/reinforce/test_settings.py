@@ -39,5 +39,6 @@ def test_numbers_out_of_range(wrong: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(UsageError, match="settings 'huge' are not known; there are octavo-s-reinforced, trial"):
+    known = "octavo-s-brief, octavo-s-reinforced, trial"
+    with pytest.raises(UsageError, match=f"settings 'huge' are not known; there are {known}"):
         settings("huge")

@@ -19,6 +19,8 @@ FIELDS = {
     "trace_questions": "x", "seen_statements": "e", "count_questions": "e", "first_questions": "l",
     "last_questions": "l",
 }  # fmt: skip
+MORE = ("train_assign_more.txt",)
+TRIPLES = ("train_triple_questions.txt", "train_triple_statements.txt")  # see tests/data/test_facts_phrases.py
 TEMPLATES = [(name, line) for name in FIELDS for line in lines(f"train_{name}")]
 
 
@@ -46,8 +48,19 @@ def test_there_are_many_and_none_comes_twice(name: str) -> None:
 
 def test_no_file_is_forgotten_or_blank() -> None:
     names = {path.name for path in files(authored).iterdir() if path.name.endswith(".txt")}
-    assert names == {f"{half}_{name}.txt" for half in ("train", "test") for name in FIELDS} | {"train_relations.txt"}
+    halves = {f"{half}_{name}.txt" for half in ("train", "test") for name in FIELDS}
+    assert names == halves | {"train_relations.txt", *TRIPLES, *MORE}
     assert all(line.strip() == line != "" for name in names for line in lines(name[:-4]))
+
+
+def test_more_assignments_have_their_fields_and_are_far_from_the_tests() -> None:
+    draw, templates = Random(2), lines("train_assign_more")
+    assert len(set(templates)) == len(templates) >= 20
+    for line in templates:
+        drawn = [Phrasing(line).pick(draw) for _ in range(40)]
+        assert {fields(wording) for wording in drawn} == {"vx"}, line
+        assert all("  " not in wording and wording == wording.strip() for wording in drawn), line
+        assert sum(near(wording, lines("test_assign_statements")) for wording in drawn) < 8, line
 
 
 def test_most_draws_are_far_from_the_tests() -> None:
