@@ -17,9 +17,9 @@ from typing import Any, Literal
 from octavo.config.errors import UsageError
 
 # Told apart by eyes that miss a colour (the palette of Okabe and Ito), dark enough for white paper.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#9B4F96", "#56B4E9", "#E69F00", "#404040")
-_QUIET = "#6b6b6b"
-_STYLE = {
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#9B4F96", "#56B4E9", "#E69F00", "#404040")
+QUIET = "#6b6b6b"
+STYLE = {
     "svg.hashsalt": "octavo",  # ids inside the file depend on the drawing alone
     "font.size": 11,
     "axes.titlesize": 12,
@@ -30,7 +30,7 @@ _STYLE = {
     "figure.facecolor": "white",  # readable on light pages and on dark ones
     "savefig.dpi": 160,
 }
-_WIDTH = 8.0  # inches
+WIDTH = 8.0  # inches
 _PALETTE = 64  # colours of a PNG: a third of its bytes, and nothing that eyes miss
 _APART = 0.016  # of the axis: dots of a row that are nearer than this are set below each other
 
@@ -85,11 +85,11 @@ _MARKS = {"bytes": ("o", "bound by bytes"), "flops": ("D", "bound by operations"
 
 def draw_bars(bars: Sequence[Bar], path: Path, *, title: str, axis: str) -> list[Path]:
     """Horizontal bars from top to bottom into `path`.png and `path`.svg; one of the first group begins a block."""
-    plt = _pyplot()
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 1.2 + 0.4 * len(bars)), layout="constrained")
+    plt = load_pyplot()
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.4 * len(bars)), layout="constrained")
         groups = list(dict.fromkeys(bar.group for bar in bars))
-        colours = [_COLOURS[groups.index(bar.group) % len(_COLOURS)] for bar in bars]
+        colours = [COLOURS[groups.index(bar.group) % len(COLOURS)] for bar in bars]
         blocks = accumulate(bar.group == groups[0] for bar in bars)
         places = [number + 0.5 * block for number, block in enumerate(blocks)]
         drawn = axes.barh(places, [bar.value for bar in bars], color=colours, height=0.7)
@@ -99,7 +99,7 @@ def draw_bars(bars: Sequence[Bar], path: Path, *, title: str, axis: str) -> list
         axes.set(title=title, xlabel=axis)
         axes.xaxis.set_major_formatter(_thousands)
         axes.set_xlim(right=1.4 * max(bar.value for bar in bars))  # room for the notes
-        return _save(plt, figure, path)
+        return save(plt, figure, path)
 
 
 def draw_lines(lines: Sequence[Line], path: Path, *, title: str, axis: str, log: bool = False) -> list[Path]:
@@ -107,13 +107,13 @@ def draw_lines(lines: Sequence[Line], path: Path, *, title: str, axis: str, log:
 
     A bound in the group of a line that is no bound has its colour, and one entry for all of those in the legend.
     """
-    plt = _pyplot()
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(_WIDTH, 4.6), layout="constrained")
+    plt = load_pyplot()
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
         groups = list(dict.fromkeys(line.group for line in lines))
         measured = {line.group for line in lines if not line.bound}
         for line in lines:
-            colour = _COLOURS[groups.index(line.group) % len(_COLOURS)]
+            colour = COLOURS[groups.index(line.group) % len(COLOURS)]
             drawn = {"linestyle": "--", "linewidth": 1.3} if line.bound else {"marker": "o", "linewidth": 2}
             along = [point.tokens for point in line.points], [point.value for point in line.points]
             label = "_" if line.bound and line.group in measured else line.label  # left out of the legend
@@ -136,9 +136,9 @@ def draw_lines(lines: Sequence[Line], path: Path, *, title: str, axis: str, log:
         axes.set(title=title, xlabel="context, tokens", ylabel=axis)
         axes.grid(axis="y", alpha=0.3)
         if any(line.bound and line.group in measured for line in lines):
-            axes.plot([], [], linestyle="--", linewidth=1.3, color=_QUIET, label="the bound of each")
+            axes.plot([], [], linestyle="--", linewidth=1.3, color=QUIET, label="the bound of each")
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10)
-        return _save(plt, figure, path)
+        return save(plt, figure, path)
 
 
 def _steps(values: Sequence[float]) -> list[float]:
@@ -152,10 +152,10 @@ def _steps(values: Sequence[float]) -> list[float]:
 
 def draw_shares(dots: Sequence[Dot], path: Path, *, title: str, axis: str) -> list[Path]:
     """A row for every kernel, a dot for every case: its share of the bound, coloured by how long it takes."""
-    plt = _pyplot()
-    with plt.rc_context(_STYLE):
+    plt = load_pyplot()
+    with plt.rc_context(STYLE):
         rows = list(dict.fromkeys(dot.row for dot in dots))
-        figure, axes = plt.subplots(figsize=(_WIDTH, 1.7 + 0.36 * len(rows)), layout="constrained")
+        figure, axes = plt.subplots(figsize=(WIDTH, 1.7 + 0.36 * len(rows)), layout="constrained")
         right = max(1.05, 1.05 * max(dot.share for dot in dots))
         for number, row in enumerate(rows):
             mine = sorted((dot for dot in dots if dot.row == row), key=lambda dot: dot.share)
@@ -163,19 +163,19 @@ def draw_shares(dots: Sequence[Dot], path: Path, *, title: str, axis: str) -> li
                 colour = next(colour for limit, _, colour in _SPANS if dot.seconds < limit)
                 mark = {"marker": _MARKS[dot.by][0], "s": 34, "edgecolor": "white", "linewidth": 0.5}
                 axes.scatter(dot.share, number + 0.12 * below, color=colour, zorder=3, **mark)
-        axes.axvline(1.0, color=_QUIET, linewidth=1, linestyle="--")
+        axes.axvline(1.0, color=QUIET, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), rows)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-0.02 * right, right)
         axes.grid(axis="both", alpha=0.25)
         axes.set(title=title, xlabel=axis)
         keys = [("o", text, colour) for _, text, colour in _SPANS]
-        keys += [(mark, text, _QUIET) for mark, text in _MARKS.values()]
+        keys += [(mark, text, QUIET) for mark, text in _MARKS.values()]
         shown = [
             plt.Line2D([], [], marker=mark, color=colour, label=text, linestyle="none") for mark, text, colour in keys
         ]
         figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
-        return _save(plt, figure, path)
+        return save(plt, figure, path)
 
 
 def _levels(places: Sequence[float]) -> list[int]:
@@ -202,7 +202,8 @@ def _thousands(value: float, _: int | None) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
+    """matplotlib's pyplot, which draws into files; UsageError without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -213,7 +214,8 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _save(plt: Any, figure: Any, path: Path) -> list[Path]:
+def save(plt: Any, figure: Any, path: Path) -> list[Path]:
+    """Write `figure` as `path`.png and `path`.svg and close it."""
     from PIL import Image  # comes with matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)

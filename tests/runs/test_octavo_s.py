@@ -14,7 +14,7 @@ from octavo.train.reinforce.settings import SETTINGS
 from runs.octavo_s import main
 
 STEPS = (
-    "corpus", "tokenizer", "pack", "javascript", "octavo-s", "octavo-s-settled", "octavo-s-instructed",
+    "corpus", "tokenizer", "pack", "javascript", "octavo-s", "octavo-s-settled", "octavo-s-taught",
     "octavo.train.reinforce", "octavo.train.export",
 )  # fmt: skip
 
