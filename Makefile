@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/python examples/demo.py
 
 demo-1m: setup
-	$(BIN)/python examples/demo.py --tokens 1M
+	$(BIN)/python examples/demo.py --model octavo-xs --tokens 1M
 
 # A Chromium for the tests of the page, kept in .data/browser; without one they are skipped, and this says so.
 browser: setup

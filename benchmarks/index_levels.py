@@ -1,18 +1,22 @@
 """What an index of two levels loses and saves: picks it shares with the exact index, right answers, seconds of reading.
 
 Covers: a shipped model on the CPU, documents of the plays with planted facts; at each length the document is read with
-the exact index and with two levels, and the same questions are asked. The overlap is the share of the exact picks that
-two levels choose too, from the same queries and keys, over queries of the last chunk and all CSA layers; `mass` weighs
-each pick by the softmax of its score. Does not cover: other geometries' speed (`long_read`).
+two levels, and up to `--exact-limit` with the exact index too, and the same questions are asked. The overlap is the
+share of the exact picks that two levels choose too, from the same queries and keys: in the last chunks of a reading in
+two levels, runs of 8 queries at 16 places of each chunk, in all CSA layers, are chosen exactly beside; `mass` weighs
+each pick by the softmax of its score. That takes part of the time of reading, `comparing_seconds`. `others` are two,
+four and eight times the blocks, for the same queries. Does not cover: other geometries' speed (`long_read`).
 
-    python -m benchmarks.index_levels [--lengths 64K 256K 1M] [--model octavo-xs] [--count 32]
+    python -m benchmarks.index_levels [--lengths 64K 256K 1M] [--model octavo-xs] [--count 32] [--exact-limit 256K]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,8 +34,9 @@ from octavo.kernels.index_topk import Levels, gathered_scores, two_level_topk
 from octavo.kernels.selection import Picked
 from octavo.model import indexer
 
-EVERY = 16  # of a chunk's queries that are compared
-LEAST = 128  # queries of a chunk of the document; questions and answers have fewer
+PLACES, RUN = 16, 8  # runs of so many queries at so many places of a chunk are compared
+LEAST = PLACES * RUN  # queries of a chunk of the document; questions and answers have fewer
+MORE = (2, 4, 8)  # times the blocks
 Shares = list[tuple[float, float]]
 
 
@@ -42,27 +47,51 @@ def shares(exact: Tensor, coarse: Tensor, scores: Tensor) -> tuple[float, float]
     return float(found.sum() / (exact >= 0).sum()), float((weight * found).sum(-1).mean())
 
 
+@dataclass
+class Compared:
+    """Shares by levels, and the seconds that comparing took."""
+
+    shares: dict[Levels, Shares] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def means(self, levels: Levels) -> dict[str, Any]:
+        """Mean shares of one choice of blocks."""
+        pairs = self.shares[levels]
+        overlap, mass = (sum(pair[at] for pair in pairs) / len(pairs) for at in (0, 1))
+        return {
+            "block_tokens": levels.block, "blocks": levels.best, "overlap": overlap, "mass": mass,
+            "compared": len(pairs),
+        }  # fmt: skip
+
+
 @contextmanager
-def compared(levels: Levels, after: int, into: Shares) -> Iterator[None]:
-    """Queries from token `after` on that choose exactly are compared with two levels."""
-    choose = indexer.select_topk
+def compared(own: Levels, after: int, others: Sequence[Levels] = ()) -> Iterator[Compared]:
+    """Some of the queries from token `after` on that choose in two levels choose exactly too, and with `others`."""
+    choose, found = indexer.select_topk, Compared()
 
     def both(
         q: Tensor, w: Tensor, keys: Any, *, first: int, ratio: int, k: int, levels: Levels | None = None,
         bounds: Any = None,
     ) -> Any:  # fmt: skip
         chosen = choose(q, w, keys, first=first, ratio=ratio, k=k, levels=levels, bounds=bounds)
-        if levels is None and first >= after and q.shape[1] >= LEAST and isinstance(chosen, Picked):
-            coarse = two_level_topk(q, w, keys, first=first, ratio=ratio, k=k, levels=asked)
-            some = slice(EVERY - 1, None, EVERY)
-            index = chosen.index[:, some]
-            scores = gathered_scores(q[:, some], w[:, some], keys.gather(index.clamp_min(0)))
-            into.append(shares(index[0], coarse[0, some], scores[0]))
+        if levels == own and first >= after and q.shape[1] >= LEAST and isinstance(chosen, Picked):
+            started = time.perf_counter()
+            for at in range(0, q.shape[1] - RUN + 1, q.shape[1] // PLACES):
+                some = slice(at, at + RUN)
+                exact = choose(q[:, some], w[:, some], keys, first=first + at, ratio=ratio, k=k)
+                if not isinstance(exact, Picked):
+                    continue
+                scores = gathered_scores(q[:, some], w[:, some], keys.gather(exact.index.clamp_min(0)))
+                for one in (own, *others):
+                    coarse = chosen.index[:, some] if one == own else two_level_topk(
+                        q[:, some], w[:, some], keys, first=first + at, ratio=ratio, k=k, levels=one
+                    )  # fmt: skip
+                    found.shares.setdefault(one, []).append(shares(exact.index[0], coarse[0], scores[0]))
+            found.seconds += time.perf_counter() - started
         return chosen
 
-    asked = levels
     with mock.patch.object(indexer, "select_topk", both):
-        yield
+        yield found
 
 
 def recall(model: Any, length: int, count: int) -> dict[str, Any]:
@@ -73,42 +102,74 @@ def recall(model: Any, length: int, count: int) -> dict[str, Any]:
     return {"right": right, "asked": len(result.outcomes), "read_seconds": result.read_seconds}
 
 
-def measure(name: str, length: int, count: int) -> dict[str, Any]:
-    """One length with both indexes."""
-    exact, coarse = octavo.load(name), octavo.load(name, index_levels=2)
+def measure(name: str, length: int, count: int, *, exactly: bool) -> dict[str, Any]:
+    """One length in two levels, and with the exact index if it is to be read with that too."""
+    coarse = octavo.load(name, index_levels=2)
     levels = Levels(coarse.config.index_block_tokens, coarse.config.index_blocks)
-    for model in (exact, coarse):
-        recall(model, 4096, 1)  # loops are compiled
-    one, two = recall(exact, length, count), recall(coarse, length, count)
-    found: Shares = []
-    with compared(levels, length - 2 * exact.runner.chunk, found):  # a reading of its own: comparing takes time
-        recall(exact, length, 1)
-    overlap, mass = (sum(pair[at] for pair in found) / len(found) for at in (0, 1))
-    return {
-        "tokens": length, "block_tokens": levels.block, "blocks": levels.best, "overlap": overlap, "mass": mass,
-        "compared": len(found), "exact": one, "two_levels": two,
-        "speed_up": one["read_seconds"] / two["read_seconds"],
+    recall(coarse, 4096, 1)  # loops are compiled
+    others = [Levels(levels.block, times * levels.best) for times in MORE]
+    with compared(levels, length - 2 * coarse.runner.chunk, others) as found:
+        two = recall(coarse, length, count)
+    made: dict[str, Any] = {
+        "tokens": length, **found.means(levels), "exact": None, "two_levels": two, "speed_up": None,
+        "comparing_seconds": found.seconds, "others": [found.means(other) for other in others],
     }  # fmt: skip
+    if exactly:
+        exact = octavo.load(name, index_levels=1)
+        recall(exact, 4096, 1)
+        made["exact"] = recall(exact, length, count)
+        made["speed_up"] = made["exact"]["read_seconds"] / two["read_seconds"]
+    return made
+
+
+def told(run: dict[str, Any]) -> str:
+    """One length in a line."""
+    two, exact = run["two_levels"], run["exact"]
+    said = (
+        f"{run['tokens']:>9,} tokens: {run['overlap']:.3f} of the picks ({run['mass']:.3f} of their weight); facts in "
+        f"two levels {two['right']} of {two['asked']}, read in {two['read_seconds']:.1f} s"
+    )
+    others = ", ".join(f"{one['blocks']} x {one['block_tokens']}: {one['overlap']:.3f}" for one in run["others"])
+    if exact is not None:
+        said += f"; exact {exact['right']}, {exact['read_seconds']:.1f} s, {run['speed_up']:.2f}x"
+    return f"{said}; blocks {others}"
+
+
+def table(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """All lengths in Markdown."""
+    more = [f"with {one['blocks']} blocks" for one in runs[0]["others"]]
+    heads = ["tokens", "exact picks found", "of their weight", *more, "facts, exact", "in two levels", "read s, exact",
+             "in two levels"]  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for run in runs:
+        exact, two = run["exact"], run["two_levels"]
+        parts = [f"{run['tokens']:,}", *(f"{share:.3f}" for share in (run["overlap"], run["mass"]))]
+        parts += [f"{one['overlap']:.3f}" for one in run["others"]]
+        parts += ["", f"{two['right']} of {two['asked']}", "", f"{two['read_seconds']:.1f}"]
+        if exact is not None:
+            parts[-4], parts[-2] = f"{exact['right']} of {exact['asked']}", f"{exact['read_seconds']:.1f}"
+        lines.append("| " + " | ".join(parts) + " |")
+    return lines
 
 
 def main() -> None:
     """Parse, run, print, write `docs/results/index_levels.json`."""
     parser = argparse.ArgumentParser(description="An index of two levels against the exact one.")
-    parser.add_argument("--lengths", nargs="+", default=["64K", "256K"], help="tokens, as 65536 or 64K")
+    parser.add_argument("--lengths", nargs="+", default=["64K", "256K", "1M"], help="tokens, as 65536 or 64K")
+    parser.add_argument("--exact-limit", type=parse_context, default=2**18, help="longest reading with the exact index")
     parser.add_argument("--model", default="octavo-xs")
     parser.add_argument("--count", type=int, default=32, help="questions in each document")
     parser.add_argument("--out", type=Path, default=RESULTS / "index_levels.json")
     arguments = parser.parse_args()
     record: dict[str, Any] = surroundings() | {"model": arguments.model, "runs": []}
     for length in map(parse_context, arguments.lengths):
-        record["runs"].append(measure(arguments.model, length, arguments.count))
-        r = record["runs"][-1]
-        print(
-            f"{length:>9,} tokens: {r['overlap']:.3f} of the picks ({r['mass']:.3f} of their weight), facts exact "
-            f"{r['exact']['right']}, two levels {r['two_levels']['right']} of {r['exact']['asked']}; read in "
-            f"{r['exact']['read_seconds']:.1f} and {r['two_levels']['read_seconds']:.1f} s, {r['speed_up']:.2f}x",
-            flush=True,
-        )
+        run = measure(arguments.model, length, arguments.count, exactly=length <= arguments.exact_limit)
+        record["runs"].append(run)
+        record["page"] = {
+            "title": f"An index of two levels, {arguments.model}", "command": "python -m benchmarks.index_levels",
+            "lines": table(record["runs"]),
+        }  # fmt: skip
+        print(told(run), flush=True)
         write_json(arguments.out, record)
 
 

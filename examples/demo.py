@@ -1,6 +1,6 @@
 """Let the shipped model read plays by Shakespeare that it was never trained on, and ask it about them.
 
-Usage: demo.py [--plays 3 | --tokens 1M] [--fact "The ... is ..." --ask "What is ...?"] [--interactive]
+Usage: demo.py [--model NAME] [--plays 3 | --tokens 1M] [--fact "The ... is ..." --ask "What is ...?"] [--interactive]
 
 It asks who says a line, how a line goes on, and facts planted into the text, yours among them; each answer is printed
 with the place it came from and, where the text tells what is right, whether it is. With --tokens it reads as much of
@@ -27,6 +27,7 @@ from octavo.engine.llm import LLM
 from octavo.engine.plan import parse_context, plan
 from octavo.evals.scoring import is_right
 
+MODEL = "octavo-xs"
 FACTS = {
     "The password of the blue door is marigold.": ("What is the password of the blue door?", "marigold"),
     "The secret number of Velmora is 48213.": ("What is the secret number of Velmora?", "48213"),
@@ -137,6 +138,7 @@ def saved_and_opened(doc: Document, question: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, ask, print the table; 0 when everything was asked, whatever came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=MODEL, help="shipped model or folder")
     parser.add_argument("--plays", type=int, default=3, help="how many plays, in reading order")
     parser.add_argument("--tokens", type=parse_context, help="read all plays, up to so many tokens, as 256K or 1M")
     parser.add_argument("--text", type=Path, help="read this file instead of plays")
@@ -152,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = plays() if given.tokens else plays()[: given.plays]
         title, text = ", ".join(play.title for play in chosen), "\n\n".join(play.text for play in chosen)
     own = list(zip(given.fact, given.ask, strict=True))
-    model = octavo.load("octavo-xs")
+    model = octavo.load(given.model)
     if given.tokens:
         text = beginning(text, given.tokens, model)
     text = planted(text, [*FACTS, *given.fact]) + "\n"

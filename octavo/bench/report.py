@@ -1,9 +1,9 @@
 """Figures and tables from recorded results.
 
 Covers: the page of the headline ratios; for every device a table of the newest outcome of each kernel case and a figure
-of the shares of its bounds; speed against context length on CPUs and GPUs; bytes of cache a token of the presets. What
-has no record is named, never made up; a record that is malformed is an error that names file and field. Does not cover:
-measuring, reading files (`sources`), drawing (`figures`).
+of the shares of its bounds; speed against context length on CPUs and GPUs; recall by length; bytes of cache a token of
+the presets. What has no record is named, never made up; a record that is malformed is an error that names file and
+field. Does not cover: measuring, reading files (`sources`), drawing (`figures`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 from octavo.bench.figures import Bar, Dot, draw_bars, draw_lines, draw_shares
 from octavo.bench.headlines import headlines
 from octavo.bench.ratios import Records
+from octavo.bench.recall import recall_lines
 from octavo.bench.sources import Outcome, read_sources
 from octavo.bench.speeds import Speeds, cpu_decoding, cpu_reading, gpu_decoding, gpu_reading
 from octavo.bench.table import markdown, refreshed
+from octavo.bench.tables import evaluation_page
 from octavo.engine.plan import plan
 
 # Figure: presets and the machines whose formats they are planned with.
@@ -57,6 +59,9 @@ def report(results: Path, out: Path) -> Report:
     pages, without = pages_of(records)
     shares = {device: share_dots(outcomes) for device, outcomes in by_device(records.outcomes).items()}
     drawings, undrawn = drawings_of(records)
+    recall, abilities = recall_lines(results), evaluation_page(results)
+    if abilities is not None:
+        pages["evaluation.md"] = abilities
     if not shares:
         missing.append(f"no record of kernels in {results}: `octavo bench kernels` makes one")
     out.mkdir(parents=True, exist_ok=True)
@@ -75,6 +80,9 @@ def report(results: Path, out: Path) -> Report:
         written += draw_shares(dots, out / f"shares-{slug(device)}", title=title, axis=axis)
     for one in drawings:
         written += draw_lines(one.speeds.lines, out / one.name, title=one.title, axis=one.axis, log=one.log)
+    if recall:
+        title = "Right answers by length of the document\ndashed: published scores in other, harder tasks"
+        written += draw_lines(recall, out / "recall-by-length", title=title, axis="share right, score")
     for name, presets in _CACHES.items():
         bars = [bar for preset, hardware in presets for bar in cache_bars(preset, hardware)]
         title = "Cache for each token of history"

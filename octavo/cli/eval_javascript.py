@@ -19,6 +19,7 @@ def run(command: Command) -> None:
     """Measure and print."""
     import octavo
     from octavo.evals import javascript, javascript_run
+    from octavo.evals.writer import OwnWriter
     from octavo.sandbox import Limits, Sandbox
 
     if command.count < 1:
@@ -38,9 +39,9 @@ def run(command: Command) -> None:
         about |= {"device": command.device, "dtype": dtype, "main": model.pool.layout.main.value}
         about |= {"tasks": command.text or "held-out generator", "left_out": failing}
         about |= {"seconds": limits.seconds, "max_tokens": javascript_run.MAX_TOKENS}
-        results = []
+        results, writer = [], OwnWriter(model)
         with Steps() as steps:
-            for result in javascript_run.run_problems(model, problems, sandbox, forms=forms, progress=steps):
+            for result in javascript_run.run_problems(writer, problems, sandbox, forms=forms, progress=steps):
                 results.append(result)
                 if command.out is not None:  # after every problem, so that an interrupt keeps those that are done
                     javascript_run.write(results, Path(command.out), about=about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def run(command: Command) -> None:
     dtype = "float32" if command.device == "cpu" else "bfloat16"
     model: Any = octavo.load(command.model, dtype, device=command.device, main=command.main, capacity_tokens=room)
     about = {"model": command.model, "fingerprint": model.fingerprint, "octavo": octavo.__version__}
+    about |= {"date": datetime.now(UTC).isoformat(timespec="seconds")}
     about |= {"index_topk": command.index_topk, "machine": platform.machine(), "python": platform.python_version()}
     about |= {"device": command.device, "dtype": dtype, "main": model.pool.layout.main.value}
     results = []

@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 class Made(Protocol):
-    """What a model made, as the engine gives it."""
+    """What a model made, as `octavo.evals.writer` gives it."""
 
     @property
     def text(self) -> str: ...
@@ -38,11 +38,11 @@ class Made(Protocol):
 
 
 class Writer(Protocol):
-    """A model that goes on with a text and answers messages, as the engine gives it."""
+    """A model that goes on with a text and answers a message, once for each request (options of a generation)."""
 
-    def generate(self, prompt: str, **options: Any) -> Made: ...
+    def complete(self, prompt: str, requests: Sequence[dict[str, Any]]) -> Sequence[Made]: ...
 
-    def chat(self, messages: Any, **options: Any) -> Any: ...
+    def reply(self, message: str, requests: Sequence[dict[str, Any]]) -> Sequence[Made]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,25 @@ class ProblemResult:
     form: str
     greedy: Verdict
     drawn: tuple[Verdict, ...]
+
+    @property
+    def counts(self) -> Counts:
+        """What shares are made of."""
+        return Counts(
+            solved=self.greedy.solved, ran=self.greedy.ran, drawn=len(self.drawn),
+            drawn_solved=sum(verdict.solved for verdict in self.drawn), drawn_ran=sum(v.ran for v in self.drawn),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Of one problem: whether the greedy answer solved it and ran, and how many of the drawn ones did."""
+
+    solved: bool
+    ran: bool
+    drawn: int
+    drawn_solved: int
+    drawn_ran: int
 
 
 def pass_at(k: int, drawn: int, solved: int) -> float:
@@ -80,25 +99,22 @@ def run_problems(
     """Results in order, by form. The greedy answer has temperature 0, the `samples` drawn ones 0.8 and top-p 0.95, each
     its own seed. progress: called with (form, "ask", problems done, all). UsageError for an unknown form."""
     check_forms(forms)
+    drawing = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_tokens": max_tokens}
+    requests = [{"temperature": 0.0, "max_tokens": max_tokens}, *({**drawing, "seed": n} for n in range(samples))]
     for form in forms:
         for number, problem in enumerate(problems, 1):
-            greedy = _ask(writer, problem, form, {"temperature": 0.0, "max_tokens": max_tokens})
-            options = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_tokens": max_tokens}
-            drawn = [_ask(writer, problem, form, {**options, "seed": seed}) for seed in range(samples)]
-            yield ProblemResult(
-                problem=problem, form=form, greedy=judge(problem, greedy, sandbox),
-                drawn=tuple(judge(problem, source, sandbox) for source in drawn),
-            )  # fmt: skip
+            greedy, *drawn = (judge(problem, source, sandbox) for source in _ask(writer, problem, form, requests))
+            yield ProblemResult(problem=problem, form=form, greedy=greedy, drawn=tuple(drawn))
             if progress is not None:
                 progress(form, "ask", number, len(problems))
 
 
-def _ask(writer: Writer, problem: Problem, form: str, options: dict[str, Any]) -> str:
-    """The whole function that the model wrote."""
+def _ask(writer: Writer, problem: Problem, form: str, requests: Sequence[dict[str, Any]]) -> list[str]:
+    """The whole functions that the model wrote."""
     if form == "chat":
-        return code_of(writer.chat([{"role": "user", "content": problem.question}], **options).text)
-    made = writer.generate(problem.prompt, stop=STOP, **options)
-    return problem.prompt + cut(made.text + (STOP if made.finish == "stop" else ""))
+        return [code_of(made.text) for made in writer.reply(problem.question, requests)]
+    answers = writer.complete(problem.prompt, [{**options, "stop": STOP} for options in requests])
+    return [problem.prompt + cut(made.text + (STOP if made.finish == "stop" else "")) for made in answers]
 
 
 def summary(results: Sequence[ProblemResult]) -> list[dict[str, Any]]:
@@ -113,19 +129,21 @@ def summary(results: Sequence[ProblemResult]) -> list[dict[str, Any]]:
 
 
 def _row(form: str, group: str, results: list[ProblemResult]) -> dict[str, Any]:
-    drawn = [verdict for result in results for verdict in result.drawn]
-    row: dict[str, Any] = {
-        "form": form, "group": group, "problems": len(results),
-        "pass@1": share(sum(result.greedy.solved for result in results), len(results)),
-        "runs": share(sum(result.greedy.ran for result in results), len(results)),
-    }  # fmt: skip
-    if drawn:
-        samples = len(results[0].drawn)
+    return {"form": form, "group": group, "problems": len(results), **shares([result.counts for result in results])}
+
+
+def shares(counts: Sequence[Counts]) -> dict[str, dict[str, Any]]:
+    """pass@k and the share that runs, each with its interval, of problems with one number of drawn answers."""
+    found = {
+        "pass@1": share(sum(one.solved for one in counts), len(counts)),
+        "runs": share(sum(one.ran for one in counts), len(counts)),
+    }
+    samples = counts[0].drawn
+    if samples:
         for k in sorted({1, samples}):
-            chances = [pass_at(k, samples, sum(verdict.solved for verdict in result.drawn)) for result in results]
-            row[f"drawn pass@{k}"] = _mean(chances)
-        row["drawn runs"] = _mean([sum(v.ran for v in result.drawn) / samples for result in results])
-    return row
+            found[f"drawn pass@{k}"] = _mean([pass_at(k, samples, one.drawn_solved) for one in counts])
+        found["drawn runs"] = _mean([one.drawn_ran / samples for one in counts])
+    return found
 
 
 def _mean(chances: Sequence[float]) -> dict[str, Any]:

@@ -20,8 +20,13 @@ def filler(name: str | Path) -> str:
     return "\n\n".join(texts(name))
 
 
-def texts(name: str | Path) -> list[str]:
-    """As `filler`, but rows of a `.jsonl` file apart."""
+def texts(name: str | Path, *, most: int | None = None) -> list[str]:
+    """As `filler`, but rows of a `.jsonl` file apart; at most `most` of them, evenly from the first one on."""
+    found = _texts(name)
+    return found if most is None or most >= len(found) else [found[i * len(found) // most] for i in range(most)]
+
+
+def _texts(name: str | Path) -> list[str]:
     if name == SHAKESPEARE:
         return [complete_text()]
     path = Path(name)

@@ -10,6 +10,10 @@ import pytest
 import torch
 
 from benchmarks import index_levels
+from octavo.kernels.index_topk import Levels, two_level_topk
+from octavo.kernels.rows import DenseRows
+from octavo.kernels.selection import Picked
+from octavo.model import indexer
 
 
 def test_shares_count_picks_and_weigh_them() -> None:
@@ -23,15 +27,46 @@ def test_shares_count_picks_and_weigh_them() -> None:
     assert index_levels.shares(exact, coarse, heavy)[1] == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("limit", ["8K", "2K"])
 def test_a_run_reports_overlap_recall_and_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str
 ) -> None:
     out = tmp_path / "levels.json"
-    monkeypatch.setattr(sys, "argv", ["index_levels", "--lengths", "4K", "--count", "4", "--out", str(out)])
+    line = ["index_levels", "--lengths", "4K", "--count", "4", "--exact-limit", limit, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", line)
     index_levels.main()
     [run] = json.loads(out.read_text())["runs"]
     assert 0.2 < run["overlap"] < 1.0, "at 4,096 tokens 64 blocks of 16 leave most of the document out"
     assert run["overlap"] <= run["mass"] + 0.2
-    assert run["compared"] >= 3
-    assert run["exact"]["asked"] == run["two_levels"]["asked"] == 4
+    assert run["compared"] >= index_levels.PLACES
+    assert run["two_levels"]["asked"] == 4
+    assert run["two_levels"]["read_seconds"] > 0
+    overlaps = {(one["block_tokens"], one["blocks"]): one["overlap"] for one in run["others"]}
+    assert run["overlap"] < overlaps[16, 128] < overlaps[16, 256] == overlaps[16, 512] == 1.0, "256 are all blocks"
+    if limit == "8K":
+        assert run["exact"]["asked"] == 4
+        assert run["speed_up"] == pytest.approx(run["exact"]["read_seconds"] / run["two_levels"]["read_seconds"])
+    else:
+        assert run["exact"] is run["speed_up"] is None
     assert "of the picks" in capsys.readouterr().out
+
+
+@torch.inference_mode()
+def test_runs_of_queries_are_chosen_as_they_are_among_all() -> None:
+    """The exact choice of a run within a chunk is that of the whole chunk."""
+    draw = torch.Generator().manual_seed(1)
+    q, w = torch.randn(1, 256, 4, 16, generator=draw), torch.rand(1, 256, 4, generator=draw)
+    keys = DenseRows(torch.randn(1, 1088, 16, generator=draw))
+    levels = Levels(16, 1)
+    whole = indexer.select_topk(q, w, keys, first=4096, ratio=4, k=8)
+    with index_levels.compared(levels, 4096, [Levels(16, 512)]) as found:
+        indexer.select_topk(q, w, keys, first=4096, ratio=4, k=8, levels=levels)
+    assert isinstance(whole, Picked)
+    coarse = two_level_topk(q, w, keys, first=4096, ratio=4, k=8, levels=levels)
+    kept = [
+        index_levels.shares(whole.index[0, at : at + 8], coarse[0, at : at + 8], torch.zeros(8, 8))[0]
+        for at in range(0, 256, 16)
+    ]
+    assert [pair[0] for pair in found.shares[levels]] == pytest.approx(kept)
+    assert found.means(Levels(16, 512))["overlap"] == 1.0, "all blocks are looked into"
+    assert found.seconds > 0

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from benchmarks import javascript_vs_smollm2 as benchmark
-from benchmarks.javascript_vs_smollm2 import PeerWriter, Written, parsed, peer_writer, table
+from benchmarks.javascript_vs_smollm2 import Counting, PeerWriter, evenly, parsed, peer_writer, table
+from octavo.evals.writer import Written
 from tests.support.tiny import tiny_config, write_tiny_model
+
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 9}
 
 
 class Listening(ThreadingHTTPServer):
@@ -28,9 +31,11 @@ class Answering(BaseHTTPRequestHandler):
         assert isinstance(self.server, Listening)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body))
-        said: dict[str, Any] = {"content": "  return 1;", "stop_type": "word" if body.get("temperature") else "limit"}
+        why = "word" if body.get("temperature") else "limit"
+        said: dict[str, Any] = {"content": "  return 1;", "stop_type": why, "tokens_predicted": 4}
         if self.path == "/v1/chat/completions":
-            said = {"choices": [{"message": {"content": "```js\nx\n```"}, "finish_reason": "stop"}]}
+            choice = {"message": {"content": "```js\nx\n```"}, "finish_reason": "stop"}
+            said = {"choices": [choice], "usage": {"completion_tokens": 7}}
         data = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -54,12 +59,13 @@ def server() -> Iterator[Listening]:
 
 def test_the_peer_gets_temperature_then_top_p_and_no_other_filter(server: Listening) -> None:
     writer = PeerWriter(f"http://127.0.0.1:{server.server_port}")
-    drawn = writer.generate("f(", stop="\n}", temperature=0.8, top_p=0.95, seed=3, max_tokens=9)
-    greedy = writer.generate("f(", stop="\n}", temperature=0.0, max_tokens=9)
-    chat = writer.chat([{"role": "user", "content": "Write."}], temperature=0.0, max_tokens=9)
+    drawing = {"temperature": 0.8, "top_p": 0.95, "seed": 3, "max_tokens": 9}
+    drawn, greedy = writer.complete("f(", [{**one, "stop": "\n}"} for one in (drawing, GREEDY)])
+    [chat] = writer.reply("Write.", [GREEDY])
     writer.close()
-    assert (drawn, greedy) == (Written("  return 1;", "stop"), Written("  return 1;", "length"))
-    assert chat == Written("```js\nx\n```", "stop")
+    assert drawn == Written(text="  return 1;", finish="stop", tokens=4)
+    assert greedy.finish == "length"
+    assert chat == Written(text="```js\nx\n```", finish="stop", tokens=7)
     (path, first), (_, second), (chat_path, third) = server.asked
     assert (path, chat_path) == ("/completion", "/v1/chat/completions")
     assert first == {
@@ -76,17 +82,64 @@ def test_a_run_of_ours_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture
            "test": "console.assert(one() === 1)"}  # fmt: skip
     rows, out = tmp_path / "rows.jsonl", tmp_path / "record.json"
     rows.write_text(json.dumps(row) + "\n" + json.dumps(row | {"canonical_solution": "}\n"}) + "\n", "utf-8")
-    line = ["--models", str(folder), "--no-peer", "--tasks", str(rows), "--count", "1", "--samples", "1"]
-    benchmark.main([*line, "--out", str(out)])
+    line = ["--models", str(folder), "--no-peer", "--tasks", str(rows), "--count", "3", "--samples", "1"]
+    benchmark.main([*line, "--most", "2", "1", "--out", str(out)])
     found = json.loads(out.read_text("utf-8"))
-    (sets,) = found["models"].values()
-    assert list(sets) == ["held-out generator", "HumanEval-X"]
-    assert [made["shares"][0]["pass@1"]["right"] for made in sets.values()] == [0, 0]
-    assert found["plan"]["problems"] == {"held-out generator": 1, "HumanEval-X": 1}
+    made = found["models"]["tiny"]["sets"]
+    assert list(made) == ["held-out generator", "HumanEval-X"]
+    assert [(row["form"], row["solved"], row["drawn"]) for row in made["HumanEval-X"]["problems"]] == [
+        ("complete", False, 1), ("chat", False, 1),
+    ]  # fmt: skip
+    assert 8 <= made["HumanEval-X"]["tokens"] <= 4 * 256
+    assert found["plan"]["problems"] == {"held-out generator": 3, "HumanEval-X": 1}
+    assert len(made["held-out generator"]["problems"]) == 2 * len(benchmark.FORMS)
     assert found["plan"]["left_out"] == ["JavaScript/0"]
     printed = capsys.readouterr().out
     assert table(found["models"]) in printed
-    assert f"| {folder} | HumanEval-X | complete | 1 | pass@1 | 0.000 (0.000-0.793) |" in printed
+    assert "| tiny | HumanEval-X | complete | 1 | pass@1 | 0.000 (0.000-0.793) |" in printed
+
+
+def row(id: str, *, solved: bool) -> dict[str, Any]:
+    return {"form": "complete", "group": "g", "id": id, "solved": solved, "ran": True, "drawn": 2,
+            "drawn_solved": int(solved), "drawn_ran": 2}  # fmt: skip
+
+
+def test_sides_with_fewer_problems_are_compared_on_those() -> None:
+    ours = {"sets": {"set": {"problems": [row("a", solved=True), row("b", solved=False)]}}}
+    theirs = {"sets": {"set": {"problems": [row("a", solved=True)]}}}
+    lines = table({"ours": ours, "theirs": theirs}).splitlines()
+    assert "| ours | set | complete | 2 | pass@1 | 0.500 (0.095-0.905) |" in lines
+    assert "| ours | set, asked of all | complete | 1 | pass@1 | 1.000 (0.207-1.000) |" in lines
+    assert "| ours | set, asked of all | complete | 1 | drawn pass@2 | 1.000 (0.207-1.000) |" in lines
+    assert not any("asked of all" in line for line in table({"ours": ours, "again": ours}).splitlines())
+
+
+def test_a_record_of_another_plan_is_not_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    line = ["--models", "--no-peer", "--out", str(out), "--keep", "--count"]
+    benchmark.main([*line, "1"])
+    out.write_text(json.dumps({"plan": {"problems": {"held-out generator": 1}}, "models": {}}), "utf-8")
+    with pytest.raises(SystemExit, match="was made by another plan"):
+        benchmark.main([*line, "1"])
+
+
+def test_problems_are_chosen_evenly() -> None:
+    some: Any = list(range(10))
+    assert evenly(some, 4) == [0, 2, 5, 7]
+    assert evenly(some, None) == evenly(some, 10) == some
+
+
+def test_tokens_are_counted() -> None:
+    class Two:
+        def complete(self, prompt: str, requests: Any) -> list[Written]:
+            return [Written(text="", finish="end", tokens=3)] * 2
+
+        reply = complete
+
+    counting = Counting(Two())
+    counting.complete("", [])
+    assert len(counting.reply("", [])) == 2
+    assert counting.tokens == 12
 
 
 def test_what_the_peer_needs_is_said(tmp_path: Path) -> None:
@@ -100,5 +153,7 @@ def test_the_peer_writes_the_same_for_a_seed() -> None:
     with peer_writer(None, 1) as writer:
         asked: dict[str, Any] = {"stop": "\n}", "temperature": 0.8, "top_p": 0.95, "seed": 1, "max_tokens": 8}
         prompt = "function add(a, b) {\n"
-        assert writer.generate(prompt, **asked) == writer.generate(prompt, **asked)
-        assert "return a + b" in writer.generate(prompt, stop="\n}", temperature=0.0, max_tokens=16).text
+        one, two = writer.complete(prompt, [asked, asked])
+        assert one == two
+        [greedy] = writer.complete(prompt, [{"stop": "\n}", "temperature": 0.0, "max_tokens": 16}])
+        assert "return a + b" in greedy.text

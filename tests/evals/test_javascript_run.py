@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from octavo.config.errors import UsageError
 from octavo.data.tasks.javascript.task import TEST_SEEDS, build
 from octavo.evals.javascript import Problem, generated
 from octavo.evals.javascript_run import pass_at, run_problems, summary, to_json, to_markdown, write
+from octavo.evals.writer import Written
 from octavo.sandbox import Limits, Sandbox
 
 
@@ -36,16 +36,19 @@ class Knowing:
         self.table = table
         self.seen: list[dict[str, Any]] = []
 
-    def generate(self, prompt: str, *, stop: str, **options: Any) -> SimpleNamespace:
-        self.seen.append(options)
-        if options.get("seed", 0) % 2:
-            return SimpleNamespace(text="  return", finish="length")
-        body = self.table[prompt].partition("{\n")[2]
-        return SimpleNamespace(text=body.partition(stop)[0], finish="stop")
+    def complete(self, prompt: str, requests: Sequence[dict[str, Any]]) -> list[Written]:
+        self.seen += requests
+        return [self._gone_on(prompt, options) for options in requests]
 
-    def chat(self, messages: Any, **options: Any) -> SimpleNamespace:
-        source = next(source for prompt, source in self.table.items() if prompt.rstrip() in messages[0]["content"])
-        return SimpleNamespace(text=f"Like this:\n```js\n{source}```\n")
+    def _gone_on(self, prompt: str, options: dict[str, Any]) -> Written:
+        if options.get("seed", 0) % 2:
+            return Written(text="  return", finish="length", tokens=2)
+        body = self.table[prompt].partition("{\n")[2]
+        return Written(text=body.partition(options["stop"])[0], finish="stop", tokens=9)
+
+    def reply(self, message: str, requests: Sequence[dict[str, Any]]) -> list[Written]:
+        source = next(source for prompt, source in self.table.items() if prompt.rstrip() in message)
+        return [Written(text=f"Like this:\n```js\n{source}```\n", finish="end", tokens=9)] * len(requests)
 
 
 def test_references_score_one_in_both_forms(problems: list[Problem], sandbox: Sandbox) -> None:
@@ -57,7 +60,7 @@ def test_references_score_one_in_both_forms(problems: list[Problem], sandbox: Sa
     assert (row["drawn pass@1"]["share"], row["drawn pass@4"]["share"], row["drawn runs"]["share"]) == (0.5, 1.0, 0.5)
     assert (known["problems"], held_out["problems"]) == (2, 2)
     assert told[-1] == ("complete", "ask", 4, 4)
-    assert writer.seen[0] == {"temperature": 0.0, "max_tokens": 256}
+    assert writer.seen[0] == {"temperature": 0.0, "max_tokens": 256, "stop": "\n}"}
     assert [options["seed"] for options in writer.seen[1:5]] == [0, 1, 2, 3]
     whole = Knowing({p.prompt: p.prompt + p.reference for p in problems})
     chat = list(run_problems(whole, problems, sandbox, forms=("chat",), samples=0))

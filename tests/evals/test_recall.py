@@ -60,7 +60,7 @@ def test_a_cell_runs_on_the_engine(tmp_path: Path) -> None:
     assert any(phase == "read" for phase, _, _ in seen)
 
 
-@pytest.mark.parametrize(("kind", "quote"), [("tracking", False), ("two_hop", None)])
+@pytest.mark.parametrize(("kind", "quote"), [("tracking", False), ("two_hop", False), ("fact", None)])
 def test_answers_that_are_no_quotation_are_free(tmp_path: Path, kind: str, quote: bool | None) -> None:
     class Quoting:
         """The engine's model, which notes how it was asked."""

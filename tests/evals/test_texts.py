@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octavo.config.errors import UsageError
-from octavo.evals.texts import filler
+from octavo.evals.texts import filler, texts
 
 
 def test_files_by_kind(tmp_path: Path) -> None:
@@ -17,6 +17,12 @@ def test_files_by_kind(tmp_path: Path) -> None:
         out.write(rows)
     assert filler(str(tmp_path / "a.txt")) == "Plain."
     assert filler(tmp_path / "b.jsonl.xz") == "Text 0.\n\nText 1."
+
+
+def test_some_texts_of_a_file_are_chosen_evenly(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": str(i)}) + "\n" for i in range(10)), "utf-8")
+    assert texts(tmp_path / "b.jsonl", most=4) == ["0", "2", "5", "7"]
+    assert texts(tmp_path / "b.jsonl", most=10) == texts(tmp_path / "b.jsonl", most=11) == texts(tmp_path / "b.jsonl")
 
 
 def test_plays_by_name() -> None:
