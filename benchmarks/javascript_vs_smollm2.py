@@ -193,10 +193,15 @@ def _counts(row: dict[str, Any]) -> Counts:
 
 
 def evenly(problems: list[Problem], most: int | None) -> list[Problem]:
-    """At most so many of the problems, evenly chosen from the first one on."""
+    """So many of the problems: of each group its part, rounded, and evenly chosen from its first one on."""
     if most is None or most >= len(problems):
         return problems
-    return [problems[number * len(problems) // most] for number in range(most)]
+    chosen: list[Problem] = []
+    for group in dict.fromkeys(one.group for one in problems):
+        some = [one for one in problems if one.group == group]
+        part = round(most * len(some) / len(problems))
+        chosen += [some[number * len(some) // part] for number in range(part)]
+    return chosen
 
 
 def kept(path: Path, plan: dict[str, Any]) -> dict[str, Any]:

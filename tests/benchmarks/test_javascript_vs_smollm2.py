@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import javascript_vs_smollm2 as benchmark
 from benchmarks.javascript_vs_smollm2 import Counting, PeerWriter, evenly, parsed, peer_writer, table
+from octavo.evals.javascript import Problem
 from octavo.evals.writer import Written
 from tests.support.tiny import tiny_config, write_tiny_model
 
@@ -123,10 +124,11 @@ def test_a_record_of_another_plan_is_not_gone_on_with(tmp_path: Path) -> None:
         benchmark.main([*line, "1"])
 
 
-def test_problems_are_chosen_evenly() -> None:
-    some: Any = list(range(10))
-    assert evenly(some, 4) == [0, 2, 5, 7]
-    assert evenly(some, None) == evenly(some, 10) == some
+def test_problems_are_chosen_evenly_from_every_group() -> None:
+    some = [Problem(id=str(i), group=("known", "new")[i % 2], prompt="", question="", reference="") for i in range(20)]
+    assert [one.id for one in evenly(some, 8)] == ["0", "4", "10", "14", "1", "5", "11", "15"]
+    assert [one.id for one in evenly(some[::2], 4)] == ["0", "4", "10", "14"]
+    assert evenly(some, None) == evenly(some, 20) == some
 
 
 def test_tokens_are_counted() -> None:
