@@ -66,7 +66,7 @@ def measured(options: argparse.Namespace) -> None:
     record = surroundings() | {
         "model": Path(options.folder).name, "fingerprint": model.fingerprint, "on": options.device, "path": model.path,
         "gpu": gpu() if options.device == "cuda" else None, "window": options.window,
-        "characters": options.characters, "texts": language(model, options),
+        "characters": options.characters, "filler": options.filler, "texts": language(model, options),
         "cells": [],
     }  # fmt: skip
     plan = RecallPlan(cells=tuple((kind, options.filler) for kind in options.kinds), lengths=lengths,
@@ -83,6 +83,9 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str,
     Where one was interrupted, the cells that both have count, and a line says so. Raises SystemExit where the two did
     not measure the same.
     """
+    for field in ("on", "window", "characters", "filler"):
+        if before[field] != after[field]:
+            raise SystemExit(f"{field} is {before[field]!r} in one record and {after[field]!r} in the other")
     rows: list[dict[str, Any]] = []
     for a, b in paired(before["texts"], after["texts"], ("text", "bytes")):
         loss = b["bits_per_byte"] - a["bits_per_byte"]

@@ -8,8 +8,7 @@ Covers, with a shipped model, one part after the other, each a ratio or a count 
 - streams: tokens a second of 1, 8 and 32 answers at a time, against one at a time.
 - flat: memory over thousands of small requests, none like another.
 - document: questions on one long document that is read once: time to the first token of each.
-- drafts: where the model has a multi-token predictor, answers with it and without, alone and together, which must be
-  the same, and what it gains.
+- drafts: where the model has an MTP block, answers with drafts and without, which must be the same, and what they gain.
 
 On a GPU (BF16) a step of many answers rounds otherwise than a step of one, so an answer may leave the one alone where
 two tokens are about as likely; how far they are the same is told. Streams run once before they are measured there,
@@ -181,7 +180,8 @@ def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, A
 
 def alike(tokens: list[int], expected: list[int]) -> int:
     """How many tokens are the same from the beginning on."""
-    return next((i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b), len(tokens))
+    pairs = list(zip(tokens, expected, strict=False))
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
 
 
 def flat(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
@@ -218,9 +218,9 @@ def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, An
     service.submit(Job(id="stream", prompt=prompt, request=Request(max_tokens=60000)), stream)
     while len(stream.times) < 600:
         if stream.over.wait(0.01):
+            service.close()
             raise SystemExit(f"the answer that runs beside the prompt ended after {len(stream.times)} tokens")
-    quiet = stream.gaps[100:]
-    at = len(stream.times)
+    quiet, at = stream.gaps[100:], len(stream.times)
     long = Heard()
     most = min(options.arriving, len(ids) - 1)
     begun = time.perf_counter()

@@ -74,9 +74,11 @@ def answers(count: int, result: Path) -> tuple[int, int]:
     return len(found["outcomes"]), arms * len(BOOKS) * len(choose(rows(None), count))
 
 
-def there(path: Path) -> tuple[int, int]:
-    """Whether a file is there."""
-    return int(path.exists()), 1
+def newest(results: Sequence[Path], made: Path) -> tuple[int, int]:
+    """Whether a comparison is there that is not older than the results it compares."""
+    if not made.exists():
+        return 0, 1
+    return int(all(made.stat().st_mtime_ns >= one.stat().st_mtime_ns for one in results if one.exists())), 1
 
 
 def rounds(options: argparse.Namespace) -> list[list[Step]]:
@@ -87,7 +89,7 @@ def rounds(options: argparse.Namespace) -> list[list[Step]]:
         found += [[asking(name, options)] for name in options.recipes]
         results = [str(options.work / name / "facts" / "facts.json") for name in options.recipes]
         compare = (sys.executable, "-m", "octavo.evals.facts_compare", *results, "--out", str(options.work))
-        found.append([Step(compare, options.work / "twins.json", there)])
+        found.append([Step(compare, options.work / "twins.json", partial(newest, [Path(one) for one in results]))])
     return found
 
 

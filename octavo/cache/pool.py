@@ -97,8 +97,9 @@ class PagePool:
 
     def take(self) -> int:
         """A free page; LimitError where the pool must not grow, has none, and `relieve` frees none."""
-        if self.relieve is not None and self.fixed and self._slabs and not self.allocator.free:
-            self.relieve(_RELIEF)
+        relieve = self.relieve  # another thread may take it away
+        if relieve is not None and self.fixed and self._slabs and not self.allocator.free:
+            relieve(_RELIEF)
         with self.allocator.lock:
             if not self.allocator.free and not (self.fixed and self._slabs):
                 self._grow()

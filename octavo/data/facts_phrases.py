@@ -40,7 +40,8 @@ class Phrases:
         """A statement parted before its answer: the words that lead to it, which name the subject, and the answer."""
         while not (parts := self.statements.pick(draw).partition("{o}"))[0].count("{s}"):
             pass
-        head = fill(parts[0], subject=subject)
+        # The answer's first letter decides between "a" and "an" before it.
+        head = fill(parts[0] + "{o}", subject=subject, answer=answer).removesuffix(answer)
         return head.rstrip(" "), " " * (len(head) - len(head.rstrip(" "))) + answer
 
 

@@ -256,7 +256,7 @@ def octavo_s_taught() -> Recipe:
     rounded as they ship from the first step on, since no later one would make up for it.
 
     A good quarter of the rows are packed with lessons (chat, tools, passages, JavaScript, facts with and without their
-    text), one in six is text alone, so that language stays what it was, one in 36 documents of facts, some three passes
+    text), one in six is text alone, so that language stays what it was, one in 36 documents of facts, some four passes
     over them, so that there is something to ask by heart; the others are recall, with more of the kinds that were
     answered worst. Trials told why they were (docs/training.md): with trained wordings two hops in two steps came out
     right 40 of 40 times among ten chains in 5K tokens, 35 among forty, 24 in held-out wordings; several values 24 among

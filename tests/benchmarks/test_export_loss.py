@@ -16,7 +16,8 @@ from octavo.train.export import export
 
 def record(bits: float, right: list[int], fingerprint: str) -> dict[str, Any]:
     return {
-        "fingerprint": fingerprint, "texts": [{"text": "a.txt", "bytes": 900, "bits_per_byte": bits}],
+        "fingerprint": fingerprint, "on": "cpu", "window": 2048, "characters": 900, "filler": "plays",
+        "texts": [{"text": "a.txt", "bytes": 900, "bits_per_byte": bits}],
         "cells": [{"kind": "fact", "length": 8192, "right": right}],
     }  # fmt: skip
 
@@ -51,6 +52,13 @@ def test_what_only_one_measured_is_refused(change: dict[str, Any]) -> None:
     whole = record(1.3, [1], "a")
     with pytest.raises(SystemExit, match="measured different things"):
         export_loss.differences(whole, whole | change)
+
+
+@pytest.mark.parametrize("change", [{"on": "cuda"}, {"window": 1024}, {"characters": 1}, {"filler": "other"}])
+def test_records_made_otherwise_are_refused(change: dict[str, Any]) -> None:
+    [field] = change
+    with pytest.raises(SystemExit, match=f"^{field} is .* in the other$"):
+        export_loss.differences(record(1.3, [1], "a"), record(1.3, [1], "b") | change)
 
 
 def test_two_exports_of_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,13 @@ def test_sentences_name_subject_and_answer_as_they_are(relation: str) -> None:
         assert answer in (" Sarn", "Sarn")
 
 
+def test_an_answer_with_a_vowel_has_its_article() -> None:
+    draw, one = Random(4), phrases()["kind_of"]
+    heads = [one.ending(draw, "robin", "animal")[0].rsplit(" ", 1)[-1] for _ in range(500)]
+    assert "an" in heads
+    assert "a" not in heads
+
+
 def test_the_corpus_has_its_share() -> None:
     draw, one = Random(3), phrases()["river"]
     known = {text.replace("{s}", "X") for text in WORDINGS["river"].trained_questions}

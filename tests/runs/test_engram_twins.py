@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from octavo.evals.facts import choose, rows
 from octavo.train.recipes import recipe
-from runs.engram_twins import STOPPED, TWINS, answers, main, rounds, steps_done
+from runs.engram_twins import STOPPED, TWINS, answers, main, newest, rounds, steps_done
 
 
 def line(folder: Path, *more: str) -> list[str]:
@@ -97,3 +98,17 @@ def test_what_is_trained_is_left_out_and_a_failure_ends(tmp_path: Path, capsys: 
     out = capsys.readouterr().out
     assert out.count("there: ") == 1
     assert len(commands(out)) == 1
+
+
+def test_a_comparison_older_than_its_results_is_made_anew(tmp_path: Path) -> None:
+    results, made = [tmp_path / "one.json", tmp_path / "two.json"], tmp_path / "twins.json"
+    for path in results:
+        path.touch()
+    assert newest(results, made) == (0, 1)
+    made.touch()
+    os.utime(made, ns=(2_000, 2_000))
+    for path in results:
+        os.utime(path, ns=(1_000, 1_000))
+    assert newest(results, made) == (1, 1)
+    os.utime(results[1], ns=(3_000, 3_000))
+    assert newest(results, made) == (0, 1)

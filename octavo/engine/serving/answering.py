@@ -3,8 +3,9 @@
 Covers: taking a shared prefix, reading the prompt in chunks, one token after the other, what is told on the way. Does
 not cover: the loop over tokens (`octavo.engine.generation`), when a task runs (`service`).
 
-Chunks end at the same places whatever runs beside them, and each is computed on one core by the same operations, so the
-answer to a prompt does not depend on what else the service does, nor on how much of the prompt was in the cache.
+Chunks end at the same places whatever runs beside them. On the CPU each is computed on one core by the same operations,
+so the answer to a prompt does not depend on what else the service does, nor on how much of the prompt was in the cache;
+on a GPU a step of several answers rounds otherwise than one alone.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class Answering:
         self._scores.take(self._llm.runner.step(self._ids[state.length : stop], state, all_rows=True).logits)
 
     def _again(self) -> SequenceState:
-        """What was saved and is lost, from its tokens, in the same steps as before: so in the same bits."""
+        """What was saved and is lost, from its tokens, in the same steps: so, on the CPU, in the same bits."""
         runner, total = self._llm.runner, len(self._ids)
         stop = min(self._saved, (total - 1) // runner.chunk * runner.chunk)
         state, _ = self._begun(max(stop, self.before))

@@ -62,6 +62,9 @@ def _rows(runner: Runner, works: Sequence[Work]) -> dict[str, Row]:
         rows = runner.together([stretch for _, (stretch, _) in found], [token for _, (_, token) in found])
     except OctavoError:
         return {}
+    except Exception as error:  # a kernel, a capture, memory: the lane goes on, and with it all other jobs
+        _log.error("a step of %d answers failed; each takes its own", len(works), exc_info=error)
+        return {}
     return {id: row for (id, _), row in zip(found, rows, strict=True)}
 
 

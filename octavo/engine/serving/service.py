@@ -10,7 +10,8 @@ pool of pages, which locks itself. The service's own lock is held while it is de
 runs. On a GPU there is one lane: chunks and tokens take turns, and a step is one of up to 64 answers.
 
 Torch's operations run on one thread each from `start` to `close`, in the whole process: how a product is shared out
-among threads shows in its last bits, and an answer shall not depend on what runs beside it.
+among threads shows in its last bits, and on the CPU an answer shall not depend on what runs beside it. On a GPU the
+width of a step depends on its neighbours, and with it the rounding of BF16.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Service:
         if self.lanes > 1 and not llm.runner.is_shared:
             raise UsageError(f"lanes is {self.lanes}; a model on a GPU runs in one")
         page_bytes = llm.pool.layout.page_bytes
-        self.pages = llm.pool.slab_pages if llm.pool.fixed else self.settings.pages(page_bytes, llm.pool.device.type)
+        self.pages = llm.pool.slab_pages if llm.pool.fixed else self.settings.pages(page_bytes, str(llm.pool.device))
         self._rules = Rules(
             lanes=self.lanes, chunk=llm.runner.chunk, page_tokens=PAGE_TOKENS, total_pages=self.pages,
             max_running=self.settings.max_running, max_queue=self.settings.max_queue,

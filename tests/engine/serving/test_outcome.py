@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,29 @@ def test_one_call_makes_the_step_of_all(llm: LLM, monkeypatch: pytest.MonkeyPatc
     for _ in range(10):
         answer_all(llm.runner, works, 1)
     assert counts == [2] * 10
+    for work in works:
+        work.close()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), LimitError("the cache is full")])
+def test_where_a_step_of_all_fails_each_takes_its_own(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    heard: list[list[Event]] = [[], []]
+    works = [answering(llm, str(n), n, one) for n, one in zip((5, 90), heard, strict=True)]
+
+    together = llm.runner.together
+
+    def fails(stretches: Any, tokens: Any) -> Any:
+        if len(stretches) > 1:
+            raise error
+        return together(stretches, tokens)
+
+    monkeypatch.setattr(llm.runner, "together", fails)
+    for _ in range(3):
+        assert all(outcome.failure is None for outcome in answer_all(llm.runner, works, 1))
+    assert [len(tokens(one)) for one in heard] == [4, 4]  # one of reading, three of steps
+    assert len(caplog.records) == (3 if isinstance(error, RuntimeError) else 0)
     for work in works:
         work.close()
 
