@@ -172,7 +172,7 @@ def test_grammar_and_log_probabilities_beside_others(llm: LLM, service: Service)
     for token in tokens:
         assert token.logprob is not None
         assert len(token.top) == 3
-        assert 0 > token.top[0][2] >= token.top[1][2] >= token.top[2][2]
+        assert 0 >= token.top[0][2] >= token.top[1][2] >= token.top[2][2]
     assert [each.ids for each in others] == [alone(llm, one) for one in jobs]
 
 
