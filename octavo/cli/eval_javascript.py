@@ -29,7 +29,7 @@ def run(command: Command) -> None:
     limits = Limits(seconds=5)
     with Sandbox(limits) as sandbox:
         if command.text is None:
-            problems, failing = javascript.generated(command.count, sandbox), []
+            problems, failing = javascript.asked(command.count, sandbox), []
         else:
             problems, failing = javascript.load(Path(command.text), sandbox)
         dtype = "float32" if command.device == "cpu" else "bfloat16"

@@ -60,13 +60,28 @@ def pack(*, corpus: Path, tokenizer: Path, out: Path, mix: MixName = "xs") -> No
 
 
 def javascript(
-    *, out: Path, count: int, seed_from: int = 0, kinds: tuple[JavaScriptKind, ...] = ("write",), workers: int = 1
-) -> None:
-    """Write verified JavaScript tasks as JSON lines; seeds below 10^9 are for training, from 2 * 10^9 for tests."""
+    *, out: Path, count: int, seed_from: int = 0, kinds: tuple[JavaScriptKind, ...] = ("write",), workers: int = 1,
+    composed: int = 0, held_out: tuple[Path, ...] = (),
+) -> None:  # fmt: skip
+    """Write verified JavaScript tasks as JSON lines; seeds below 10^9 are for training, from 2 * 10^9 for tests.
+
+    Args:
+        composed: so many composed programs behind the `count` tasks of families, from the same seed on.
+        held_out: files of problems whose names and wordings composed programs must not have.
+    """
+    from itertools import chain
+
+    from octavo.data.programs.write import Tally
+    from octavo.data.programs.write import composed as composed_tasks
     from octavo.data.tasks.javascript.write import tasks, write_tasks
 
+    tally = Tally()
     made = tasks(range(seed_from, seed_from + count), kinds=kinds, workers=workers)
-    print(json.dumps({"tasks": write_tasks(out, made)}))
+    more = composed_tasks(composed, seed_from=seed_from, problems=held_out, tally=tally) if composed else ()
+    told: dict[str, object] = {"tasks": write_tasks(out, chain(made, more))}
+    if composed:
+        told |= {"structures": len(tally.structures), "left_out": tally.left_out, "near_held_out": tally.near}
+    print(json.dumps(told))
 
 
 def main() -> int:

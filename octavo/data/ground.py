@@ -33,15 +33,18 @@ class Line:
 
 
 class Ground:
-    """tokens: uint16 [T]. lines: spoken lines, empty for prose. is_code: program text, which has no sentences."""
+    """tokens: uint16 [T]. lines: spoken lines, empty for prose. is_code: program text, which has no sentences. works:
+    first tokens of the works that it is made of, where it is to be taken for several."""
 
     def __init__(
-        self, tokens: np.ndarray, source: TextSource, lines: tuple[Line, ...] = (), *, is_code: bool = False
-    ) -> None:
+        self, tokens: np.ndarray, source: TextSource, lines: tuple[Line, ...] = (), *, is_code: bool = False,
+        works: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
         self.tokens = tokens
         self.source = source
         self.lines = lines
         self.is_code = is_code
+        self.works = works
         self.scan = Scan(tokens, source.vocabulary)
 
     @property

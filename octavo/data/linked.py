@@ -150,7 +150,7 @@ def passages(sheet: Sheet, questions: int) -> int:
     wanted = sum(draw.random() < _PASSAGES for _ in range(questions))
     if not wanted:
         return 0
-    found = [passage for passage in _ranges(sheet, 8 * wanted) if _quotable(sheet, *passage)]
+    found = [passage for passage in ranges(sheet, 8 * wanted) if quotable(sheet, *passage)]
     asked = 0
     while asked < wanted:
         size = draw.choice(ordering.CHOICES)
@@ -170,7 +170,7 @@ def passages(sheet: Sheet, questions: int) -> int:
     return asked
 
 
-def _ranges(sheet: Sheet, count: int) -> list[tuple[int, int]]:
+def ranges(sheet: Sheet, count: int) -> list[tuple[int, int]]:
     """Beginnings of sentences, or of lines in a play."""
     draw, ground = sheet.draw, sheet.ground
     if ground.is_play:
@@ -182,7 +182,7 @@ def _ranges(sheet: Sheet, count: int) -> list[tuple[int, int]]:
     return [(start, min(stop, ground.scan.after_words(start, draw.randint(*words)))) for start, stop in whole]
 
 
-def _quotable(sheet: Sheet, start: int, stop: int) -> bool:
+def quotable(sheet: Sheet, start: int, stop: int) -> bool:
     """Whether tokens start .. stop stand once, are free and have no quotation mark in them."""
     if sheet.ground.scan.word_count(start, stop) < 4 or sheet.taken[start + 1 : stop].any():
         return False

@@ -2,7 +2,7 @@
 stands in one place.
 
 Covers: facts, definitions, lists, chapters, quotations, speakers. Does not cover: kinds whose answer hangs on several
-statements (octavo.data.linked), places (octavo.data.sheet), tokens (octavo.data.rows).
+statements (octavo.data.linked), works (octavo.data.works), places (octavo.data.sheet), tokens (octavo.data.rows).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 
-from octavo.data import linked
+from octavo.data import linked, works
 from octavo.data.ground import Ground, asked_lines
 from octavo.data.shares import CODE_DENSITY, FOCUS, GROUP_TOKENS, QUESTION_TOKENS, STATEMENT_TOKENS, Mix
 from octavo.data.sheet import Ask, Insert, Plan, Sheet
@@ -40,7 +40,7 @@ class Planner(Sheet):
     def _counts(self, ground: Ground, length: int) -> dict[str, int]:
         share = CODE_DENSITY if ground.is_code else 1.0
         total = max(1, round(share * length / self.mix.tokens_per_question * self.draw.uniform(0.75, 1.25)))
-        shares = self.mix.shares(is_play=ground.is_play, is_code=ground.is_code)
+        shares = self.mix.shares(is_play=ground.is_play, is_code=ground.is_code, is_works=bool(ground.works))
         if self.mix.focus and self.draw.random() < self.mix.focus:
             shares = self._focused(shares)
         drawn = self.draw.choices(list(shares), list(shares.values()), k=total)
@@ -54,6 +54,7 @@ class Planner(Sheet):
     def make(self) -> Plan:
         """The whole plan. All that is quoted is chosen before places are, so that nothing is put into its middle."""
         counts = self.counts
+        begun = works.passages(self, counts.get("work", 0))
         if self.ground.is_code:
             self._code_lines(counts["quotation"])
         elif self.ground.is_play:
@@ -68,6 +69,7 @@ class Planner(Sheet):
             self._lists(counts["key_value"])
         self._facts(counts.get("fact", 0))
         linked.plan(self, self.book, counts | {"ordering": counts.get("ordering", 0) - passages})
+        works.characters(self, begun)
         for ask in self.plan.asks:
             ask.at = self.question_at(ask.at)
         if self.mix.tail and self.draw.random() < self.mix.tail:

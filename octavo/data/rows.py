@@ -19,6 +19,7 @@ import numpy as np
 
 from octavo.config.errors import LimitError
 from octavo.data import ground as grounds
+from octavo.data import works
 from octavo.data.bundle import bundle
 from octavo.data.ground import Encode
 from octavo.data.plan import Ask, Mix, Plan, Planner
@@ -28,7 +29,7 @@ from octavo.data.shares import LESSON_KINDS, LINKED
 
 __all__ = ["Encode", "Mix", "Row", "make_row"]
 MIN_LENGTH = 256
-KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value", *LINKED, *LESSON_KINDS)
+KINDS = ("fact", "quotation", "speaker", "chapter", "definition", "key_value", *LINKED, *LESSON_KINDS, "work")
 _BOS, _EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 _USER, _ASSISTANT, _ANSWER = "<｜User｜>", "<｜Assistant｜>", "</think>"
 
@@ -63,10 +64,13 @@ def make_row(rng: np.random.Generator, text: TextSource, encode: Encode, length:
 
 
 def _ground(draw: Random, text: TextSource, encode: Encode, length: int, mix: Mix) -> grounds.Ground:
-    """One kind of ground: program text, a play or prose."""
+    """One kind of ground: program text, several works, a play or prose."""
     if mix.code and draw.random() < mix.code:
         return grounds.code(draw, text, length)
+    is_works = mix.work > 0 and draw.random() < mix.work
     is_play = draw.random() < mix.play_rows
+    if is_works:
+        return works.several(draw, text, encode, length, plays=is_play)
     return grounds.play(draw, text, encode, length) if is_play else grounds.prose(draw, text, length)
 
 

@@ -13,6 +13,7 @@ from octavo.config.errors import ConfigError
 QUESTION_TOKENS = {
     "fact": 30, "quotation": 46, "speaker": 32, "chapter": 36, "definition": 30, "key_value": 26, "multi_key": 30,
     "multi_value": 46, "two_hop": 36, "two_hop_steps": 44, "tracking": 44, "ordering": 52, "counting": 26,
+    "work": 42,
 }  # fmt: skip
 STATEMENT_TOKENS = 20
 # Tokens of statements to one question, of kinds whose answer hangs on more than one.
@@ -33,6 +34,8 @@ _PLAY = {"speaker": 0.6, "quotation": 0.25, "fact": 0.15}
 _CODE = ("quotation", "tracking")
 FOCUS = 0.85
 """Share of the questions of a row with a focus that are of its kind."""
+WORK_QUESTIONS = 0.4
+"""Share of the questions of a row of several works that ask for the work."""
 CODE_DENSITY = 0.5
 """How many questions a row of program text gets, compared with others."""
 
@@ -49,9 +52,10 @@ class Mix:
     other. plain: share of rows that are text alone, without a question, whose loss weight is plain_weight. documents:
     share of those that are whole documents of the pack with borders between them, of `sources` alone where there are
     any. lessons: share of rows that are packed with lessons (octavo.data.lessons), before all others, of `lesson_kinds`
-    alone where there are any. code: share of the other rows that stand on program text. Raises ConfigError for linked
-    shares above 0.9 in all, for unknown kinds of lesson, and for a weight of text that is not below 1: answers alone
-    weigh 1, which is how they are told.
+    alone where there are any (one that is named twice has twice its weight). code: share of the other rows that stand
+    on program text. work: share of those left that are several books or plays one behind another, each behind a title
+    page. Raises ConfigError for linked shares above 0.9 in all, for unknown kinds of lesson, for a share of works that
+    is none, and for a weight of text that is not below 1: answers alone weigh 1, which is how they are told.
     """
 
     fact: float = 0.36
@@ -77,6 +81,7 @@ class Mix:
     plain: float = 0.0
     plain_weight: float = 0.5
     code: float = 0.0
+    work: float = 0.0
     lessons: float = 0.0
     documents: float = 0.0
     sources: tuple[str, ...] = ()
@@ -89,6 +94,8 @@ class Mix:
         for name in self.lesson_kinds:
             if name not in LESSON_SHARES:
                 raise ConfigError(f"lesson_kinds has {name!r}; there are {', '.join(LESSON_SHARES)}")
+        if not 0.0 <= self.work <= 1.0:
+            raise ConfigError(f"work is {self.work}; it must be from 0 to 1")
         for name in ("text_weight", "plain_weight"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to below 1")
@@ -109,10 +116,13 @@ class Mix:
         """The shares of linked kinds that are not 0."""
         return {kind: share for kind in LINKED if (share := getattr(self, kind)) > 0}
 
-    def shares(self, *, is_play: bool = False, is_code: bool = False) -> dict[str, float]:
+    def shares(self, *, is_play: bool = False, is_code: bool = False, is_works: bool = False) -> dict[str, float]:
         """Share of each kind among the questions of one row."""
         if is_code:
             return dict.fromkeys(_CODE, 1 / len(_CODE))
+        if is_works:
+            others = self.shares(is_play=is_play)
+            return {kind: share * (1 - WORK_QUESTIONS) for kind, share in others.items()} | {"work": WORK_QUESTIONS}
         linked = self.linked
         rest = 1.0 - sum(linked.values())
         own = _PLAY if is_play else self._prose_shares()

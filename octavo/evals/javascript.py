@@ -1,9 +1,10 @@
 """JavaScript problems and whether an answer solves one.
 
-Covers: problems of our generator (held-out seeds, or a file of its rows), HumanEval-X rows (`console.assert` counted,
-references that fail left out), cutting an answer at the function's end, judging. Does not cover: asking a model
-(`javascript_run`). A HumanEval-X program shares its context with the assertions; JSON and console cannot be replaced in
-it, and exactly as many assertions must be made as by the reference. Results of our own tests are compared outside.
+Covers: problems of our generators (held-out seeds, or a file of their rows), HumanEval-X rows (`console.assert`
+counted, references that fail left out), cutting an answer at the function's end, judging. Does not cover: asking a
+model (`javascript_run`). A HumanEval-X program shares its context with the assertions; JSON and console cannot be
+replaced in it, and exactly as many assertions must be made as by the reference. Results of our own tests are compared
+outside.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from octavo.config.errors import UsageError
 from octavo.data.heldout import read_rows
+from octavo.data.programs.write import composed as composed_tasks
 from octavo.data.tasks.javascript.judge import Test, passed, program
 from octavo.data.tasks.javascript.task import TEST_SEEDS, Task, build
 from octavo.sandbox import Outcome, Sandbox, Status
@@ -94,10 +96,21 @@ def generated(count: int, sandbox: Sandbox, *, first: int = TEST_SEEDS) -> list[
     return [of_task(build(seed, sandbox)) for seed in range(first, first + count)]
 
 
+def composed(count: int, *, first: int = TEST_SEEDS) -> list[Problem]:
+    """`count` composed programs (octavo.data.programs) from seed `first`, of structures that training never sees,
+    though it sees all of their parts."""
+    return [of_task(task) for task in composed_tasks(count, seed_from=first, kind="write")]
+
+
+def asked(count: int, sandbox: Sandbox) -> list[Problem]:
+    """What is asked where no file is named: `count` problems of both kinds of families, and half as many composed."""
+    return generated(count, sandbox) + (composed(count // 2) if count > 1 else [])
+
+
 def of_task(task: Task) -> Problem:
     """A problem of a task that is to be written."""
     return Problem(
-        id=task.id, group="held-out family" if task.held_out else "known family", prompt=task.prompt,
+        id=task.id, group=_group(task.id, task.held_out), prompt=task.prompt,
         question=_question(task.prompt), reference=task.answer, tests=task.tests,
     )  # fmt: skip
 
@@ -135,10 +148,17 @@ def _own(row: dict[str, Any]) -> Problem:
         raise ValueError(f"kind {row['kind']!r}")
     tests: Sequence[Sequence[str]] = row["tests"]
     return Problem(
-        id=row["id"], group="held-out family" if row["held_out"] else "known family", prompt=row["prompt"],
+        id=row["id"], group=_group(row["id"], row["held_out"]), prompt=row["prompt"],
         question=_question(row["prompt"]), reference=row["answer"],
         tests=tuple((call, result) for call, result in tests),
     )  # fmt: skip
+
+
+def _group(name: str, held_out: bool) -> str:
+    """What a task of ours is counted by."""
+    if "/composed/" in name:
+        return "composed" if held_out else "composed, known"
+    return "held-out family" if held_out else "known family"
 
 
 def _human_eval(row: dict[str, Any], sandbox: Sandbox) -> Problem:

@@ -27,7 +27,7 @@ def test_json_and_report(story: Path, tmp_path: Path, short: None, capsys: pytes
     assert [(row["form"], row["group"], row["problems"]) for row in found["shares"]] == [
         (form, group, number)
         for form in ("complete", "chat")
-        for group, number in (("all", 2), ("known family", 1), ("held-out family", 1))
+        for group, number in (("all", 3), ("known family", 1), ("held-out family", 1), ("composed", 1))
     ]
     assert found["shares"][0]["pass@1"]["right"] == 0
     assert all(len(answer["drawn"]) == 2 for answer in found["answers"])

@@ -4,7 +4,7 @@ import pytest
 
 from octavo.config.errors import ConfigError
 from octavo.data.rows import KINDS
-from octavo.data.shares import GROUP_TOKENS, LESSON_KINDS, LINKED, QUESTION_TOKENS, Mix
+from octavo.data.shares import GROUP_TOKENS, LESSON_KINDS, LINKED, QUESTION_TOKENS, WORK_QUESTIONS, Mix
 
 
 def test_linked_kinds_take_their_share_of_every_row_and_the_others_what_is_left() -> None:
@@ -36,3 +36,16 @@ def test_impossible_mixes_are_named() -> None:
         Mix(plain_weight=1.0)
     with pytest.raises(ConfigError, match="lesson_kinds has 'sermon'; there are dialogue, "):
         Mix(lessons=0.5, lesson_kinds=("open_book", "sermon"))
+
+
+def test_rows_of_works_are_asked_for_the_work_beside_all_else() -> None:
+    mix = Mix(work=0.2, multi_key=0.2)
+    for is_play in (False, True):
+        plain, shares = mix.shares(is_play=is_play), mix.shares(is_play=is_play, is_works=True)
+        assert "work" not in plain
+        assert shares["work"] == WORK_QUESTIONS
+        assert {kind: share * (1 - WORK_QUESTIONS) for kind, share in plain.items()} == pytest.approx(
+            {kind: shares[kind] for kind in plain}
+        )
+    with pytest.raises(ConfigError, match="work is 1.5; it must be from 0 to 1"):
+        Mix(work=1.5)

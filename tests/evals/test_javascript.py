@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from octavo.config.errors import UsageError
+from octavo.data.programs.write import composed as composed_tasks
 from octavo.data.tasks.javascript.task import TEST_SEEDS, build
-from octavo.evals.javascript import code_of, cut, generated, judge, load
+from octavo.evals.javascript import asked, code_of, composed, cut, generated, judge, load
 from octavo.sandbox import Limits, Sandbox
 
 DOUBLE = {
@@ -38,6 +39,20 @@ def test_references_score_all_and_mutants_none(sandbox: Sandbox) -> None:
     assert any(verdict.ran for verdict in wrong)
     for body in ("  return null;\n}\n", "", "  return undefined"):
         assert not any(judge(p, p.prompt + body, sandbox).solved for p in problems)
+
+
+def test_composed_problems_are_a_third_group(sandbox: Sandbox, tmp_path: Path) -> None:
+    problems = composed(6)
+    assert {problem.group for problem in problems} == {"composed"}
+    assert all(judge(p, p.prompt + p.reference, sandbox).solved for p in problems)
+    assert not any(judge(p, p.prompt + "  return null;\n}\n", sandbox).solved for p in problems)
+    assert [p.group for p in asked(4, sandbox)] == ["known family", "held-out family"] * 2 + ["composed"] * 2
+    assert asked(4, sandbox)[4:] == problems[:2]
+    assert [p.group for p in asked(1, sandbox)] == ["known family"]
+    taught = next(composed_tasks(1, kind="write"))
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(asdict(taught)) + "\n", "utf-8")
+    assert [p.group for p in load(path, sandbox)[0]] == ["composed, known"]
 
 
 def test_a_program_cannot_pass_by_ending_early(sandbox: Sandbox) -> None:

@@ -11,7 +11,7 @@ import pytest
 from octavo.config.errors import UsageError
 from octavo.config.model import ModelConfig
 from octavo.config.presets import s, xs, xs_engram, xs_plain
-from octavo.data.shares import Mix
+from octavo.data.shares import LESSON_SHARES, Mix
 from octavo.model.checkpoint import WritePlan
 from octavo.train.loop import RunOptions
 from octavo.train.recipes import RECIPES, recipe
@@ -81,6 +81,17 @@ def test_lessons_are_learned_beside_recall_and_text() -> None:
     assert 350e6 < taught.schedule.steps * taught.tokens_per_step < 380e6
 
 
+def test_speakers_and_programs_get_more_of_the_last_leg() -> None:
+    taught, versed = (recipe(f"octavo-s-{name}") for name in ("taught", "versed"))
+    before, mix = (one.schedule.stages[0].mix for one in (taught, versed))
+    assert (versed.model, versed.rounded, versed.optim) == (taught.model, taught.rounded, taught.optim)
+    assert versed.seed not in {recipe(name).seed for name in RECIPES if name != versed.name}
+    asked = [one.play_rows * one.shares(is_play=True)["speaker"] for one in (before, mix)]
+    assert asked[1] > 2.5 * asked[0]
+    assert sorted(mix.lesson_kinds) == sorted([*LESSON_SHARES, "program"])
+    assert versed.schedule.plan(versed.schedule.steps - 1).rate < 0.01
+
+
 def test_weights_are_rounded_as_the_shipped_ones_are() -> None:
     shipped = ModelConfig.from_json(Path(__file__).parents[2] / "weights" / "octavo-s")
     assert recipe("octavo-s-settled").rounded == WritePlan.of(shipped)
@@ -118,7 +129,7 @@ def test_trial_run_is_small() -> None:
 
 def test_unknown_name() -> None:
     ends = ("", "-engram", "-fuller", "-last", "-longer", "-mixed", "-plain", "-predictor", "-settled", "-wider")
-    s_ends = ("", "-anneal", "-fuller", "-further", "-predictor", "-settled", "-taught")
+    s_ends = ("", "-anneal", "-fuller", "-further", "-predictor", "-settled", "-taught", "-versed")
     known = ", ".join([*(f"octavo-s{end}" for end in s_ends), *(f"octavo-xs{end}" for end in ends)])
     with pytest.raises(UsageError, match=f"recipe 'huge' is not known; there are {known}, tiny"):
         recipe("huge")

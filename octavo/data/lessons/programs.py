@@ -1,7 +1,7 @@
 """JavaScript by instruction: verified tasks as conversations, and as programs to go on with.
 
-Covers: wordings, code blocks, the three kinds of task. Does not cover: making and running tasks
-(octavo.data.tasks.javascript), which families are kept for tests: the file of tasks holds none.
+Covers: wordings, code blocks, the four kinds of task. Does not cover: making and running tasks
+(octavo.data.tasks.javascript, octavo.data.programs), which families are kept for tests: the file of tasks holds none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 from octavo.data.lessons.lesson import Lesson, continuation, conversation
 from octavo.data.lessons.material import Program
 
-COMPLETED = 0.3  # share of functions to write that are gone on with, without a message
+_BARE = {"write": 0.3, "finish": 0.6}  # share of functions that are gone on with, without a message, by kind
 WRITE = (
     "Write this JavaScript function. Answer with the whole function.\n\n{prompt}\n}}",
     "Please finish this function:\n\n{prompt}\n}}",
@@ -22,6 +22,11 @@ WRITE = (
     "In JavaScript: {instruction} The function is `{signature}`.",
     "I need a function in JavaScript, `{signature}`. {instruction}",
     "Can you program `{signature}` for me? {instruction}",
+)
+_FINISH = (
+    "Finish this function. Answer with the whole function.\n\n{prompt}",
+    "I began to write this. Please complete it.\n\n{prompt}",
+    "Complete this code and show all of it.\n\n{prompt}",
 )
 _REPAIR = (
     "This function is wrong. {instruction}\n\n{broken}\nCorrect it.",
@@ -48,21 +53,27 @@ class Programs:
 
 def program_lesson(task: Program, draw: Random) -> Lesson:
     """A task in one of its wordings."""
-    if task.kind == "write" and draw.random() < COMPLETED:
+    if task.kind in _BARE and draw.random() < _BARE[task.kind]:
         return continuation("program", task.prompt, task.answer)
     if task.kind == "predict":
         source, _, call = task.prompt.rpartition("\n// ")
         asked = draw.choice(_PREDICT).format(source=source + "\n", call=call.removesuffix(" => "))
         return _said(asked, task.answer.strip())
-    return _said(asked_program(task, draw, WRITE if task.kind == "write" else _REPAIR), fenced(task.source))
+    wordings = {"write": WRITE, "finish": _FINISH, "repair": _REPAIR}[task.kind]
+    return _said(asked_program(task, draw, wordings), fenced(task.source))
 
 
 def asked_program(task: Program, draw: Random, wordings: Sequence[str] = WRITE) -> str:
     """The message that asks for a task's function."""
     return draw.choice(wordings).format(
-        prompt=task.prompt.rstrip(), signature=task.signature.removeprefix("function "), instruction=task.instruction,
+        prompt=task.prompt.rstrip(), signature=_called(task.signature), instruction=task.instruction,
         broken=task.broken,
     ).strip()  # fmt: skip
+
+
+def _called(signature: str) -> str:
+    """Name and arguments: "f(a, b)", of "function f(a, b)" and of "const f = (a, b) =>"."""
+    return signature.removeprefix("function ").removeprefix("const ").removesuffix(" =>").replace(" = (", "(")
 
 
 def fenced(source: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -20,10 +20,11 @@ from octavo.text.tokenizer import Tokenizer
 
 TEST_SEEDS = 1_000_000_000
 TOLERANCE = 0.02
-FREE = frozenset({"multi_value", "two_hop", "two_hop_steps", "tracking", "ordering", "counting"})
+FREE = frozenset({"multi_value", "two_hop", "two_hop_steps", "tracking", "ordering", "counting", "work"})
 """Kinds that are answered in any words: those whose answers are put together or made, so that they are no single
-quotation of the document, and those whose question looks first at another place than the answer's: at the first hop, or
-at the choices that it names itself. A quotation must begin where the question looks (`octavo.engine.quoting`)."""
+quotation of the document, and those whose question looks first at another place than the answer's: at the first hop, at
+the choices that it names itself, or at a passage far behind the title. A quotation must begin where the question looks
+(`octavo.engine.quoting`)."""
 _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 
 
@@ -31,7 +32,8 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]{5,12}(?![\w'-])")
 class Question:
     """A question, its answer, the characters start .. end of the document that hold the answer's source, the depth
     (0 is the beginning), and marks to report apart (a fact: is its wording unseen). `evidence`: all characters that the
-    answer hangs on, in order, where they are more than the source."""
+    answer hangs on, in order, where they are more than the source. `choices`: answers of which one is right, where they
+    are few and all told by the document."""
 
     prompt: str
     answer: str
@@ -39,6 +41,7 @@ class Question:
     depth: float
     marks: tuple[str, ...] = ()
     evidence: tuple[tuple[int, int], ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +68,15 @@ class Planting:
 
 @dataclass
 class Maker:
-    """What a kind works with: filler text, the draw, the tokenizer, the wanted length and number of questions."""
+    """What a kind works with: filler text, the draw, the tokenizer, the wanted length and number of questions, and the
+    filler's works apart where they are known."""
 
     draw: Random
     text: str
     tokenizer: Tokenizer
     length: int
     count: int
+    works: tuple[str, ...] = ()
     _words: list[str] = field(default_factory=list)
 
     def word(self) -> str:
@@ -140,7 +145,7 @@ Kind = Callable[[Maker], tuple[str, list[Question]]]
 
 def kinds() -> dict[str, Kind]:
     """Every kind by name."""
-    from octavo.data.tasks import found, planted, planted_linked
+    from octavo.data.tasks import found, planted, planted_linked, planted_works
 
     return {
         "fact": planted.facts, "definition": planted.definitions, "key_value": planted.key_values,
@@ -148,12 +153,15 @@ def kinds() -> dict[str, Kind]:
         "multi_key": planted_linked.multi_keys, "multi_value": planted_linked.multi_values,
         "two_hop": planted_linked.two_hops, "two_hop_steps": planted_linked.two_hops_with_steps,
         "tracking": planted_linked.trackings, "ordering": planted_linked.orderings,
-        "counting": planted_linked.countings,
+        "counting": planted_linked.countings, "work": planted_works.works,
     }  # fmt: skip
 
 
-def build_cell(kind: str, length: int, seed: int, *, text: str, tokenizer: Tokenizer, count: int = 64) -> Cell:
-    """A cell of about `count` questions over a document of `length` tokens, BOS included, met within 2 %.
+def build_cell(
+    kind: str, length: int, seed: int, *, text: str, tokenizer: Tokenizer, count: int = 64, works: Sequence[str] = ()
+) -> Cell:
+    """A cell of about `count` questions over a document of `length` tokens, BOS included, met within 2 %. `works`:
+    those that `text` is made of, for the kind that asks for them; where there are none it is parted at its `# ` lines.
 
     The same arguments give the same cell. Raises UsageError for an unknown kind or a seed of training, LimitError if
     the text is too short, or the length too small for the questions.
@@ -165,7 +173,7 @@ def build_cell(kind: str, length: int, seed: int, *, text: str, tokenizer: Token
         raise UsageError(f"seed {seed} belongs to training; cells take seeds from {TEST_SEEDS}")
     if count < 1:
         raise UsageError(f"count is {count}; a cell needs at least 1 question")
-    maker = Maker(Random(f"{kind}/{length}/{seed}"), text, tokenizer, length, count)
+    maker = Maker(Random(f"{kind}/{length}/{seed}"), text, tokenizer, length, count, tuple(works))
     document, questions = table[kind](maker)
     tokens = 1 + maker.size(document)
     if abs(tokens - length) > TOLERANCE * length:

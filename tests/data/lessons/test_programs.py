@@ -8,7 +8,8 @@ import pytest
 
 from octavo.data.lessons import material
 from octavo.data.lessons.material import Program
-from octavo.data.lessons.programs import Programs, program_lesson
+from octavo.data.lessons.programs import Programs, asked_program, program_lesson
+from octavo.data.programs.write import composed
 from octavo.data.tasks.javascript.judge import passed, program
 from octavo.data.tasks.javascript.task import Task
 from octavo.evals.javascript import code_of
@@ -40,6 +41,28 @@ def test_what_is_taught_passes_when_it_runs(task: Task) -> None:
                 continue
             whole = code_of(answer) if Special.USER in said(lesson) else task.prompt + answer
             assert passed(sandbox.run(program(whole, [call for call, _ in task.tests])), task.tests)
+
+
+def test_composed_tasks_of_every_kind_pass_when_they_run() -> None:
+    draw, bare = Random(3), 0
+    with Sandbox() as sandbox:
+        for task in composed(24):
+            lesson = program_lesson(of(task), draw)
+            alone = Special.USER not in said(lesson)
+            bare += alone
+            whole = task.prompt + taught(lesson)[0] if alone else code_of(taught(lesson)[0])
+            if task.kind == "repair":
+                assert not alone
+            assert passed(sandbox.run(program(whole, [call for call, _ in task.tests])), task.tests)
+    assert 3 < bare < 16
+
+
+def test_functions_are_called_by_name_and_arguments() -> None:
+    task = next(task for task in composed(40) if task.kind == "write" and task.signature.startswith("const"))
+    told = {asked_program(of(task), Random(seed)) for seed in range(40)}
+    name, arguments = task.signature.removeprefix("const ").removesuffix(" =>").split(" = ")
+    assert any(f"`{name}{arguments}`" in text for text in told)
+    assert not any(f"`const {name}" in text for text in told)
 
 
 def test_broken_functions_are_shown_and_never_taught() -> None:

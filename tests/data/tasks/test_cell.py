@@ -9,6 +9,7 @@ from octavo.data.tasks.cell import Maker, Planting, build_cell, kinds
 from tests.support.small_text import SmallText, small_prose, small_text
 
 TEXT = small_prose(500, seed=12)
+WORKS = tuple(small_prose(120, seed=seed) for seed in (13, 14, 15))  # for the kind that asks for them
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +19,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SmallText:
 
 @pytest.mark.parametrize("kind", list(kinds()))
 def test_length_is_met_and_the_cell_repeats(world: SmallText, kind: str) -> None:
-    cell = build_cell(kind, 5000, 10**9 + 3, text=TEXT, tokenizer=world.tokenizer, count=16)
+    cell = build_cell(kind, 5000, 10**9 + 3, text=TEXT, tokenizer=world.tokenizer, count=16, works=WORKS)
     assert abs(cell.tokens - 5000) <= 100
     assert cell.tokens == 1 + len(world.tokenizer.encode(cell.document))
     assert 12 <= len(cell.questions) <= 16
     assert [q.depth for q in cell.questions] == sorted(q.depth for q in cell.questions)
     assert all(q.prompt and q.answer for q in cell.questions)
-    assert cell == build_cell(kind, 5000, 10**9 + 3, text=TEXT, tokenizer=world.tokenizer, count=16)
-    other = build_cell(kind, 5000, 10**9 + 4, text=TEXT, tokenizer=world.tokenizer, count=16)
+    assert cell == build_cell(kind, 5000, 10**9 + 3, text=TEXT, tokenizer=world.tokenizer, count=16, works=WORKS)
+    other = build_cell(kind, 5000, 10**9 + 4, text=TEXT, tokenizer=world.tokenizer, count=16, works=WORKS)
     assert other.document != cell.document
 
 

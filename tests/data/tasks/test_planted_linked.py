@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from octavo.data.tasks.cell import FREE, Cell, build_cell
+from octavo.data.tasks.cell import FREE, Cell, build_cell, kinds
 from tests.support.small_text import SmallText, small_prose, small_text
 
 TEXT = small_prose(700, seed=11)
@@ -90,8 +90,8 @@ def test_order_is_that_of_the_document(world: SmallText) -> None:
             assert made.document[slice(*question.source)] == question.answer
 
 
-def test_free_kinds_are_kinds_of_cells(world: SmallText) -> None:
-    assert all(cell(world, kind, 2, 2500).kind == kind for kind in FREE)
+def test_free_kinds_are_kinds_of_cells() -> None:
+    assert set(kinds()) >= FREE
 
 
 @pytest.mark.parametrize("kind", ["multi_value", "two_hop", "two_hop_steps", "tracking", "counting", "ordering"])

@@ -27,7 +27,7 @@ TRAIN_SEEDS = 10**9
 TEST_SEEDS = 2 * 10**9
 """Tests take the seeds from this: even ones from the families of training, odd ones from those that it never sees."""
 KINDS = ("write", "repair", "predict")
-Kind = Literal["write", "repair", "predict"]
+Kind = Literal["write", "repair", "predict", "finish"]
 
 _EXAMPLES, _TESTS, _DRAWS = 3, 8, 16
 _MUTANTS = 4
@@ -41,8 +41,10 @@ class Task:
 
     prompt: what is given. answer: what is to follow it; prompt + answer is the text to train on. kind: write (the body
     of the function, from its first line to the closing brace), repair (the whole function, a wrong one being given),
-    predict (the JSON of a call's result). source: the function whole. broken: the same with one change, which fails.
-    tests: (call, JSON of its result), of which the prompt tells none. held_out: of a family that training never sees.
+    predict (the JSON of a call's result), finish (the rest of a function whose first lines are given; composed tasks
+    alone). source: the function whole. broken: the same with one change, which fails; composed tasks for training have
+    it where it is shown. tests: (call, JSON of its result), of which the prompt tells none. held_out: of a family, or a
+    structure, that training never sees.
     """
 
     id: str

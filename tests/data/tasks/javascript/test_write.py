@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from octavo.config.errors import UsageError
+from octavo.data.heldout import read_rows
 from octavo.data.tasks.javascript import write
 from octavo.data.tasks.javascript.task import TEST_SEEDS, TRAIN_SEEDS, Task
 
@@ -46,6 +47,17 @@ def test_an_interrupted_file_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write.write_tasks(tmp_path / "tasks.jsonl", broken())
     assert not (tmp_path / "tasks.jsonl").exists()
+
+
+def test_command_writes_composed_programs_behind_families(tmp_path: Path) -> None:
+    line = ["--out", str(tmp_path / "t.jsonl.xz"), "--count", "2", "--composed", "3"]
+    done = subprocess.run([sys.executable, "-m", "octavo.data", "javascript", *line], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["tasks"], told["structures"], told["near_held_out"]) == (5, 3, {})
+    ids = [row["id"] for row in read_rows(tmp_path / "t.jsonl.xz")]
+    assert ids[:2] == ["write/0", "write/1"]
+    assert all("/composed/" in name for name in ids[2:])
 
 
 def test_command_writes_json_lines(tmp_path: Path) -> None:
