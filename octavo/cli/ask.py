@@ -32,8 +32,10 @@ class Command:
     """0 takes the likeliest token each time; above it draws."""
     seed: int | None = None
     """Repeats a drawn answer; left out: a new one each time."""
-    quote: bool | None = None
-    """Answer in the document's own words only, or in any; left out: as the model was made for."""
+    quote: bool = False
+    """Answer in the document's own words only; with neither this nor --no-quote as the model was made for."""
+    no_quote: bool = False
+    """Answer in any words."""
     draft: int | None = None
     """Tokens that an MTP block drafts a step, 0 to 7; any number gives the same text. Left out: as suits the model."""
     json: bool = False
@@ -47,6 +49,9 @@ class Command:
 
         if len(self.line) < 2:
             raise UsageError("ask needs a file and a question: octavo ask FILE QUESTION")
+        if self.quote and self.no_quote:
+            raise UsageError("--quote and --no-quote exclude each other")
+        quote = (self.quote or None) if not self.no_quote else False
         *files, question = self.line
         check_files(files)
         options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed", "draft")}
@@ -55,7 +60,7 @@ class Command:
         model.runner.draft_count(self.draft)  # and drafts it cannot make,
         model.question_ids(question)  # or a bad question, before a text is read
         with open_or_read(model, files) as doc:
-            answer = doc.ask(question, quote=self.quote, **options)
+            answer = doc.ask(question, quote=quote, **options)
             before = doc.usage
         usage = answer.to_dict()["usage"] | {"read_tokens": before.read_tokens, "read_seconds": before.seconds}
         if self.json:

@@ -19,16 +19,17 @@ class Command:
     place in each layer, and what repairs a miss; facts: answers known by heart; javascript: functions, run."""
     kinds: tuple[str, ...] = ()
     """What is asked: fact, quotation, speaker (these if left out), chapter, definition, key_value, multi_key,
-    multi_value, two_hop, two_hop_steps, tracking, ordering, counting. facts: invented, never (these if left out), real.
-    javascript: complete (if left out), chat."""
+    multi_value, two_hop, two_hop_steps, tracking, ordering, counting, work. facts: invented, never (these if left out),
+    real. javascript: complete (if left out), chat."""
     text: str | None = None
     """What documents are made of: a file of held-out text; left out: shakespeare, the installed plays. facts: a file of
     questions, left out: towns that octavo-s was shown. javascript: a file of our tasks or of HumanEval-X; left out:
-    count tasks of the held-out generator."""
+    count functions of the generator's families and half as many composed."""
     lengths: tuple[str, ...] = ("8K",)
     """Tokens of the documents: numbers, or with K (1024) or M (1024 x 1024)."""
     count: int = 64
-    """Questions in each document, or functions; of facts: for each number of times that they were shown."""
+    """Questions in each document, or functions of families, with half as many composed ones beside them; of facts: for
+    each number of times that they were shown."""
     controls: bool = False
     """Also ask with random picks, with the dense compressed layers off, and in any words, up to 32K tokens. facts: also
     with Engram off, and with its rows permuted."""

@@ -22,18 +22,24 @@ def run(command: Command) -> None:
     from octavo.engine.plan import parse_context
     from octavo.evals.anatomy import run_cells
     from octavo.evals.anatomy_report import to_json, to_markdown, write
-    from octavo.evals.texts import filler
+    from octavo.evals.texts import filler, works
 
     kinds, text = command.kinds or ("fact", "quotation", "speaker"), command.text or "shakespeare"
     lengths = sorted(parse_context(length) for length in command.lengths)
-    prose = filler(text)
+    prose, apart = filler(text), works(text)
     room = None if command.device == "cpu" else lengths[-1] + _ROOM
-    model: Any = octavo.load(command.model, device=command.device, main=command.main, capacity_tokens=room)
+    dtype = "float32" if command.device == "cpu" else "bfloat16"
+    model: Any = octavo.load(command.model, dtype, device=command.device, main=command.main, capacity_tokens=room)
     about = {"model": command.model, "fingerprint": model.fingerprint, "octavo": octavo.__version__}
-    about |= {"device": command.device, "dtype": "float32", "main": model.pool.layout.main.value}
+    about |= {"device": command.device, "dtype": dtype, "main": model.pool.layout.main.value}
     about |= {"index_topk": command.index_topk}
     cells = (
-        (text, build_cell(kind, length, TEST_SEEDS, text=prose, tokenizer=model.tokenizer, count=command.count))
+        (
+            text,
+            build_cell(
+                kind, length, TEST_SEEDS, text=prose, tokenizer=model.tokenizer, count=command.count, works=apart
+            ),
+        )
         for length in lengths for kind in kinds
     )  # fmt: skip
     controls = None if command.index_topk is None else Controls(index_topk=command.index_topk)

@@ -5,7 +5,8 @@ answer; sorting the misses in two ways. Does not cover: attention itself (`anato
 
 Answers are in any words: a quotation's rule would hide what attention did. The look is taken while the model is given
 the question and the expected answer; it departs where the token that it holds likeliest is another one. The row that
-chose that token decides; of an answer that does not depart, the row of its first token.
+chose that token decides; of an answer that does not depart, the row of its first token. Under a repair that answer is
+the greedy one, and is not made again; another one is made as far as it could still be right.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ PICKED = 0.5
 ATTENDED = 0.5
 """Probability that one head of one CSA layer must give a statement for it to count as attended: more than all else."""
 MAX_TOKENS = 64
+_BEYOND = 8  # tokens that a right answer may have more than the expected one: other spaces, case, marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,8 @@ class Anatomy:
 
 @dataclass(frozen=True, kw_only=True)
 class AnatomyCell:
-    """A cell's questions; seconds of reading and of all questions."""
+    """A cell's questions that were taken apart; seconds of reading and of all questions. sifted: how many were right,
+    and how many asked, when misses were looked for first: `questions` are no even sample then."""
 
     kind: str
     text: str
@@ -118,32 +121,62 @@ class AnatomyCell:
     questions: tuple[Anatomy, ...]
     read_seconds: float
     ask_seconds: float
+    sifted: tuple[int, int] | None = None
 
 
 def run_anatomy(
     llm: LLM, cell: Cell, *, text: str = "", max_tokens: int = MAX_TOKENS, controls: Controls | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    sift: bool = False, seconds: float | None = None, progress: Callable[[str, int, int], None] | None = None,
 ) -> AnatomyCell:  # fmt: skip
-    """Read the cell's document once and take every question apart, both with `controls`. progress: called with
-    ("read" | "ask", done, all).
+    """Read the cell's document once and take its questions apart, both with `controls`.
 
-    UsageError for a model that cannot be watched (see `anatomy_probe.watched`).
+    sift: ask all of them first as the engine does, and begin with those that came out wrong, each followed by one that
+    was right; else all in an order that is spread over the depth. seconds: no question is begun so long after the first
+    one was. progress: called with ("read" | "sift" | "ask", done, all). UsageError for a model that cannot be watched
+    (see `anatomy_probe.watched`).
     """
     with watched(llm, Watch()):
         pass  # refuses before anything is read
     started = time.perf_counter()
-    report = None if progress is None else (lambda done, total, _: progress("read", done, total))
-    with llm.read(cell.document, progress=report, controls=controls) as document:
+    told = (lambda *state: None) if progress is None else progress
+    with llm.read(
+        cell.document, progress=lambda done, total, _: told("read", done, total), controls=controls
+    ) as document:
         read_seconds, started = time.perf_counter() - started, time.perf_counter()
-        found = []
-        for number, question in enumerate(cell.questions, 1):
-            found.append(take_apart(llm, document, question, max_tokens=max_tokens, controls=controls))
-            if progress is not None:
-                progress("ask", number, len(cell.questions))
+        order, sifted = spread(len(cell.questions)), None
+        if sift:
+            order, sifted = _sifted(
+                document, cell.questions, order, told, {"max_tokens": max_tokens, "controls": controls}
+            )
+        found: dict[int, Anatomy] = {}
+        for place in order:
+            if found and seconds is not None and time.perf_counter() - started >= seconds:
+                break
+            found[place] = take_apart(llm, document, cell.questions[place], max_tokens=max_tokens, controls=controls)
+            told("ask", len(found), len(order))
     return AnatomyCell(
-        kind=cell.kind, text=text, length=cell.length, tokens=cell.tokens, seed=cell.seed, questions=tuple(found),
-        read_seconds=read_seconds, ask_seconds=time.perf_counter() - started,
+        kind=cell.kind, text=text, length=cell.length, tokens=cell.tokens, seed=cell.seed,
+        questions=tuple(found[place] for place in sorted(found)), read_seconds=read_seconds,
+        ask_seconds=time.perf_counter() - started, sifted=sifted,
     )  # fmt: skip
+
+
+def _sifted(
+    document: Document, questions: Sequence[Question], order: Sequence[int], told: Callable[[str, int, int], None],
+    options: dict[str, Any],
+) -> tuple[list[int], tuple[int, int]]:  # fmt: skip
+    """Misses, each followed by a right answer while there are any, then the other right ones; how many were right, and
+    how many asked. options: of asking."""
+    right: list[int] = []
+    wrong: list[int] = []
+    for number, place in enumerate(order, 1):
+        question = questions[place]
+        given = document.ask(question.prompt, temperature=0.0, quote=False, with_sources=False, **options).text
+        (right if is_right(given, question.answer) else wrong).append(place)
+        told("sift", number, len(order))
+    pairs = [place for pair in zip(wrong, right, strict=False) for place in pair]
+    rest = [*wrong[len(right) :], *right[len(wrong) :]]
+    return [*pairs, *rest], (len(right), len(questions))
 
 
 def take_apart(
@@ -159,9 +192,9 @@ def take_apart(
         with watched(llm, watch):
             likeliest, logprob = _forced(llm, document, asked, expected, controls)
             watch.noting = False
-            given = document.ask(
-                question.prompt, temperature=0.0, max_tokens=max_tokens, quote=False, with_sources=False,
-                controls=controls,
+            most = max_tokens if name == "none" else min(max_tokens, len(expected) + _BEYOND)
+            given = question.answer if name != "none" and likeliest == expected else document.ask(
+                question.prompt, temperature=0.0, max_tokens=most, quote=False, with_sources=False, controls=controls
             ).text  # fmt: skip
         if name == "none":
             looks = watch.looks
@@ -178,6 +211,13 @@ def take_apart(
         repaired_by=next((name for name in REPAIRS if name != "none" and tried[name].right), "nothing")
         if wrong else None,
     )  # fmt: skip
+
+
+def spread(count: int) -> list[int]:
+    """0 .. count - 1 in an order whose every beginning lies evenly over them (by the bits of the number, reversed)."""
+    bits = max(1, (count - 1).bit_length())
+    turned = (int(f"{number:0{bits}b}"[::-1], 2) for number in range(1 << bits))
+    return [number for number in turned if number < count]
 
 
 def evidence_spans(texts: Texts, question: Question) -> list[tuple[int, int]]:

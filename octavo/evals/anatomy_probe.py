@@ -24,6 +24,7 @@ from octavo.cache.view import Controls, Group, View
 from octavo.config.errors import UsageError
 from octavo.config.model import CSA_RATIO
 from octavo.engine.llm import LLM
+from octavo.engine.runner import Runner
 from octavo.kernels.index_topk import index_scores
 from octavo.kernels.projections import Inputs
 from octavo.kernels.rows import Rows
@@ -97,23 +98,24 @@ class Watch:
 
 @contextmanager
 def watched(llm: LLM, watch: Watch) -> Iterator[None]:
-    """Stand-ins in place of all attention layers of `llm` while the block lasts.
+    """Stand-ins in place of all attention layers of `llm` while the block lasts, and a runner that calls them.
 
-    Raises UsageError where fused kernels run the model, which would pass them by, and for simulated rounding.
+    Raises UsageError for simulated rounding.
     """
-    if llm.pool.fixed:
-        raise UsageError("anatomy needs plain operations; load the model with dtype float32")
     blocks = cast(Sequence[Block], list(llm.model.layers))
     if any(block.attn.simulate for block in blocks):
         raise UsageError("anatomy needs a model that rounds nothing on the way")
-    before = [block.attn for block in blocks]
+    before, runner = [block.attn for block in blocks], llm.runner
     try:
+        if llm.pool.fixed:
+            llm.runner = Runner(llm.model, llm.pool, chunk=runner.chunk, name=llm.name)
         for block in blocks:
             block.attn = WatchedAttention(block.attn, watch)
         yield
     finally:
         for block, attention in zip(blocks, before, strict=True):
             block.attn = attention
+        llm.runner = runner
 
 
 def entry_range(span: tuple[int, int], ratio: int, complete: int) -> tuple[int, int]:
@@ -172,8 +174,10 @@ class WatchedAttention(Attention):
         self, q: Tensor, window: Tensor, rows: Rows | None, selection: Selection | None, scores: Tensor | None,
         group: Group,
     ) -> tuple[Tensor, tuple[Mass, ...]]:  # fmt: skip
-        """Heads [S, H, K] of queries q [S, H, K], and the mass on entries."""
+        """Heads [S, H, K] of queries q [S, H, K], and the mass on entries; at least FP32 between."""
         S, H, _ = q.shape
+        given, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
+        q, window = q.to(wide), window.to(wide)
         token = torch.arange(group.first, group.first + S, device=q.device)
         scale, length = self.width**-0.5, len(window)
         age = token.view(S, 1) - torch.arange(group.first + S - length, group.first + S, device=q.device)
@@ -185,6 +189,7 @@ class WatchedAttention(Attention):
         if rows is not None and selection is not None and complete:
             index = self._index(selection, token, complete)
             values = rows.tile(0, complete)[0] if index is None else rows.gather(index.clamp_min(0).unsqueeze(0))[0]
+            values = values.to(wide)
             seen = (
                 torch.arange(complete, device=q.device) < ((token + 1) // self.ratio).view(S, 1)
                 if index is None else index >= 0
@@ -201,7 +206,7 @@ class WatchedAttention(Attention):
         if self.watch.noting:
             self.watch.looks.append(self._look(p_far, index, scores, complete, token, p_near.sum(-1), p[..., -1]))
         masses = (Mass(self.ratio, p_far.sum(1).unsqueeze(0), None if index is None else index.unsqueeze(0)),)
-        return out, masses if p_far.shape[-1] else ()
+        return out.to(given), masses if p_far.shape[-1] else ()
 
     def _index(self, selection: Selection, token: Tensor, complete: int) -> Tensor | None:
         """Entries [S, n] that queries look at, -1 for none; None for all that are complete."""

@@ -27,6 +27,7 @@ def cell_json(cell: AnatomyCell) -> dict[str, Any]:
     return {
         "kind": cell.kind, "text": Path(cell.text).name, "length": cell.length, "tokens": cell.tokens,
         "seed": cell.seed, "read_seconds": round(cell.read_seconds, 3), "ask_seconds": round(cell.ask_seconds, 3),
+        **({} if cell.sifted is None else {"sifted": share(*cell.sifted)}),
         "repairs": {name: _repair(name, right, wrong) for name in REPAIRS},
         "misses": {
             "by_attention": {sort: sum(one.sort == sort for one in wrong) for sort in SORTS},
@@ -92,6 +93,9 @@ def _percent(found: dict[str, Any]) -> str:
 
 def _cell_page(found: dict[str, Any]) -> list[str]:
     lines = [f"## {found['kind']}, {found['tokens']:,} tokens, {found['text']}", ""]
+    if "sifted" in found:
+        taken = found["repairs"]["none"]["right"]
+        lines += [f"As it is: {_percent(found['sifted'])}. Taken apart: {taken['asked']}, misses first.", ""]
     lines += ["| change | right (95 %) | misses repaired (95 %) | right ones broken (95 %) | log-probability, misses |",
               "|---|---|---|---|---|"]  # fmt: skip
     for name, row in found["repairs"].items():

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from octavo.data.tasks.cell import FREE, Cell, Question
 from octavo.engine.answer import Answer
+from octavo.engine.document import Document
+from octavo.evals.choice import likeliest
 from octavo.evals.scoring import is_right, part_right
 
 MAX_TOKENS = 64
@@ -49,6 +51,7 @@ class Outcome:
     depth: float
     marks: tuple[str, ...] = ()
     part: float = 0.0
+    chosen: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,12 @@ class CellResult:
     def right(self) -> int:
         """Right answers."""
         return sum(outcome.right for outcome in self.outcomes)
+
+    @property
+    def chosen(self) -> tuple[int, int]:
+        """Right choices, and questions that had one."""
+        told = [outcome.chosen for outcome in self.outcomes if outcome.chosen is not None]
+        return sum(told), len(told)
 
     @property
     def source_hits(self) -> int:
@@ -104,13 +113,13 @@ def covers(answer: Answer, source: tuple[int, int]) -> bool:
     return first.start <= source[0] + _SLACK and first.end >= source[1] - _SLACK
 
 
-def outcome(question: Question, answer: Answer) -> Outcome:
+def outcome(question: Question, answer: Answer, *, chosen: bool | None = None) -> Outcome:
     """The record of one answered question."""
     right = is_right(answer.text, question.answer)
     return Outcome(
         prompt=question.prompt, expected=question.answer, given=answer.text, right=right,
         source_hit=covers(answer, question.source), depth=question.depth, marks=question.marks,
-        part=part_right(answer.text, question.answer),
+        part=part_right(answer.text, question.answer), chosen=chosen,
     )  # fmt: skip
 
 
@@ -128,7 +137,7 @@ def run_cell(
 
     options: `controls` is handed to both reading and asking, the others to asking. progress: called with
     ("read" | "ask", done, all). The document is closed whatever happens. Kinds whose answers are no single quotation
-    (`octavo.data.tasks.cell.FREE`) are answered in any words.
+    (`octavo.data.tasks.cell.FREE`) are answered in any words; those with choices are also asked which is likeliest.
     """
     options = dict(options or {})
     if cell.kind in FREE:
@@ -158,7 +167,15 @@ def _asked(
     outcomes = []
     for number, question in enumerate(questions, 1):
         answer = document.ask(question.prompt, temperature=0.0, **options)
-        outcomes.append(outcome(question, answer))
+        outcomes.append(outcome(question, answer, chosen=_chosen(document, question, options)))
         if progress is not None:
             progress("ask", number, len(questions))
     return tuple(outcomes)
+
+
+def _chosen(document: Readable, question: Question, options: dict[str, Any]) -> bool | None:
+    """Whether the right one of the question's choices is the likeliest, where that can be asked."""
+    if not question.choices or not isinstance(document, Document):
+        return None
+    number, _ = likeliest(document, question.prompt, question.choices, controls=options.get("controls"))
+    return question.choices[number] == question.answer

@@ -28,6 +28,7 @@ def cell_json(result: CellResult) -> dict[str, Any]:
     return {
         "kind": result.kind, "text": Path(result.text).name, "length": result.length, "tokens": result.tokens,
         "seed": result.seed, "control": result.control, "recall": share(result.right, len(result.outcomes)),
+        **({"chosen": share(*result.chosen)} if result.chosen[1] else {}),
         "first_source_covers": share(result.source_hits, result.right),
         "by_depth": [share(*part) for part in result.by_depth()],
         "by_mark": {mark: share(*part) for mark, part in result.by_mark().items()},
@@ -50,7 +51,8 @@ def _percent(right: int, total: int) -> str:
 
 
 def to_markdown(results: Sequence[CellResult]) -> str:
-    """A table of one line a cell: share of right answers with its interval, by quarter of the depth, source hits."""
+    """A table of one line a cell: share of right answers with its interval, by quarter of the depth, source hits; below
+    it a line for each cell whose answers were chosen among some too."""
     lines = [
         "| task | text | tokens | control | asked | right (95 %) | depth 1/4 | 2/4 | 3/4 | 4/4 | source | read s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -63,7 +65,12 @@ def to_markdown(results: Sequence[CellResult]) -> str:
             f"| {_percent(right, asked)} | {depth} | {_percent(result.source_hits, right)} "
             f"| {result.read_seconds:.1f} |"
         )
-    return "\n".join(lines) + "\n"
+    chosen = [
+        f"{result.kind}, {result.tokens:,} tokens, {result.control}: the right one of the choices is likeliest in "
+        f"{_percent(*result.chosen)} of {result.chosen[1]}."
+        for result in results if result.chosen[1]
+    ]  # fmt: skip
+    return "\n".join([*lines, *(["", *chosen] if chosen else [])]) + "\n"
 
 
 def write(results: Sequence[CellResult], folder: Path, *, about: dict[str, Any] | None = None) -> None:

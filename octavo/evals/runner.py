@@ -13,7 +13,7 @@ from octavo.cache.view import Controls, Picks
 from octavo.config.errors import UsageError
 from octavo.data.tasks.cell import TEST_SEEDS, build_cell
 from octavo.evals.recall import MAX_TOKENS, CellResult, Reader, run_cell
-from octavo.evals.texts import filler
+from octavo.evals.texts import filler, works
 from octavo.text.tokenizer import Tokenizer
 
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -60,11 +60,18 @@ def run_recall(
     built, before anything of that length is read.
     """
     texts = {name: filler(name) for name in dict.fromkeys(text for _, text in plan.cells)}
+    apart = {name: works(name) for name in texts}
     for length in sorted(plan.lengths):
         cells = [
-            (name, build_cell(kind, length, plan.seed, text=texts[name], tokenizer=tokenizer, count=plan.count))
+            (
+                name,
+                build_cell(
+                    kind, length, plan.seed, text=texts[name], tokenizer=tokenizer, count=plan.count,
+                    works=apart[name],
+                ),
+            )
             for kind, name in plan.cells
-        ]
+        ]  # fmt: skip
         for name, cell in cells:
             for control, options in _runs(plan, length):
                 title = f"{cell.kind} {length} {control}"

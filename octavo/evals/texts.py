@@ -41,3 +41,10 @@ def _texts(name: str | Path) -> list[str]:
         return [path.read_text("utf-8")]
     except UnicodeDecodeError as error:
         raise UsageError(f"held-out text {str(name)!r} is not UTF-8: byte {error.start}") from None
+
+
+def works(name: str | Path) -> list[str]:
+    """The works that the text called `name` is made of, where it tells them apart: rows of a `.jsonl` file; else none.
+    """
+    found = texts(name)
+    return found if len(found) > 1 else []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import javascript_vs_smollm2 as benchmark
-from benchmarks.javascript_vs_smollm2 import Counting, PeerWriter, evenly, parsed, peer_writer, table
+from benchmarks.javascript_vs_smollm2 import Counting, PeerWriter, balanced, evenly, parsed, peer_writer, table
 from octavo.evals.javascript import Problem
 from octavo.evals.writer import Written
 from tests.support.tiny import tiny_config, write_tiny_model
@@ -129,6 +129,26 @@ def test_problems_are_chosen_evenly_from_every_group() -> None:
     assert [one.id for one in evenly(some, 8)] == ["0", "4", "10", "14", "1", "5", "11", "15"]
     assert [one.id for one in evenly(some[::2], 4)] == ["0", "4", "10", "14"]
     assert evenly(some, None) == evenly(some, 20) == some
+
+
+def test_groups_take_turns_with_as_many_problems_each() -> None:
+    some = [Problem(id=str(i), group="new" if i % 5 == 4 else "known", prompt="", question="", reference="")
+            for i in range(20)]  # fmt: skip
+    assert [one.id for one in balanced(some, 4)] == ["0", "4", "5", "9", "10", "14", "15", "19"]
+    chosen = balanced(some, 8)
+    assert [one.group for one in chosen].count("known") == 8
+    assert [one.group for one in chosen[:8]] == ["known", "new"] * 4
+    assert {one.id for one in chosen if one.group == "new"} == {"4", "9", "14", "19"}
+    assert balanced(some[:3], 8) == some[:3]
+
+
+def test_a_side_ends_with_its_time_and_has_every_form_of_what_it_began(tmp_path: Path) -> None:
+    folder, out = write_tiny_model(tmp_path / "tiny", tiny_config(max_position_embeddings=1024), 1), tmp_path / "a.json"
+    line = ["--models", str(folder), "--no-peer", "--count", "6", "--samples", "1", "--each", "2", "--seconds", "0"]
+    benchmark.main([*line, "--out", str(out)])
+    [made] = json.loads(out.read_text("utf-8"))["models"]["tiny"]["sets"].values()
+    assert [row["form"] for row in made["problems"]] == list(benchmark.FORMS)
+    assert len({row["id"] for row in made["problems"]}) == 1
 
 
 def test_tokens_are_counted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_answer_is_that_of_the_python_call(story: Path, capsys: pytest.CaptureFi
         answer = doc.ask(QUESTION, max_tokens=6, temperature=0.8, seed=5)
     assert found["answer"] == answer.text
     assert found["sources"] == answer.to_dict()["sources"]
+
+
+@pytest.mark.parametrize(("flags", "quote"), [([], None), (["--quote"], True), (["--no-quote"], False)])
+@pytest.mark.parametrize("usual", [True, False])
+def test_quoting_is_as_told_or_as_the_model_was_made_for(
+    usual: bool, flags: list[str], quote: bool | None, story: Path, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = story.parent / "made"
+    shutil.copytree(shelf / "octavo-xs", folder)
+    (folder / "generation_config.json").write_text(json.dumps({"quote": usual}), encoding="utf-8")
+    found = ask([story.name, QUESTION, "--max-tokens", "8", "--model", str(folder), *flags], capsys)
+    with octavo.load(folder).read(Path(story.name)) as doc:
+        texts = {told: doc.ask(QUESTION, max_tokens=8, quote=told).text for told in (True, False)}
+    assert texts[True] != texts[False]
+    assert found["answer"] == texts[usual if quote is None else quote]
 
 
 def test_page_for_people(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +175,9 @@ def test_question_that_does_not_fit_behind_its_text_is_refused(
     assert re.fullmatch(f"octavo: error: {message}\n", err)
 
 
-@pytest.mark.parametrize("line", [[], ["story.txt"], ["a.octavo", "story.txt", "Who?"]])
+@pytest.mark.parametrize(
+    "line", [[], ["story.txt"], ["a.octavo", "story.txt", "Who?"], ["story.txt", "Who?", "--quote", "--no-quote"]]
+)
 def test_bad_usage_is_2_and_loads_nothing(line: list[str], story: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", *line, "--model", "no-such-model"]) == 2
     assert capsys.readouterr().err.startswith("octavo: error: ")

@@ -17,7 +17,7 @@ from octavo.version import __version__
 # A new flag is a decision: it is written down here as well, twelve a verb at most beside what it is about.
 FLAGS = {
     "read": "files output model weights offload_experts json",
-    "ask": "line model weights offload_experts max_tokens temperature seed quote draft json",
+    "ask": "line model weights offload_experts max_tokens temperature seed quote no_quote draft json",
     "chat": "url doc system model weights offload_experts thinking max_tokens temperature seed draft json",
     "generate": "prompt model weights max_tokens temperature top_p top_k min_p seed stop draft json",
     "serve": "model host port api_key_file served_name documents cache max_running device weights settings ray json",

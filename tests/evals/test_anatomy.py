@@ -19,6 +19,7 @@ from octavo.evals.anatomy import (
     run_cells,
     sorted_by_attention,
     sorted_by_repair,
+    spread,
     take_apart,
 )
 from tests.support.tiny_llm import STORY, tiny_llm
@@ -94,6 +95,55 @@ def test_layers_tell_the_row_that_decides(llm: LLM) -> None:
     best_picked = max(row.picked for row in made.layers if row.picked is not None)
     assert made.reached[0] >= best_picked
     assert made.reached[1] >= max(row.strongest for row in made.layers if row.ratio == 4)
+
+
+def test_an_answer_that_does_not_depart_under_a_repair_is_not_made_again(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with llm.read(DOCUMENT) as document:
+        given = document.ask(QUESTION.prompt, temperature=0.0, max_tokens=64, quote=False).text
+        asked: list[int] = []
+        ask = document.ask
+        monkeypatch.setattr(document, "ask", lambda *a, **k: (asked.append(k["max_tokens"]), ask(*a, **k))[1])
+        take_apart(llm, document, QUESTION, max_tokens=64)
+        expected = len(llm.tokenizer.encode(QUESTION.answer)) + 1
+        assert asked[0] == 64
+        assert set(asked[1:]) <= {expected + 8, expected + 9}, "no longer than a right answer could be"
+        whole = Question(prompt=QUESTION.prompt, answer=given, source=QUESTION.source, depth=0.2)
+        asked.clear()
+        made = take_apart(llm, document, whole, max_tokens=1)
+        same = [name for name, tried in made.tried.items() if tried.right]
+        assert len(asked) <= len(REPAIRS) - len(same) + 1
+
+
+def test_any_beginning_of_an_order_is_spread() -> None:
+    assert [spread(n) for n in (1, 2, 4)] == [[0], [0, 1], [0, 2, 1, 3]]
+    for count in (7, 64, 192):
+        order = spread(count)
+        assert sorted(order) == list(range(count))
+        assert {place * 4 // count for place in order[: min(8, count)]} == {0, 1, 2, 3}
+
+
+def test_misses_come_first_when_they_are_looked_for_and_time_ends_it(llm: LLM) -> None:
+    with llm.read(DOCUMENT) as document:
+        given = document.ask(QUESTION.prompt, temperature=0.0, max_tokens=2, quote=False).text
+    right = Question(prompt=QUESTION.prompt, answer=given, source=QUESTION.source, depth=0.2)
+    cell = Cell(
+        kind="fact", length=300, seed=10**9, document=DOCUMENT, tokens=300, questions=(right, right, right, QUESTION)
+    )  # fmt: skip
+    told: list[tuple[str, int, int]] = []
+    some = run_anatomy(
+        llm, cell, sift=True, seconds=0.0, max_tokens=2, progress=lambda *state: told.append(state)
+    )
+    assert some.sifted == (3, 4)
+    assert [one.expected for one in some.questions] == [QUESTION.answer]
+    assert [state for state in told if state[0] != "read"] == [
+        *(("sift", n, 4) for n in range(1, 5)), ("ask", 1, 4)
+    ]  # fmt: skip
+    whole = run_anatomy(llm, cell, sift=True, max_tokens=2)
+    assert [one.expected for one in whole.questions] == [given, given, given, QUESTION.answer], "in order of the depth"
+    assert run_anatomy(llm, cell, seconds=0.0, max_tokens=2).sifted is None
+    assert len(run_anatomy(llm, cell, seconds=0.0, max_tokens=2).questions) == 1
 
 
 def test_misses_are_sorted_by_the_weakest_statement() -> None:

@@ -166,3 +166,37 @@ def test_what_cannot_be_watched_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="rounds nothing on the way"), watched(llm, Watch()):
         pass
     assert all(type(block.attn) is Attention for block in llm.model.layers)  # pyright: ignore
+
+
+def test_a_model_that_fused_kernels_run_is_watched_on_its_own_states(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    from tests.support.gpu_world import PLAIN, close, gpu_llm
+
+    llm = gpu_llm(tmp_path)
+    runner, given = llm.runner, ids(TOKENS + ASKED)
+    with closing(llm.new_state()) as state:
+        llm.runner.read(given[:TOKENS], state, controls=PLAIN)
+        with closing(state.fork()) as fork:
+            plain = llm.runner.step(given[TOKENS:], fork, controls=PLAIN, all_rows=True).logits
+        watch = Watch(spans=SPANS, noting=True)
+        with watched(llm, watch), closing(state.fork()) as fork:
+            assert llm.runner is not runner
+            close(llm.runner.step(given[TOKENS:], fork, all_rows=True).logits, plain)
+            assert fork.length == TOKENS + ASKED
+        assert [look.ratio for look in watch.looks] == [0, 4, 128]
+    assert llm.runner is runner
+    assert llm.pool.allocator.free == llm.pool.allocator.total
+
+
+def test_bfloat16_is_watched_in_float32(tmp_path: Path) -> None:
+    looks: dict[str, list[LayerLook]] = {}
+    for dtype in ("float32", "bfloat16"):
+        watch = Watch(spans=SPANS, noting=True)
+        logits = asked(tiny_llm(tmp_path / dtype, dtype=dtype, index_topk=16), watch)
+        assert logits.isfinite().all()
+        looks[dtype] = watch.looks
+    for wide, narrow in zip(looks["float32"], looks["bfloat16"], strict=True):
+        assert narrow.window.dtype == torch.float32
+        total = narrow.spans.sum(-1) + narrow.others + narrow.window + narrow.sink
+        torch.testing.assert_close(total, torch.ones_like(total), atol=1e-5, rtol=0)
+        torch.testing.assert_close(narrow.sink, wide.sink, atol=0.1, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,12 @@ def test_a_cell_without_misses() -> None:
     cell = AnatomyCell(kind="fact", text="", length=1, tokens=1, seed=1, read_seconds=0, ask_seconds=0,
                        questions=CELL.questions[:1])  # fmt: skip
     assert "| evidence picked | 1 of 1 (0.21-1.00) | - | 0 of 1 (0.00-0.79) | - |" in to_markdown([cell])
+
+
+def test_a_sample_of_misses_says_so() -> None:
+    found = cell_json(replace(CELL, sifted=(50, 64)))
+    assert (found["sifted"]["right"], found["sifted"]["asked"]) == (50, 64)
+    assert "sifted" not in cell_json(CELL)
+    page = to_markdown([replace(CELL, sifted=(50, 64))])
+    assert "As it is: 50 of 64 (0.67-0.86). Taken apart: 4, misses first." in page
+    assert "Taken apart" not in to_markdown([CELL])

@@ -1,13 +1,16 @@
 """Asking a cell of a real (random, tiny) model, and the marks of answers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from octavo.cache.view import Controls
 from octavo.config.errors import TextError
 from octavo.data.tasks.cell import Cell, Question
 from octavo.engine.answer import Answer, Finish, Source
+from octavo.evals.choice import likeliest
 from octavo.evals.recall import CellResult, Outcome, covers, outcome, run_cell
 from octavo.evals.scoring import part_right
 from tests.support.tiny_llm import STORY, tiny_llm
@@ -58,6 +61,22 @@ def test_a_cell_runs_on_the_engine(tmp_path: Path) -> None:
     assert result.cache_bytes > 0
     assert ("ask", 2, 2) in seen
     assert any(phase == "read" for phase, _, _ in seen)
+
+
+def test_choices_are_asked_with_the_same_controls(tmp_path: Path) -> None:
+    llm, choices = tiny_llm(tmp_path), ("heron", "the keeper", "oranges")
+    questions = tuple(
+        Question(prompt="Which?", answer=one, source=(0, 10), depth=0.1, choices=choices) for one in choices
+    )
+    cell = Cell(kind="work", length=100, seed=10**9, document=STORY, tokens=100, questions=questions)
+    for controls in (None, Controls(hca=False)):
+        result = run_cell(llm, cell, max_tokens=2, options={"controls": controls})
+        with llm.read(STORY, controls=controls) as document:
+            number, _ = likeliest(document, "Which?", choices, controls=controls)
+        assert [one.chosen for one in result.outcomes] == [i == number for i in range(3)]
+        assert result.chosen == (1, 3)
+    plain = replace(cell, questions=tuple(replace(one, choices=()) for one in questions))
+    assert run_cell(llm, plain, max_tokens=2).chosen == (0, 0)
 
 
 @pytest.mark.parametrize(("kind", "quote"), [("tracking", False), ("two_hop", False), ("fact", None)])

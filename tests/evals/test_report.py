@@ -1,6 +1,7 @@
 """Reports."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from octavo.evals.recall import CellResult, Outcome
@@ -43,3 +44,14 @@ def test_markdown_is_a_line_a_cell() -> None:
 def test_files_are_written_whole(tmp_path: Path) -> None:
     write([result(1, 2)], tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["recall.json", "recall.md"]
+
+
+def test_choices_have_a_share_and_a_line_of_their_own() -> None:
+    plain = result(1, 4)
+    chosen = replace(plain, outcomes=tuple(replace(one, chosen=i < 3) for i, one in enumerate(plain.outcomes)))
+    [one, two] = json.loads(to_json([plain, chosen]))["cells"]
+    assert "chosen" not in one
+    assert (two["chosen"]["right"], two["chosen"]["asked"]) == (3, 4)
+    assert to_markdown([plain, chosen]).splitlines()[-1] == (
+        "fact, 8,190 tokens, none: the right one of the choices is likeliest in 0.75 (0.30-0.95) of 4."
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octavo.config.errors import UsageError
-from octavo.evals.texts import filler, texts
+from octavo.evals.texts import filler, texts, works
 
 
 def test_files_by_kind(tmp_path: Path) -> None:
@@ -17,6 +17,8 @@ def test_files_by_kind(tmp_path: Path) -> None:
         out.write(rows)
     assert filler(str(tmp_path / "a.txt")) == "Plain."
     assert filler(tmp_path / "b.jsonl.xz") == "Text 0.\n\nText 1."
+    assert works(tmp_path / "b.jsonl.xz") == ["Text 0.", "Text 1."]
+    assert works(tmp_path / "a.txt") == [], "one text does not say where its works begin"
 
 
 def test_some_texts_of_a_file_are_chosen_evenly(tmp_path: Path) -> None:
