@@ -5,10 +5,13 @@ two levels, and up to `--exact-limit` with the exact index too, and the same que
 share of the exact picks that two levels choose too, from the same queries and keys: in the last chunks of a reading in
 two levels, runs of 8 queries at 16 places of each chunk, in all CSA layers, are chosen exactly beside; `mass` weighs
 each pick by the softmax of its score. What that takes, `comparing_seconds`, is left out of the time of reading.
-`others` are two,
-four and eight times the blocks, for the same queries. Does not cover: other geometries' speed (`long_read`).
+`others` are a
+quarter, half and twice the blocks, for the same queries. Two levels begin with the first token (`--from-tokens`), not
+where a configuration has them begin, behind what an exact reading takes hours for; where a length lies before that,
+or two levels choose among all, shares are 1. Does not cover: other geometries' speed (`long_read`).
 
     python -m benchmarks.index_levels [--lengths 64K 256K 1M] [--model octavo-xs] [--count 32] [--exact-limit 256K]
+                                      [--from-tokens 0]
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,7 +40,7 @@ from octavo.model import indexer
 
 PLACES, RUN = 16, 8  # runs of so many queries at so many places of a chunk are compared
 LEAST = PLACES * RUN  # queries of a chunk of the document; questions and answers have fewer
-MORE = (2, 4, 8)  # times the blocks
+MORE = (0.25, 0.5, 2)  # times the blocks
 Shares = list[tuple[float, float]]
 
 
@@ -103,20 +106,21 @@ def recall(model: Any, length: int, count: int) -> dict[str, Any]:
     return {"right": right, "asked": len(result.outcomes), "read_seconds": result.read_seconds}
 
 
-def measure(name: str, length: int, count: int, *, exactly: bool) -> dict[str, Any]:
-    """One length in two levels, and with the exact index if it is to be read with that too."""
-    coarse = octavo.load(name, index_levels=2)
-    levels = Levels(coarse.config.index_block_tokens, coarse.config.index_blocks)
+def measure(name: str, length: int, count: int, *, after: int, exactly: bool) -> dict[str, Any]:
+    """One length in two levels behind token `after`, and with the exact index if it is to be read with that too."""
+    coarse = octavo.load(name, index_levels=2, index_from_tokens=after)
+    levels = coarse.config.levels
+    assert levels is not None
     recall(coarse, 4096, 1)  # loops are compiled
-    others = [Levels(levels.block, times * levels.best) for times in MORE]
+    others = [replace(levels, best=max(1, int(times * levels.best))) for times in MORE]
     with compared(levels, length - 2 * coarse.runner.chunk, others) as found:
         two = recall(coarse, length, count)
     if not found.shares:
         raise SystemExit(f"--lengths {length}: no query of the last two chunks chooses in two levels; it is too short")
     two["read_seconds"] -= found.seconds
     made: dict[str, Any] = {
-        "tokens": length, **found.means(levels), "exact": None, "two_levels": two, "speed_up": None,
-        "comparing_seconds": found.seconds, "others": [found.means(other) for other in others],
+        "tokens": length, "index_from_tokens": after, **found.means(levels), "exact": None, "two_levels": two,
+        "speed_up": None, "comparing_seconds": found.seconds, "others": [found.means(other) for other in others],
     }  # fmt: skip
     if exactly:
         exact = octavo.load(name, index_levels=1)
@@ -156,23 +160,32 @@ def table(runs: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def page(model: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the page of results shows."""
+    after = runs[0]["index_from_tokens"]
+    begin = f"behind token {after:,}" if after else "with the first token"
+    return {
+        "title": f"An index of two levels, {model}", "command": "python -m benchmarks.index_levels",
+        "lines": [f"Two levels begin {begin} (`index_from_tokens` = {after}).", "", *table(runs)],
+    }  # fmt: skip
+
+
 def main() -> None:
     """Parse, run, print, write `docs/results/index_levels.json`."""
     parser = argparse.ArgumentParser(description="An index of two levels against the exact one.")
     parser.add_argument("--lengths", nargs="+", default=["64K", "256K", "1M"], help="tokens, as 65536 or 64K")
     parser.add_argument("--exact-limit", type=parse_context, default=2**18, help="longest reading with the exact index")
+    parser.add_argument("--from-tokens", type=parse_context, default=0, help="tokens before two levels begin")
     parser.add_argument("--model", default="octavo-xs")
     parser.add_argument("--count", type=int, default=32, help="questions in each document")
     parser.add_argument("--out", type=Path, default=RESULTS / "index_levels.json")
     arguments = parser.parse_args()
     record: dict[str, Any] = surroundings() | {"model": arguments.model, "runs": []}
     for length in map(parse_context, arguments.lengths):
-        run = measure(arguments.model, length, arguments.count, exactly=length <= arguments.exact_limit)
+        exactly = length <= arguments.exact_limit
+        run = measure(arguments.model, length, arguments.count, after=arguments.from_tokens, exactly=exactly)
         record["runs"].append(run)
-        record["page"] = {
-            "title": f"An index of two levels, {arguments.model}", "command": "python -m benchmarks.index_levels",
-            "lines": table(record["runs"]),
-        }  # fmt: skip
+        record["page"] = page(arguments.model, record["runs"])
         print(told(run), flush=True)
         write_json(arguments.out, record)
 

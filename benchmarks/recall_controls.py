@@ -2,11 +2,13 @@
 and with other numbers of picks.
 
 Covers: kinds of cells by length, on the CPU; each document is read and asked anew in every way, and each way is set
-beside the model as it is: right answers, how many of those became wrong and how many wrong ones right. `index of two
-levels` is the model loaded with `index_levels=2`. Does not cover: why answers are wrong (`octavo eval anatomy`), any
-words in place of quotations (`octavo eval recall --controls`).
+beside the model as it is: right answers, how many of those became wrong and how many wrong ones right. The kinds that
+ask for the gist are `ordering`, `counting` and `work` (which play or book); the last has a second line, of titles that
+are held likeliest among those of the document. `index of two levels` is the model loaded with `index_levels=2`, which
+begins with the first token here (`index_from_tokens=0`); what it looks into is in the record. Does not cover: why
+answers are wrong (`octavo eval anatomy`), any words in place of quotations (`octavo eval recall --controls`).
 
-    python -m benchmarks.recall_controls [--model octavo-s] [--kinds fact two_hop_steps ordering] [--lengths 8K 32K]
+    python -m benchmarks.recall_controls [--model octavo-s] [--kinds ordering counting work] [--lengths 8K 32K]
 """
 
 from __future__ import annotations
@@ -21,15 +23,16 @@ import octavo
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
 from octavo.cache.view import Controls, Picks
+from octavo.config.levels import INDEX_FIELDS
 from octavo.data.tasks.cell import build_cell
 from octavo.engine.plan import parse_context
 from octavo.evals.recall import run_cell
 from octavo.evals.runner import RecallPlan
 from octavo.evals.scoring import wilson
-from octavo.evals.texts import SHAKESPEARE, filler
+from octavo.evals.texts import SHAKESPEARE, filler, works
 
 AS_IS, TWO_LEVELS = "as it is", "index of two levels"
-KINDS = ("fact", "multi_key", "two_hop_steps", "ordering", "counting", "speaker")
+KINDS = ("fact", "multi_key", "two_hop_steps", "ordering", "counting", "work", "speaker")
 
 
 def ways(topk: Sequence[int]) -> dict[str, Controls | None]:
@@ -42,27 +45,44 @@ def ways(topk: Sequence[int]) -> dict[str, Controls | None]:
 
 def measured(options: argparse.Namespace, record: dict[str, Any]) -> None:
     """All cells in all ways, shortest documents first; the record is written after every cell."""
-    one, two = octavo.load(options.model), octavo.load(options.model, index_levels=2)
+    one, two = octavo.load(options.model), octavo.load(options.model, index_levels=2, index_from_tokens=0)
     record |= {"model": Path(options.model).name, "fingerprint": one.fingerprint, "topk": one.config.index_topk}
+    record[TWO_LEVELS] = {name: getattr(two.config, name) for name in INDEX_FIELDS}
     record["page"] = {
         "title": f"What recall of {record['model']} hangs on", "command": "python -m benchmarks.recall_controls",
         "lines": [],
     }  # fmt: skip
-    text, plan = filler(options.text), RecallPlan(cells=(("fact", options.text),), lengths=(1,))
+    text, apart = filler(options.text), works(options.text)
+    plan = RecallPlan(cells=(("fact", options.text),), lengths=(1,))
     for length in sorted(map(parse_context, options.lengths)):
         for kind in options.kinds:
-            cell = build_cell(kind, length, plan.seed, text=text, tokenizer=one.tokenizer, count=options.count)
+            cell = build_cell(
+                kind, length, plan.seed, text=text, tokenizer=one.tokenizer, count=options.count, works=apart
+            )
             made: dict[str, Any] = {"kind": kind, "length": length, "tokens": cell.tokens, "right": {}, "seconds": {}}
             record["cells"].append(made)
             for name, controls in ways(options.topk).items():
                 model: Any = two if name == TWO_LEVELS else one
                 started = time.perf_counter()
-                result = run_cell(model, cell, control=name, options={} if controls is None else {"controls": controls})
+                result = run_cell(model, cell, control=name, options={"controls": controls, "with_sources": False})
                 made["right"][name] = [int(outcome.right) for outcome in result.outcomes]
+                if result.chosen[1]:
+                    chance = sum(1 / len(question.choices) for question in cell.questions) / len(cell.questions)
+                    made.setdefault("chosen", {"chance": chance, "right": {}})
+                    made["chosen"]["right"][name] = [int(bool(outcome.chosen)) for outcome in result.outcomes]
                 made["seconds"][name] = time.perf_counter() - started
             record["page"]["lines"] = table(record).splitlines()
             write_json(options.out, record)
-            print(line(made), flush=True)
+            print("\n".join(rows(made)), flush=True)
+
+
+def rows(cell: dict[str, Any]) -> list[str]:
+    """The cell's rows of the table: answers as they were written and, where there were choices, the likeliest ones."""
+    found = [line(cell)]
+    if "chosen" in cell:
+        title = f"{cell['kind']}, likeliest title (chance {cell['chosen']['chance']:.2f})"
+        found.append(line({**cell, "kind": title, "right": cell["chosen"]["right"]}))
+    return found
 
 
 def line(cell: dict[str, Any]) -> str:
@@ -82,7 +102,8 @@ def table(record: dict[str, Any]) -> str:
     """All cells; a number in brackets: right answers lost and won against the model as it is."""
     names = list(record["cells"][0]["right"])
     heads = ["kind", "tokens", "asked", f"{AS_IS} (95 %)", *names[1:]]
-    return "\n".join(["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *map(line, record["cells"])])
+    told = [row for cell in record["cells"] for row in rows(cell)]
+    return "\n".join(["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *told])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -45,11 +45,13 @@ class Records:
         return cls(tuple(sources), tuple(newest(sources)))
 
     def case(self, op: str, name: str) -> Outcome | str:
-        """The newest outcome of a case on any device, or why there is no time."""
+        """The newest outcome of a case on any device, or why there is no time. One that a run was not for, or did not
+        come to, does not stand before an older time."""
         found = [one for one in self.outcomes if (one.case["op"], one.case["name"]) == (op, name)]
         if not found:
             return NO_RECORD
-        last = max(found, key=lambda one: one.source.when)
+        told = [one for one in found if one.case["status"] not in ("right", "not reached")]
+        last = max(told or found, key=lambda one: one.source.when)
         return last if last.timed else f"{last.case['status']}: {last.case.get('message', 'it was only checked')}"
 
     def of_kind(self, kind: SourceKind) -> list[Source]:
@@ -206,10 +208,17 @@ def offload(records: Records) -> Reached | str:
 
 
 def levels_recall(records: Records) -> Reached | str:
-    """Share of the exact picks that two levels choose too, at the longest context of the newest record."""
+    """Share of the exact picks that two levels choose too, at the longest context of the newest record. Runs that end
+    before two levels begin say nothing of them."""
     for source in records.of_kind("levels"):
-        tokens = [source.at("runs", n, "tokens", kind=int) for n in range(len(source.content["runs"]))]
-        far = tokens.index(max(tokens))
+        runs = range(len(source.content["runs"]))
+        said = {n: source.has("runs", n, "index_from_tokens") for n in runs}
+        after = {n: source.at("runs", n, "index_from_tokens", kind=int) if said[n] else 0 for n in runs}
+        tokens = {n: source.at("runs", n, "tokens", kind=int) for n in runs}
+        approximate = [n for n in runs if tokens[n] > after[n]]
+        if not approximate:
+            continue
+        far = max(approximate, key=lambda n: tokens[n])
         value = source.at("runs", far, "overlap", kind=NUMBER)
         note = f"{tokens[far]:,} tokens, {source.at('runs', far, 'mass', kind=NUMBER):.2f} of the picks' weight"
         return Reached(value=value, source=source, fields=f"runs.{far}.overlap", note=note)

@@ -17,7 +17,7 @@ from octavo.cache import codec
 from octavo.cache.coarse import PageMeans
 from octavo.cache.layout import PAGE_TOKENS, CacheLayout, RowFormat, StoreSpec
 from octavo.cache.pages import PageAllocator
-from octavo.kernels.index_topk.packed import Part, PartRows
+from octavo.kernels.index_topk.packed import Made, Part, PartRows
 from octavo.kernels.memory import will_be_large
 from octavo.kernels.rows import Stretches
 
@@ -288,7 +288,7 @@ class PagedRows:
         return self.coarse(size).tile(0, self._length // size)
 
     def coarse(self, size: int) -> PartRows:
-        """The means as rows, where they lie."""
+        """The means as rows, where they lie; of single entries, those that are stored shorter are decoded when read."""
         count, n, parts = self._length // size, self._spec.entries_per_page, []
         for run in self._runs:
             lo = run.start * n
@@ -297,13 +297,24 @@ class PagedRows:
                 break
             slab, slot = run.slab, run.page * n
             if self._key not in slab.means:
-                slab.means[self._key] = PageMeans(slab.count * n, size, self.width, self._device, self._wide)
+                whole = size == 1 and self._spec.format in (RowFormat.FP32, RowFormat.FP64)
+                single = self._decode(slab.rows(self._key)) if whole else None
+                slab.means[self._key] = PageMeans(slab.count * n, size, self.width, self._device, self._wide, single)
             held = slab.means[self._key]
             assert held.size == size, f"means of {size} entries were asked for where those of {held.size} are held"
             held.fill(slot, slot + stop, lambda a, b, slab=slab: self._decode(slab.rows(self._key)[a:b]))
-            first = slot // size
-            parts.append(Part(held.values[first : (slot + stop) // size], held.packed, first))
+            first, end = slot // size, (slot + stop) // size
+            values = self._made(slab, first, end) if held.values is None else held.values[first:end]
+            parts.append(Part(values, held.packed, first))
         return PartRows(parts, self.width, self._wide, self._device)
+
+    def _made(self, slab: Slab, first: int, end: int) -> Made:
+        """The entries first .. end - 1 of a slab, decoded when they are read."""
+
+        def rows(a: int, b: int) -> Tensor:
+            return self._decode(slab.rows(self._key)[first + a : first + b]).to(self._wide)
+
+        return Made(end - first, rows)
 
     @property
     def _wide(self) -> torch.dtype:

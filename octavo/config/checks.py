@@ -35,8 +35,9 @@ _INTEGERS: tuple[tuple[str, int, int], ...] = (
     ("bos_token_id", 0, _BIG),
     ("eos_token_id", 0, _BIG),
     ("index_levels", 1, 2),
-    ("index_block_tokens", 8, 256),
+    ("index_block_tokens", 4, 256),
     ("index_blocks", 1, _BIG),
+    ("index_from_tokens", 0, _BIG),
 )
 _POSITIVE = (
     "routed_scaling_factor", "hc_eps", "rms_norm_eps", "rope_theta", "compress_rope_theta",
@@ -132,6 +133,10 @@ def _check_attention(config: "ModelConfig") -> None:
     block = config.index_block_tokens
     if block & (block - 1):
         raise ConfigError(f"index_block_tokens is {block}; it must be a power of two")
+    if config.index_from_tokens % max(block, 16):
+        raise ConfigError(
+            f"index_from_tokens is {config.index_from_tokens}; it must be a multiple of {max(block, 16)}"
+        )
     if config.quant_sim and width % 32:
         raise ConfigError(f"index_head_dim is {width}; quant_sim needs a multiple of 32")
 

@@ -12,6 +12,7 @@ from typing import Any
 from octavo.config.checks import check_config
 from octavo.config.engram import EngramConfig
 from octavo.config.errors import ConfigError
+from octavo.config.levels import Levels
 
 CSA_RATIO = 4
 
@@ -122,8 +123,9 @@ class ModelConfig:
     dspark_target_layer_ids: tuple[int, ...] | None = None
     engram: EngramConfig | None = None
     index_levels: int = 1
-    index_block_tokens: int = 16
-    index_blocks: int = 64
+    index_block_tokens: int = 4
+    index_blocks: int = 1024
+    index_from_tokens: int = 262144
     quant_sim: bool = False
 
     def __post_init__(self) -> None:
@@ -158,6 +160,13 @@ class ModelConfig:
         if not self.draft_ratios:
             return DraftKind.NONE
         return DraftKind.MTP if self.dspark_block_size is None else DraftKind.DSPARK
+
+    @property
+    def levels(self) -> Levels | None:
+        """How an index of two levels chooses; None where entries are chosen among all."""
+        if self.index_levels == 1:
+            return None
+        return Levels(self.index_block_tokens, self.index_blocks, self.index_from_tokens)
 
     @property
     def nope_head_dim(self) -> int:

@@ -54,7 +54,8 @@ _HARMLESS = frozenset(
 )  # fmt: skip
 _V41_MARKS = ("kv_source_layer_ids", "index_source_layer_ids", "candidate_source_layer_id", "engram_layer_ids")
 _OWN_DEFAULTS: dict[str, object] = {
-    "engram": None, "index_levels": 1, "index_block_tokens": 16, "index_blocks": 64, "quant_sim": False
+    "engram": None, "index_levels": 1, "index_block_tokens": 4, "index_blocks": 1024,
+    "index_from_tokens": 262144, "quant_sim": False,
 }  # fmt: skip
 
 

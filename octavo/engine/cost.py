@@ -13,7 +13,7 @@ from octavo.config.counts import count
 from octavo.config.hardware import Hardware
 from octavo.config.model import CSA_RATIO, LayerKind, ModelConfig
 
-_COARSE_NUMBERS = 12  # bytes beside a coarse key: scale, length, error of its bytes
+_COARSE_NUMBERS = 4  # bytes beside a coarse key: its scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,9 @@ def token_flops(config: ModelConfig, context: int) -> TokenFlops:
     per_key = 4 * config.num_attention_heads * config.head_dim
     kinds = config.layer_kinds
     scanned = context // CSA_RATIO
-    scored = kinds.count(LayerKind.CSA) * sum(_index_keys(config, context))
     return TokenFlops(
         weights=2.0 * count(config).active,
-        index=2.0 * config.index_n_heads * config.index_head_dim * scored,
+        index=_index_flops(config, *_index_keys(config, context)),
         chosen=float(kinds.count(LayerKind.CSA) * min(config.index_topk, scanned) * per_key),
         hca=float(_hca_entries(config, context) * per_key),
         window=float(config.num_hidden_layers * min(config.sliding_window, context) * per_key),
@@ -76,14 +75,14 @@ def token_flops(config: ModelConfig, context: int) -> TokenFlops:
 def token_bytes(layout: CacheLayout, context: int, *, weight_bytes: float) -> TokenBytes:
     """Bytes that decoding the last token of `context` reads: weights (given), index keys, rows attended to.
 
-    Coarse keys of two levels are read as bytes with three numbers beside each (`kernels.index_topk.packed`).
+    Coarse keys of two levels are read in four bits with a scale beside each (`kernels.index_topk.packed`).
     """
     config = layout.config
     main, scanned = layout.row_bytes("main"), context // CSA_RATIO
     csa, (coarse, fine) = config.layer_kinds.count(LayerKind.CSA), _index_keys(config, context)
     return TokenBytes(
         weights=float(weight_bytes),
-        index=float(csa * (coarse * (config.index_head_dim + _COARSE_NUMBERS) + fine * layout.row_bytes("index"))),
+        index=float(csa * (coarse * (config.index_head_dim / 2 + _COARSE_NUMBERS) + fine * layout.row_bytes("index"))),
         chosen=float(csa * min(config.index_topk, scanned) * main),
         hca=float(_hca_entries(config, context) * main),
         window=float(config.num_hidden_layers * min(config.sliding_window, context) * layout.window_row_bytes),
@@ -118,12 +117,12 @@ def experts_hit(config: ModelConfig, tokens: int) -> float:
 def prefill_seconds_per_token(config: ModelConfig, context: int, machine: Hardware, *, fp8: bool) -> float:
     """Lower bound of the mean time per token of reading `context` tokens: arithmetic only, in large chunks.
 
-    On average a token sees half of the entries that grow with the context.
+    On average a token sees half of the entries that grow with the context; those that an index of two levels looks
+    into do not.
     """
     last = token_flops(config, context)
-    mean = TokenFlops(
-        weights=last.weights, index=last.index / 2, chosen=last.chosen, hca=last.hca / 2, window=last.window
-    )
+    index = _index_flops(config, *_mean_index_keys(config, context))
+    mean = TokenFlops(weights=last.weights, index=index, chosen=last.chosen, hca=last.hca / 2, window=last.window)
     return _arithmetic_seconds(mean, machine, fp8=fp8)
 
 
@@ -134,12 +133,31 @@ def _arithmetic_seconds(flops: TokenFlops, machine: Hardware, *, fp8: bool) -> f
 
 
 def _index_keys(config: ModelConfig, context: int) -> tuple[int, int]:
-    """Coarse and single keys that the indexer of a layer scores: none and all, or all coarse ones of two levels and
-    those of the best blocks."""
-    if config.index_levels == 1:
+    """Keys that the indexer of a layer scores by one head, and by all, for the last token of `context`: none and all,
+    or all coarse ones of two levels, and those of the best blocks and behind the last border."""
+    levels = config.levels
+    if levels is None or not levels.choose(context):
         return 0, context // CSA_RATIO
-    coarse = context // config.index_block_tokens
-    return coarse, min(config.index_blocks, coarse) * config.index_block_tokens // CSA_RATIO
+    coarse = levels.known(context)
+    return coarse, (levels.best - coarse) * levels.block // CSA_RATIO + context // CSA_RATIO
+
+
+def _mean_index_keys(config: ModelConfig, context: int) -> tuple[float, float]:
+    """`_index_keys`, the mean over the tokens of `context`. Entries behind the last border, fewer than a border has,
+    are left out."""
+    levels = config.levels
+    if levels is None or not levels.choose(context):
+        return 0.0, context // CSA_RATIO / 2
+    whole = levels.begin - 1  # tokens that choose among all entries
+    share = whole / context
+    coarse = (1 - share) * (whole + context) / 2 / levels.block
+    return coarse, share * whole / CSA_RATIO / 2 + (1 - share) * levels.best * levels.block / CSA_RATIO
+
+
+def _index_flops(config: ModelConfig, coarse: float, fine: float) -> float:
+    """Operations of all layers' index scores of so many keys by one head, and by all."""
+    scored = config.layer_kinds.count(LayerKind.CSA) * (coarse + config.index_n_heads * fine)
+    return 2.0 * config.index_head_dim * scored
 
 
 def _hca_entries(config: ModelConfig, context: int) -> int:

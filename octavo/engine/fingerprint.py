@@ -11,12 +11,13 @@ import hashlib
 import torch
 from torch import Tensor
 
+from octavo.config.levels import INDEX_FIELDS
 from octavo.config.model import DraftKind, ModelConfig
 from octavo.model.offload import stored_tensors
 from octavo.model.transformer import Transformer
 
 _FIELDS = ModelConfig.__dataclass_fields__
-_EXACT = {name: _FIELDS[name].default for name in ("index_levels", "index_block_tokens", "index_blocks")}
+_EXACT = {name: _FIELDS[name].default for name in INDEX_FIELDS}
 _SAMPLE = 1024  # values taken from each tensor, evenly spread: training moves all of them
 
 

@@ -44,7 +44,8 @@ class Indexer(nn.Module):
     def __init__(self, config: ModelConfig, *, layer: int) -> None:
         super().__init__()
         self.heads, self.width, self.topk = config.index_n_heads, config.index_head_dim, config.index_topk
-        self.levels = Levels(config.index_block_tokens, config.index_blocks) if config.index_levels == 2 else None
+        levels = Levels(config.index_block_tokens, config.index_blocks, config.index_from_tokens)
+        self.levels = levels if config.index_levels == 2 else None
         self.wq_b = Linear(config.q_lora_rank, self.heads * self.width, simulate=config.quant_sim)
         self.weights_proj = Linear(config.hidden_size, self.heads)
         self.compressor = Compressor(config, layer=layer, kind="index", width=self.width)

@@ -23,7 +23,7 @@ from octavo.kernels.index_topk import Levels, scan
 from octavo.kernels.pack import Place
 from octavo.kernels.step import Layer, Sizes
 from octavo.kernels.step.whole import Layers, Sight, Step, Store
-from octavo.model.attention import AttentionOutput, Mass
+from octavo.model.attention import Attention, AttentionOutput, Mass
 from octavo.model.rotary import Rotary, Table
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _prepared(
     made = Prepared(
         block=block, number=attn.layer, layer=layer, call=call, kinds=kinds, room=room, shape=shape,
         gate=block.ffn.gate if block.ffn.gate.hashed else None,
-        until=CSA_RATIO * (k + 1) if attn.kind is LayerKind.CSA and sight is Sight.EVERY else _NO_END,
+        until=_until(attn, sight, k, first + T),
         levels=attn.indexer.levels if sight is Sight.BEST else None,
         mass=_asked_mass(call, T, stop, k) if controls.mass and sight is not Sight.WINDOW and stop else None,
     )  # fmt: skip
@@ -165,6 +165,13 @@ def _prepared(
 
 
 _NO_END = 1 << 62
+
+
+def _until(attn: Attention, sight: Sight, k: int, end: int) -> int:
+    if attn.kind is LayerKind.CSA and sight is Sight.EVERY:
+        return CSA_RATIO * (k + 1)
+    levels = attn.indexer.levels if sight is Sight.BEST else None
+    return _NO_END if levels is None or end > levels.after else levels.after + 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -206,7 +213,7 @@ class Prepared:
             self.start, self.stop = first // block.ratio, end // block.ratio
             call.raw, call.index_raw = grown.raw["main"], grown.raw.get("index")
         if self.levels is not None and self.levels.choose(end):
-            self.late = end // self.levels.block > first // self.levels.block
+            self.late = end // self.levels.border > first // self.levels.border
             if self.coarse is None and not self.late:
                 self.give_coarse()
 
@@ -283,6 +290,9 @@ def _sight(block: Block, view: View, end: int) -> tuple[Sight | None, int]:
     k = attn.indexer.topk if controls.index_topk is None else controls.index_topk
     if controls.picks is Picks.ALL or end // CSA_RATIO <= k:
         return Sight.EVERY, k
+    levels = attn.indexer.levels
+    if levels is not None and levels.divides(view.groups[0].first, end):
+        return None, k
     chosen = controls.picks is Picks.INDEX and attn.indexer.width % scan.WIDTH == 0
     return (Sight.BEST if chosen else None), k
 

@@ -38,6 +38,15 @@ def test_a_case_that_is_wrong_in_its_newest_record_has_no_ratio(tmp_path: Path) 
     assert ratios.over_rate("double", "one", "bf16")(records) == "wrong: error 1"
 
 
+def test_a_case_that_another_devices_newer_run_did_not_come_to_keeps_its_time(tmp_path: Path) -> None:
+    later = record(outcome(status="not reached", message="the budget was spent"), device="another", date=LATE)
+    records = known(tmp_path, a=record(outcome()), b=later)
+    assert reached(ratios.over_rate("double", "one", "bf16")(records)).value == 0.3
+    (tmp_path / "a.json").unlink()
+    alone = known(tmp_path, b=later)
+    assert ratios.over_rate("double", "one", "bf16")(alone) == "not reached: the budget was spent"
+
+
 def test_a_case_over_a_peer(tmp_path: Path) -> None:
     records = known(tmp_path, a=record(outcome()))
     found = reached(ratios.over_peer("double", "one", "v1.2 eager")(records))
@@ -116,3 +125,12 @@ def test_two_levels_at_the_longest_context(tmp_path: Path) -> None:
     assert (found.value, found.fields) == (0.8, "runs.0.overlap")
     assert found.note == "262,144 tokens, 0.90 of the picks' weight"
     assert ratios.levels_recall(known(tmp_path, a={})) == "no record"
+
+
+def test_runs_that_end_before_two_levels_begin_are_not_theirs(tmp_path: Path) -> None:
+    rows = ((2**18, 2**18, 1.0), (2**16, 0, 0.9), (2**17, 2**18, 1.0), (2**15, 0, 0.8))
+    runs = [{"two_levels": {}, "tokens": n, "index_from_tokens": b, "overlap": o, "mass": 0.9} for n, b, o in rows]
+    exact = ABOUT | {"date": LATE, "runs": [runs[0], runs[2]]}
+    assert ratios.levels_recall(known(tmp_path, a=exact)) == "no record"
+    found = reached(ratios.levels_recall(known(tmp_path, a=exact, b=ABOUT | {"runs": runs})))
+    assert (found.value, found.fields) == (0.9, "runs.1.overlap")

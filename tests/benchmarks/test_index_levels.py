@@ -27,22 +27,40 @@ def test_shares_count_picks_and_weigh_them() -> None:
     assert index_levels.shares(exact, coarse, heavy)[1] == pytest.approx(0.5, abs=1e-3)
 
 
-@pytest.mark.parametrize("limit", ["8K", "2K"])
+def narrow_model(folder: Path) -> Path:
+    """octavo-xs that looks into 256 entries."""
+    shipped = Path(__file__).parents[2] / "weights" / "octavo-xs"
+    folder.mkdir()
+    for file in shipped.iterdir():
+        (folder / file.name).symlink_to(file)
+    config = json.loads((shipped / "config.json").read_text())
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(config | {"index_blocks": 256}))
+    return folder
+
+
+@pytest.mark.parametrize(("limit", "after"), [("8K", None), ("2K", 1024)])
 def test_a_run_reports_overlap_recall_and_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str
-) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str,
+    after: int | None,
+) -> None:  # fmt: skip
     out = tmp_path / "levels.json"
-    line = ["index_levels", "--lengths", "4K", "--count", "4", "--exact-limit", limit, "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", line)
+    narrow = narrow_model(tmp_path / "model")
+    line = ["--lengths", "4K", "--count", "4", "--exact-limit", limit, "--out", str(out), "--model", str(narrow)]
+    line += [] if after is None else ["--from-tokens", str(after)]
+    monkeypatch.setattr(sys, "argv", ["index_levels", *line])
     index_levels.main()
-    [run] = json.loads(out.read_text())["runs"]
-    assert 0.2 < run["overlap"] < 1.0, "at 4,096 tokens 64 blocks of 16 leave most of the document out"
+    record = json.loads(out.read_text())
+    [run] = record["runs"]
+    assert run["index_from_tokens"] == (after or 0), "not where the configuration has two levels begin"
+    assert f"`index_from_tokens` = {after or 0}" in record["page"]["lines"][0]
+    assert 0.6 < run["overlap"] < 1.0, "256 of 1,024 entries are looked into"
     assert run["overlap"] <= run["mass"] + 0.2
     assert run["compared"] >= index_levels.PLACES
     assert run["two_levels"]["asked"] == 4
     assert run["two_levels"]["read_seconds"] > 0
     overlaps = {(one["block_tokens"], one["blocks"]): one["overlap"] for one in run["others"]}
-    assert run["overlap"] < overlaps[16, 128] < overlaps[16, 256] == overlaps[16, 512] == 1.0, "256 are all blocks"
+    assert overlaps[4, 64] < overlaps[4, 128] < run["overlap"] < overlaps[4, 512] <= 1.0
     if limit == "8K":
         assert run["exact"]["asked"] == 4
         assert run["speed_up"] == pytest.approx(run["exact"]["read_seconds"] / run["two_levels"]["read_seconds"])

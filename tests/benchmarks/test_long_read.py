@@ -41,9 +41,9 @@ def test_entries_that_were_never_read_are_decoded_behind() -> None:
 def test_two_levels_read_fewer_keys() -> None:
     for config in (xs(), s()):
         context, row = 1 << 20, 4 * config.index_head_dim
-        two = config.changed(index_levels=2, index_block_tokens=16, index_blocks=64)
+        two = config.changed(index_levels=2, index_block_tokens=16, index_blocks=64, index_from_tokens=0)
         layers = config.layer_ratios.count(4)
-        saved = layers * (row * (context // 4 - 64 * 4) - (config.index_head_dim + 12) * (context // 16))
+        saved = layers * (row * (context // 4 - 64 * 4) - (config.index_head_dim // 2 + 4) * (context // 16))
         assert decode_bytes(config, context) - decode_bytes(two, context) == saved
 
 

@@ -19,11 +19,25 @@ def test_ways_are_set_beside_the_model_as_it_is() -> None:
     )
 
 
+def test_choices_have_a_line_of_their_own() -> None:
+    right = {"as it is": [1, 0], "HCA off": [0, 0]}
+    chosen = {"chance": 0.25, "right": {"as it is": [1, 1], "HCA off": [1, 0]}}
+    cell = {"kind": "work", "length": 8192, "right": right, "chosen": chosen}
+    assert [row.split(" | ")[0] for row in recall_controls.rows(cell)] == [
+        "| work", "| work, likeliest title (chance 0.25)"
+    ]  # fmt: skip
+    assert recall_controls.table({"cells": [cell]}).splitlines()[-1].endswith("| 2 | 2 (0.34-1.00) | 1 (-1 +0) |")
+    assert {"ordering", "counting", "work"} <= set(recall_controls.KINDS)
+
+
 def test_a_run_changes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "controls.json"
     line = ["--model", "octavo-xs", "--kinds", "fact", "--lengths", "4K", "--count", "8", "--topk", "16"]
     recall_controls.main([*line, "--out", str(out)])
-    [cell] = json.loads(out.read_text("utf-8"))["cells"]
+    record = json.loads(out.read_text("utf-8"))
+    [cell] = record["cells"]
+    levels = {"index_levels": 2, "index_block_tokens": 4, "index_blocks": 1024, "index_from_tokens": 0}
+    assert record["index of two levels"] == levels, "with the first token, not where these lengths end"
     right = {name: sum(answers) for name, answers in cell["right"].items()}
     assert list(right) == ["as it is", "random picks", "HCA off", "index of two levels", "16 picks"]
     assert right["as it is"] >= 6

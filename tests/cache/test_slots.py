@@ -41,10 +41,10 @@ def test_tables_list_pages_and_stores_know_their_rows() -> None:
     pool, slots = make()
     slots.put_pages(1, [3, 0], start=1)
     assert slots.table.tolist() == [[0, 0, 0, 0], [0, 3, 0, 0]]
-    layer = slots.layers(first=1, count=1)[1]
+    layer = slots.layers()[1]
     assert sorted(layer.stores) == ["index", "main"]
     assert layer.stores["main"].rows.data_ptr() == pool.first_slab().rows((1, "main")).data_ptr()
-    assert layer.stores["main"].table.tolist() == [[0, 3, 0, 0]]
+    assert layer.stores["main"].table.tolist() == slots.table.tolist()
     assert slots.layers()[0].stores == {}
     with pytest.raises(LimitError, match="5 pages are more than the 4"):
         slots.put_pages(0, [1, 2], start=3)
@@ -54,19 +54,21 @@ def test_tables_list_pages_and_stores_know_their_rows() -> None:
 
 
 def test_window_rows_pass_through_the_ring_of_a_chunk() -> None:
-    pool, slots = make(count=1)
-    ring, window = ChunkRing(pool.layout, 100, "cpu"), slots.layers()[0].ring
+    pool, slots = make(count=2)
+    ring, both = ChunkRing(pool.layout, 100, "cpu"), slots.layers()[0].ring
     kept = pool.layout.window_rows
-    for first, count in ((0, 100), (100, 7), (107, 90), (197, 1)):
-        ring.begin(first, count, window.length)
-        inner = ring.enter(window)
+    for first, count in ((0, 100), (100, 7), (107, 0), (107, 90), (197, 1)):
+        slot, begin, more = torch.tensor([[1], [first], [count]])
+        ring.begin(slot, begin, more, both.length)
+        inner = ring.enter(both)
         for token in range(max(0, first - 31), first):
             assert int(inner.rows[0, token % inner.length, 0]) == token % 251, "the window before the chunk is there"
         for token in range(first, first + count):
             inner.rows[0, token % inner.length] = token % 251
-        ring.leave(window)
+        ring.leave(both)
+    assert not both.rows[0].any(), "the other slot's rows are left alone"
     for token in range(198 - kept, 198):
-        assert int(window.rows[0, token % window.length, 0]) == token % 251
+        assert int(both.rows[1, token % both.length, 0]) == token % 251
 
 
 def test_spare_rows_are_those_of_the_narrowest_ring() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+
 import pytest
 import torch
 
+from octavo.cache import strips as strips_module
 from octavo.cache.strips import Strips
 from tests.support.sequences import World, token_ids
 
@@ -93,3 +98,36 @@ def test_room_is_taken_once_its_rows_are_written() -> None:
     assert grown is not None
     assert grown[0] == taken.data_ptr() + taken.nbytes, "straight behind the rows that were taken"
     assert torch.equal(old, torch.arange(16.0).view(8, 2))
+
+
+@torch.no_grad()
+def test_no_other_thread_runs_python_while_rows_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that waits for Python gets it where this one lets go of it for as long as the copy takes."""
+    old, gate, ran, seen = torch.zeros(1024, 1 << 14), threading.Lock(), list[str](), list[tuple[int, int]]()
+    copy = strips_module._copy
+
+    def other() -> None:
+        with gate:
+            ran.append("other")
+
+    def watched(to: int, of: int, nbytes: int) -> None:
+        gate.release()
+        until = time.perf_counter() + 0.05
+        while time.perf_counter() < until:  # Python is held, until the other waits for it
+            pass
+        before = len(ran)
+        copy(to, of, nbytes)
+        seen.append((before, len(ran)))
+
+    monkeypatch.setattr(strips_module, "_copy", watched)
+    gate.acquire()
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=other)
+    thread.start()
+    sys.setswitchinterval(30.0)
+    try:
+        Strips().room("a", old, 1)
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join(10)
+    assert seen == [(0, 0)]
+    assert ran == ["other"]

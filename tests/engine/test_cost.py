@@ -83,11 +83,34 @@ def test_decode_is_bound_by_bytes_or_by_arithmetic() -> None:
 
 def test_two_levels_score_coarse_keys_and_the_best_blocks() -> None:
     config = xs().changed(index_levels=2, index_block_tokens=32, index_blocks=10)
-    scored = 3 * (1024 * K // 32 + 10 * 8)
-    assert token_flops(config, 1024 * K).index == 2.0 * 4 * 64 * scored
-    read = 3 * (1024 * K // 32 * (64 + 12) + 10 * 8 * 4 * 64)  # coarse keys as bytes with three numbers, others FP32
+    scored = 3 * (1024 * K // 32 + 4 * 10 * 8)  # coarse keys by one head, others by four
+    assert token_flops(config, 1024 * K).index == 2.0 * 64 * scored
+    read = 3 * (1024 * K // 32 * (32 + 4) + 10 * 8 * 4 * 64)  # coarse keys in four bits with a scale, others FP32
     assert token_bytes(CacheLayout(config), 1024 * K, weight_bytes=0).index == read
-    assert token_flops(config, 64).index == 2.0 * 4 * 64 * 3 * (2 + 2 * 8)
+    assert token_flops(config, 64).index == 2.0 * 64 * 3 * 4 * 16, "so few tokens choose among all entries"
+    early = config.changed(index_from_tokens=0)
+    assert token_flops(early, 320).index == 2.0 * 64 * 3 * 4 * 80, "all of 10 blocks are looked into"
+    assert token_flops(early, 363).index == 2.0 * 64 * 3 * (11 + 4 * (10 * 8 + 2)), "two entries have no block yet"
+
+
+@pytest.mark.parametrize("levels", [{}, {"index_from_tokens": 0}, {"index_block_tokens": 32, "index_blocks": 64}])
+def test_a_longer_document_takes_longer_where_two_levels_begin(levels: dict[str, int]) -> None:
+    config, cpu = xs().changed(index_levels=2, **levels), hardware("cpu2")
+    begin = config.levels.begin if config.levels is not None else 0
+    lengths = [begin - 1, begin, begin + 16, begin + 1024, 2 * begin]
+    seconds = [length * prefill_seconds_per_token(config, length, cpu, fp8=False) for length in lengths]
+    assert seconds == sorted(seconds)
+    exact = prefill_seconds_per_token(xs(), begin - 1, cpu, fp8=False)
+    assert seconds[0] == pytest.approx((begin - 1) * exact), "up to there every key is scored by all heads"
+    assert seconds[-1] < 2 * begin * prefill_seconds_per_token(xs(), 2 * begin, cpu, fp8=False)
+
+
+def test_prefill_in_two_levels_is_the_sum_of_its_tokens() -> None:
+    one, cpu, context = xs(), hardware("cpu2"), 8192
+    two = one.changed(index_levels=2, index_blocks=64, index_from_tokens=1024)
+    seconds = [context * prefill_seconds_per_token(config, context, cpu, fp8=False) for config in (one, two)]
+    flops = [sum(token_flops(config, end).index for end in range(1, context + 1)) for config in (one, two)]
+    assert seconds[0] - seconds[1] == pytest.approx((flops[0] - flops[1]) / cpu.wide_flops, rel=0.01)
 
 
 def test_a_step_with_experts_on_disk_waits_or_keeps_the_disk_busy() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
+import resource
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +25,10 @@ from octavo.kernels.index_topk import (
     select_topk,
     two_level_topk,
 )
+from octavo.kernels.index_topk.folded import folded_topk
 from octavo.kernels.rows import DenseRows, Rows
 from tests.kernels.test_index_topk import as_sets, draw, expected_picks
+from tests.kernels.test_index_topk_levels import expected
 
 if scan.level() == 0:
     pytest.skip("the package was built without a compiler, or for another processor", allow_module_level=True)
@@ -93,11 +98,12 @@ def test_keys_that_bytes_cannot_tell_apart() -> None:
 def test_only_what_is_packed_again_changes() -> None:
     q, w, keys = draw(1, 1, 50, J=8)
     rows = in_parts(keys)
-    held = rows.parts[0].packed
+    held, values = rows.parts[0].packed, rows.parts[0].values
     assert held is not None
+    assert isinstance(values, Tensor)
     before = held.bytes.copy()
-    rows.parts[0].values[20:23] = 5.0
-    scan.pack(rows.parts[0].values, 20, 23, held)
+    values[20:23] = 5.0
+    scan.pack(values, 20, 23, held)
     assert (held.bytes != before).any()
     with use(Body.REFERENCE):
         wanted = index_topk(q, w, DenseRows(rows.tile(0, 50)), first=199, ratio=4, k=6)
@@ -125,6 +131,71 @@ def test_two_levels_where_keys_lie_apart(first: int) -> None:
         together = two_level_topk(q, w, DenseRows(keys), **call)
         apart = two_level_topk(q, w, in_parts(keys, (40,)), **call)
     assert torch.equal(together, apart)
+
+
+def test_many_short_parts_take_room_for_their_keys() -> None:
+    """Where pages of several sequences alternate every page is a part: room is by keys, not by parts."""
+    q, w, keys = draw(1, 4, 48_000, I=2, J=8)
+    above = in_parts(keys, range(16, 48_000, 16))
+    call = {"first": 191_990, "ratio": 4, "k": 9, "block": 4, "best": 40}
+    before = resident()
+    apart = scan.few_in_blocks(q, w, DenseRows(keys), above, **call)
+    grown = resident() - before
+    together = scan.few_in_blocks(q, w, DenseRows(keys), in_parts(keys), **call)
+    assert apart is not None
+    assert together is not None
+    assert torch.equal(apart, together)
+    assert grown < 100e6, "3,000 parts, each with room for 8,192 keys and four queries, would be 393 MB"
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize("block", [4, 16])
+def test_fewer_entries_than_tokens(block: int) -> None:
+    """What is not there is no coarse key; what is there behind the last one is looked into."""
+    q, w, keys = draw(1, 3, 331, J=8)
+    call = {"first": 3_990, "ratio": 4, "k": 9, "levels": Levels(block, 5)}
+    with torch.no_grad():
+        found = two_level_topk(q, w, in_parts(keys, (64,)), **call)
+        plain = two_level_topk(q, w, DenseRows(keys), **call)
+    assert as_sets(found) == as_sets(plain) == expected(q, w, keys, first=3_990, k=9, levels=call["levels"])
+
+
+@torch.no_grad()
+def test_queries_that_are_not_finite_fold_to_nothing() -> None:
+    """As the body in torch does it: NaN is not passed over for the largest number beside it."""
+    q, w, keys = draw(1, 3, 640, I=4, J=64)
+    q[0, 0, 1, 5], q[0, 1, 2, 63], q[0, 2, 0, 0] = math.nan, math.inf, -math.inf
+    w = w.abs() + 1
+    seen = torch.tensor([600, 600, 640])
+    compiled = folded_topk(q, w, DenseRows(keys), seen, 20)
+    with use(Body.REFERENCE):
+        plain = folded_topk(q, w, DenseRows(keys), seen, 20)
+    assert as_sets(compiled) == as_sets(plain) == [[set(range(20))] * 3]
+
+
+@torch.no_grad()
+def test_coarse_keys_that_lie_nowhere_are_read_in_four_bits() -> None:
+    q, w, keys = draw(1, 20, 640, J=8)
+    parts = in_parts(keys, (320,))
+
+    def none(a: int, b: int) -> Tensor:
+        raise AssertionError(f"keys {a} to {b} were asked for")
+
+    made = [packed.Part(packed.Made(len(part.values), none), part.packed, part.first) for part in parts.parts]
+    rows = packed.PartRows(made, 8, torch.float32, torch.device("cpu"))
+    assert (rows.length, rows.together, rows.where()) == (640, False, None)
+    seen = torch.arange(620, 640)
+    assert torch.equal(folded_topk(q, w, rows, seen, 9), folded_topk(q, w, DenseRows(keys), seen, 9))
+    held = keys[0, :320], keys[0, 320:]
+    made = [packed.Part(packed.Made(320, lambda a, b, one=one: one[a:b]), None, 0) for one in held]
+    rows = packed.PartRows(made, 8, torch.float32, torch.device("cpu"))
+    assert torch.equal(rows.tile(300, 333), keys[:, 300:333])
+    assert torch.equal(folded_topk(q, w, rows, seen, 9), folded_topk(q, w, DenseRows(keys), seen, 9))
 
 
 def test_what_runs_is_said() -> None:

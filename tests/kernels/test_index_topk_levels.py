@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,18 +25,53 @@ def _body(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(scan, "_ENTRIES", (0, 0, 0))
 
 
+def rounded(vector: np.ndarray, most: int) -> tuple[np.ndarray, np.float32]:
+    top = np.abs(vector).max()
+    if top < 1e-30:
+        return np.zeros_like(vector), np.float32(0)
+    return np.rint(vector * np.float32(most / top)), np.float32(top / most)
+
+
+def folded_scores(q: np.ndarray, w: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Of q [I, J], w [I], keys [n, J], all FP32, one after the other: heads by a sample, their sum, its products."""
+    pairs = [rounded(key, 7) for key in keys]
+    numbers, scale = np.array([one for one, _ in pairs]), np.array([size for _, size in pairs])
+    shares = np.ones(len(q), dtype=np.float32)
+    if groups := len(keys) // 16:
+        apart = -(-groups // 64)
+        sample = [16 * g + e for g in range(0, groups, apart) for e in range(16)]
+        scores, products = np.zeros(len(sample), dtype=np.float32), []
+        for head, weight in zip(q, w, strict=True):
+            whole, size = rounded(head, 127)
+            products.append(numbers[sample] @ whole)
+            scores += weight * size * np.maximum(products[-1], 0)
+        scores *= scale[sample]
+        best = np.ones(len(sample), dtype=bool) if len(sample) <= 32 else scores >= np.sort(scores)[-32]
+        shares = np.array([np.float32((own[best] > 0).sum()) / np.float32(best.sum()) for own in products])
+    folded = np.zeros(q.shape[1], dtype=np.float32)
+    for head, weight, share in zip(q, w, shares, strict=True):
+        folded += weight * share * head
+    return numbers @ rounded(folded, 127)[0] * scale
+
+
 def expected(q: Tensor, w: Tensor, keys: Tensor, *, first: int, k: int, levels: Levels) -> list[list[set[int]]]:
-    """By sorting Python numbers: blocks by the score of their mean key, then entries of these and the newest blocks."""
+    """By sorting Python numbers: blocks by the folded score of their mean key, then entries of these and the newest."""
     size, out = levels.block // 4, []
     means = keys[:, : keys.shape[1] // size * size].unflatten(1, (-1, size)).mean(2)
-    coarse, fine = index_scores(q, w, means).tolist(), index_scores(q, w, keys).tolist()
+    fine = index_scores(q, w, keys).tolist()
     for b in range(q.shape[0]):
         rows = []
         for s in range(q.shape[1]):
             token = first + s + 1
             whole, seen = token // levels.block, min(token // 4, keys.shape[1])
-            ranked = sorted(range(min(whole, means.shape[1])), key=lambda e, row=coarse[b][s]: (-row[e], e))
-            blocks = {*ranked[: levels.best], whole - 1, whole}
+            if token <= levels.after:
+                blocks = set(range(whole + 1))
+            else:
+                border = max(levels.block, 16)
+                n = min(token // border * (border // levels.block), means.shape[1])
+                coarse = folded_scores(q[b, s].numpy(), w[b, s].numpy(), means[b, :n].numpy()).tolist() if n else []
+                ranked = sorted(range(n), key=lambda e, row=coarse: (-row[e], e))
+                blocks = {*ranked[: levels.best], *range(n, whole + 1)}
             among = [e for e in range(seen) if e // size in blocks]
             rows.append(set(sorted(among, key=lambda e, row=fine[b][s]: (-row[e], e))[:k]))
         out.append(rows)
@@ -43,7 +79,7 @@ def expected(q: Tensor, w: Tensor, keys: Tensor, *, first: int, k: int, levels: 
 
 
 @pytest.mark.usefixtures("_body")
-@pytest.mark.parametrize("levels", [Levels(8, 3), Levels(16, 5), Levels(32, 1)])
+@pytest.mark.parametrize("levels", [Levels(4, 9), Levels(8, 3), Levels(16, 5, after=320), Levels(32, 1)])
 @pytest.mark.parametrize(("first", "S"), [(0, 150), (301, 1), (300, 40)])
 @pytest.mark.parametrize("k", [1, 9, 60])
 def test_picks_by_definition(levels: Levels, first: int, S: int, k: int) -> None:
@@ -108,3 +144,20 @@ def test_means_of_entries_in_one_tensor() -> None:
     torch.testing.assert_close(DenseRows(values).means(4), wanted)
     assert DenseRows(values.bfloat16()).means(4).dtype == torch.float32
     assert DenseRows(values.double()).means(4).dtype == torch.float64
+
+
+@pytest.mark.usefixtures("_body")
+def test_where_all_coarse_keys_are_equal_the_first_are_looked_into() -> None:
+    """Heads that only lower scores contribute to none of the best: the folded query is nothing."""
+    q, w, keys = draw(1, 20, 1_250, J=8)
+    call = {"first": 4_980, "k": 5, "levels": Levels(4, 2)}
+    with torch.no_grad():
+        found = two_level_topk(q, -w.abs() - 1, DenseRows(keys), ratio=4, **call)
+    assert as_sets(found) == expected(q, -w.abs() - 1, keys, **call)
+
+
+def test_a_chunk_over_the_first_token_of_two_levels_is_cut_there() -> None:
+    levels = Levels(4, 2, after=64)
+    assert (levels.divides(60, 64), levels.divides(60, 65), levels.divides(64, 80)) == (False, True, False)
+    assert (levels.choose(64), levels.choose(65), levels.border, levels.known(79)) == (False, True, 16, 16)
+    assert Levels(32, 1).known(95) == 2

@@ -24,7 +24,6 @@ CONFIGS = {
     "engram": tiny_config(engram=tiny_engram("v41")),
     "engram with a convolution": tiny_config(engram=tiny_engram("v1")),
     "rounded": tiny_config(quant_sim=True),
-    "two levels of index": tiny_config(index_levels=2),
 }
 PACKINGS = [*packings(4, seed=1), (128, 256), (1, 1, 1), (4, 4), (1, 129, 3, 4)]
 
@@ -50,6 +49,17 @@ def test_documents_of_a_row_give_what_they_give_alone(name: str, lengths: tuple[
     model, tokens = model_of(CONFIGS[name]), ids(sum(lengths))
     made = logits_of(model, tokens, packed([lengths]))
     torch.testing.assert_close(made, logits_of(model, tokens, alone([lengths])), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("lengths", [(128, 256), (1, 129, 3, 40)], ids=str)
+def test_documents_of_a_row_choose_among_all_entries_in_two_levels_too(lengths: tuple[int, ...]) -> None:
+    """So does training; a document that is read alone chooses in two levels."""
+    levels = tiny_config(index_levels=2, index_blocks=1, index_from_tokens=0)
+    model, exact, tokens = model_of(levels), model_of(tiny_config()), ids(sum(lengths))
+    row = logits_of(model, tokens, packed([lengths]))
+    torch.testing.assert_close(row, logits_of(exact, tokens, alone([lengths])), rtol=0, atol=1e-9)
+    torch.testing.assert_close(row, logits_of(model, tokens, alone([lengths]), grad=True), rtol=0, atol=1e-9)
+    assert not torch.allclose(row, logits_of(model, tokens, alone([lengths])), rtol=0, atol=1e-6)
 
 
 CONTROLS = {

@@ -18,10 +18,12 @@ from octavo.model.int8 import to_int8
 from tests.support.bodies import BODIES, COMPILED, needs_compiled, take
 from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
 
+LONG, LEVELS = {"max_position_embeddings": 4096}, {"index_levels": 2}
 WORLDS = {
     "all kinds": (tiny_config(max_position_embeddings=4096), "fp32"),
     "engram": (tiny_config(max_position_embeddings=4096, engram=tiny_engram()), "fp32"),
-    "two levels": (tiny_config(max_position_embeddings=4096, index_levels=2, index_blocks=4), "fp32"),
+    "two levels": (tiny_config(**LONG, **LEVELS, index_blocks=4, index_block_tokens=16, index_from_tokens=0), "fp32"),
+    "entries alone": (tiny_config(**LONG, **LEVELS, index_blocks=9, index_from_tokens=128), "fp32"),
     "bf16 rows": (tiny_config(max_position_embeddings=4096), "bf16"),
     "fp8 rows": (tiny_config(max_position_embeddings=4096, head_dim=80), "fp8"),
     "odd widths": (tiny_config(max_position_embeddings=4096, num_attention_heads=6, moe_intermediate_size=22), "fp32"),

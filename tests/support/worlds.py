@@ -9,10 +9,11 @@ from octavo.engine.runner import Runner
 from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
 
 LONG = {"max_position_embeddings": 4096}
+LEVELS = {"index_levels": 2, "index_block_tokens": 16, "index_blocks": 4, "index_from_tokens": 0}
 WORLDS = {
     "exact": tiny_config(**LONG),
-    "two levels": tiny_config(**LONG, index_levels=2, index_blocks=4),
-    "engram": tiny_config(**LONG, index_levels=2, index_blocks=4, engram=tiny_engram()),
+    "two levels": tiny_config(**LONG, index_levels=2, index_blocks=9, index_from_tokens=64),
+    "engram": tiny_config(**LONG, **LEVELS, engram=tiny_engram()),
 }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from octavo.bench.case import Case, Result, Work
 from octavo.kernels import dispatch
 from octavo.kernels.experts import experts, fast
-from octavo.kernels.index_topk import Levels, index_scores, index_topk, two_level_topk
+from octavo.kernels.index_topk import Levels, index_scores, index_topk, packed, scan, two_level_topk
 from octavo.kernels.rows import DenseRows
 from octavo.kernels.selection import Picked
 from octavo.kernels.sparse_attention import sparse_attention
@@ -34,8 +34,8 @@ def cases() -> list[Case]:
         _index("cpu chunk tiny", queries=20, entries=300, k=16, size="tiny"),
         _index("cpu token at 1M", queries=1, entries=2**18, k=128, size="full"),
         _index("cpu chunk of 256 at 64K", queries=256, entries=2**14, k=128, size="full", headline=11),
-        _two_levels("cpu two levels tiny", queries=20, entries=300, k=16, blocks=8, size="tiny"),
-        _two_levels("cpu two levels, chunk of 256 at 1M", queries=256, entries=2**18, k=128, blocks=64, size="full"),
+        _two_levels("cpu two levels tiny", queries=20, entries=300, k=16, blocks=32, size="tiny"),
+        _two_levels("cpu two levels, chunk of 256 at 1M", queries=256, entries=2**18, k=128, blocks=1024, size="full"),
         _attention("cpu chunk tiny", queries=20, entries=64, k=8, size="tiny"),
         _attention("cpu chunk of 1024", queries=1024, entries=2**14, k=128, size="full"),
         _experts("cpu chunk tiny", tokens=20, width=16, size="tiny"),
@@ -97,20 +97,25 @@ def _scan(
 
 
 class _Kept(DenseRows):
-    """Rows whose coarse keys are made once, as a cache keeps them."""
+    """Rows whose coarse keys are made once, and in four bits where a scan can read these, as a cache keeps them."""
 
     def __init__(self, values_BCK: Tensor, size: int) -> None:
         super().__init__(values_BCK)
-        self._size, self._coarse = size, DenseRows(self.means(size))
+        means = self.means(size)[0].contiguous()
+        held = packed.PackedKeys(*means.shape) if scan.packs(self.width, means.dtype, means.device) else None
+        if held is not None:
+            scan.pack(means, 0, len(means), held)
+        self._size = size
+        self._coarse = packed.PartRows([packed.Part(means, held, 0)], self.width, means.dtype, means.device)
 
-    def coarse(self, size: int) -> DenseRows:
+    def coarse(self, size: int) -> packed.PartRows:
         assert size == self._size
         return self._coarse
 
 
 def _two_levels(name: str, *, queries: int, entries: int, k: int, blocks: int, size: Literal["tiny", "full"]) -> Case:
-    """The index of two levels beside the exact scan: `blocks` blocks of 16 tokens are looked into."""
-    I, J, levels = 4, 64, Levels(block=16, best=blocks)
+    """The index of two levels beside the exact scan: `blocks` blocks of one entry are looked into."""
+    I, J, levels = 4, 64, Levels(block=_RATIO, best=blocks)
     per_block, looked = levels.block // _RATIO, blocks * levels.block // _RATIO
 
     def inputs(device: torch.device) -> dict[str, Any]:
@@ -125,8 +130,11 @@ def _two_levels(name: str, *, queries: int, entries: int, k: int, blocks: int, s
     def exact(q: Tensor, w: Tensor, keys: DenseRows) -> Tensor:
         return index_topk(q, w, keys, first=_RATIO * entries, ratio=_RATIO, k=k)
 
-    scored, read = entries // per_block + looked, entries // per_block + min(queries * looked, entries)
-    work = Work(flops=2 * queries * scored * I * (J + 1), bytes=4 * read * J + 8 * queries * k, unit="fp32")
+    coarse, read = entries // per_block, min(queries * looked, entries)
+    work = Work(
+        flops=2 * queries * (coarse * J + looked * I * (J + 1)),
+        bytes=coarse * (J // 2 + 4) + 4 * read * J + 8 * queries * k, unit="fp32",
+    )  # fmt: skip
     headline = 12 if size == "full" else None
     return _scan(name, inputs, run, work, {"exact scan": exact}, size=size, headline=headline)
 

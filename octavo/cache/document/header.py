@@ -2,6 +2,9 @@
 
 Covers: the value, its bytes, and comparing it with the model at hand. Does not cover: records.
 
+The configuration in it always has the fields of the index, whatever their defaults: the values behind an approximate
+choice depend on them. Files of two levels from before these were written had other defaults.
+
     magic 8 | format version u32 | JSON bytes u32 | CRC-32 of the JSON u32 | CRC-32 of the 20 bytes before u32 | zeros
     to 64 | JSON | zeros to a multiple of 64                                                          little-endian
 """
@@ -16,12 +19,15 @@ from pathlib import Path
 
 from octavo.cache.layout import CacheLayout
 from octavo.config.errors import ConfigError, DocumentError
+from octavo.config.levels import INDEX_FIELDS
 from octavo.config.model import ModelConfig
 
 MAGIC = b"\x89OCTAVO\n"
 FORMAT_VERSION = 1
 ALIGN = 64
 _PREFIX = struct.Struct("<8sIIII")
+_LAST_INDEX_FIELD = "index_from_tokens"  # files without it were read when the defaults were these
+_FORMER_INDEX = {"index_block_tokens": 16, "index_blocks": 64, _LAST_INDEX_FIELD: 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,7 @@ class DocumentHeader:
         values = {
             "model": {"name": self.model_name, "fingerprint": self.model_fingerprint},
             "tokenizer": {"fingerprint": self.tokenizer_fingerprint},
-            "config": layout.config.to_dict(),
+            "config": layout.config.to_dict() | {name: getattr(layout.config, name) for name in INDEX_FIELDS},
             "rows": {"main": str(layout.main), "index": str(layout.index), "margin": layout.margin},
         }
         body = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -64,7 +70,8 @@ class DocumentHeader:
 
     def require_reading(self, wanted: DocumentHeader, path: Path) -> None:
         """Raise DocumentError where reading on would read otherwise than what is there was read."""
-        for name in ("index_levels", "index_block_tokens", "index_blocks"):
+        both_exact = self.layout.config.levels is None and wanted.layout.config.levels is None
+        for name in () if both_exact else INDEX_FIELDS:
             found, given = getattr(self.layout.config, name), getattr(wanted.layout.config, name)
             if found != given:
                 raise DocumentError(f"{path}: was read with {name} = {found}; go on with that, not with {given}")
@@ -112,14 +119,17 @@ def _from_json(body: bytes, path: Path) -> DocumentHeader:
     try:
         values = json.loads(body)
         rows = values["rows"]
-        config = ModelConfig.from_json(values["config"])
+        fields = values["config"]
+        if fields.get("index_levels") == 2 and _LAST_INDEX_FIELD not in fields:
+            fields = _FORMER_INDEX | fields
+        config = ModelConfig.from_json(fields)
         return DocumentHeader(
             model_name=values["model"]["name"],
             model_fingerprint=values["model"]["fingerprint"],
             tokenizer_fingerprint=values["tokenizer"]["fingerprint"],
             layout=CacheLayout(config, main=rows["main"], index=rows["index"], margin=rows["margin"]),
         )
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise DocumentError(f"{path}: the head cannot be understood: {error}") from error
 
 

@@ -1,46 +1,40 @@
-"""Top-k in two levels: one coarse key for every block of tokens, and only the best blocks' entries scored.
+"""Top-k in two levels: a coarse key for every block of tokens, and only the best blocks' entries scored.
 
 Covers: `two_level_topk`, the contract of `index_topk` but an approximation: a query's entries are chosen among those of
-its best blocks, of the last complete block and of the open one. A coarse key is the mean of its block's keys, so T
-tokens cost T^2 / (2 n) pairs of query and coarse key for blocks of n tokens, instead of T^2 / 8 of query and key. Does
-not cover: training, which chooses among all.
+its best blocks and those behind the last border, a multiple of 16 tokens and of a block. A coarse key is the mean of
+its block's keys; a block of one entry has that entry's. Blocks are ranked by `folded`: one product in few bits a block,
+where an entry takes one a head. Does not cover: training, which chooses among all; which queries choose in two levels
+(`octavo.config.levels`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.config.levels import Levels
 from octavo.kernels.compiled import in_halves
 from octavo.kernels.index_topk import scan
 from octavo.kernels.index_topk.exact import index_topk
+from octavo.kernels.index_topk.folded import folded_topk
 from octavo.kernels.index_topk.ref import gathered_scores
 from octavo.kernels.index_topk.streaming import stable_topk
 from octavo.kernels.rows import DenseRows, Rows
 
-_NEWEST = 2  # blocks that every query sees: the last complete one and the open one
 _GATHERED = 1 << 22  # numbers of gathered keys held at once
 _FEW = 8  # queries for which keys that lie in several places, or not as FP32, are gathered instead of all copied
 
 
-@dataclass(frozen=True)
-class Levels:
-    """`block` tokens share a coarse key (a multiple of the entries' ratio); `best` blocks are looked into."""
-
-    block: int
-    best: int
-
-    def choose(self, end: int) -> bool:
-        """Whether queries before token `end` see more blocks than are looked into."""
-        return end // self.block > self.best + _NEWEST - 1
-
-
 def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int, levels: Levels) -> Tensor:
     """See the module docstring; q [B, S, I, J], w [B, S, I] -> entries [B, S, k] int64, -1 fills up."""
+    call = {"ratio": ratio, "k": k, "levels": levels}
+    if levels.divides(first, first + q.shape[1]):
+        n = levels.after - first
+        whole = two_level_topk(q[:, :n], w[:, :n], keys, first=first, **call)
+        return torch.cat((whole, two_level_topk(q[:, n:], w[:, n:], keys, first=levels.after, **call)), 1)
     S, size = q.shape[1], levels.block // ratio
     if not levels.choose(first + S):
         return index_topk(q, w, keys, first=first, ratio=ratio, k=k)
@@ -50,8 +44,9 @@ def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
         found = scan.few_in_blocks(q, w, keys, above, first=first, ratio=ratio, k=k, **blocks)
         if found is not None:
             return found
-    coarse = index_topk(q, w, above, first=first, ratio=levels.block, k=levels.best)
-    listed = _with_newest(coarse, first, levels.block)
+    known = torch.tensor([min(levels.known(end), above.length) for end in range(first + 1, first + S + 1)])
+    coarse = folded_topk(q, w, above, known, levels.best)
+    listed = _with_newest(coarse, known, levels.border // levels.block)
     token = torch.arange(first + 1, first + S + 1, device=q.device)
     seen = (token // ratio).clamp_max(keys.length)
     if scan.serves(q) and S <= _FEW and not keys.together:
@@ -61,12 +56,11 @@ def two_level_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, 
     return _listed_by_gather(q, w, keys, listed, seen, size, k)
 
 
-def _with_newest(coarse: Tensor, first: int, block: int) -> Tensor:
-    """Chosen blocks [B, S, m], the last complete and the open block of each query behind them; each once, -1: none."""
-    B, S, _ = coarse.shape
-    open_ = torch.arange(first + 1, first + S + 1, device=coarse.device) // block
-    newest = torch.stack((open_ - 1, open_), -1).expand(B, S, _NEWEST)
-    return torch.cat((coarse.masked_fill(coarse == newest[..., :1], -1), newest), -1)
+def _with_newest(coarse: Tensor, known: Tensor, more: int) -> Tensor:
+    """Chosen blocks [B, S, m], -1: none, and behind them the blocks known[s] .. known[s] + more, the last of which may
+    hold nothing yet."""
+    newest = known.unsqueeze(1) + torch.arange(more + 1)
+    return torch.cat((coarse, newest.to(coarse.device).expand(len(coarse), -1, -1)), -1)
 
 
 def _listed_by_scan(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor, size: int, k: int) -> Tensor:
@@ -89,8 +83,7 @@ def _listed_apart(q: Tensor, w: Tensor, keys: Rows, listed: Tensor, seen: Tensor
         own, end = blocks[s], int(seen[s])
         index = np.minimum(np.maximum(own, 0)[:, None] * size + inner, end - 1)
         some = DenseRows(keys.gather(torch.from_numpy(index.reshape(1, 1, -1)))[0].float().contiguous())
-        newest = max(end - int(own[-1]) * size, 0)  # of the open block, the last of the list
-        visible = np.array([min((n - 1) * size + newest, n * size)])
+        visible = np.array([n * size - max((int(own[-1]) + 1) * size - end, 0)])  # the newest are the last of the list
         found = picks[0, s : s + 1]
         one = slice(s, s + 1)
         there = np.where(own < 0, -1, place)[None]

@@ -1,15 +1,16 @@
-"""Keys as bytes beside their FP32 values, for scans.
+"""Keys in fewer bits beside their FP32 values, for scans.
 
-Covers: `PackedKeys`, which `scan.pack` fills, and `PartRows`, rows that lie in
-several places. A decoding step reads every coarse key; bytes are a quarter of what it would read. They only rule keys
-out: what remains is scored in FP32, so that picks are those of the FP32 keys. Does not cover: packing, scanning.
+Covers: `ByteKeys`, by which the exact scan rules keys out, `PackedKeys` of four bits, by which the first of two levels
+chooses and which a cache keeps, and `PartRows`, rows that lie in several places or are made when they are read.
+Does not cover: packing, scanning.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,23 +23,47 @@ LANES = 16  # keys that share a group
 _LINE = 64  # bytes of a line of the cache: loads that meet two of them take twice the time
 
 
-class PackedKeys:
+class ByteKeys:
     """Bytes [count up to a multiple of 16, J] and, of each key, its scale, its length and the bytes' error, FP32."""
 
+    BITS: ClassVar = 8
+    NUMBERS: ClassVar = 3
+
     def __init__(self, count: int, width: int) -> None:
-        room = -(-count // LANES) * LANES
-        whole = np.zeros(room * width + _LINE, dtype=np.uint8)  # not written before it is used
+        room, self._width = -(-count // LANES) * LANES, width * self.BITS // 8
+        whole = np.zeros(room * self._width + _LINE, dtype=np.uint8)  # not written before it is used
         will_be_large([torch.from_numpy(whole)])
         first = -whole.ctypes.data % _LINE
-        self.bytes = whole[first : first + room * width].reshape(room, width)
-        self.numbers = np.zeros((3, room), dtype=np.float32)
+        self.bytes = whole[first : first + room * self._width].reshape(room, self._width)
+        self.numbers = np.zeros((self.NUMBERS, room), dtype=np.float32)
         self._at = (self.bytes.ctypes.data, *[row.ctypes.data for row in self.numbers])
-        self._width = width
 
     def addresses(self, first: int) -> tuple[int, ...]:
-        """Where bytes, scales, lengths and errors of the keys from number `first` on lie."""
+        """Where bytes, and scales, lengths and errors, 0 where there are none, of the keys from `first` on lie."""
         at, *others = self._at
-        return at + first * self._width, *[other + 4 * first for other in others]
+        return at + first * self._width, *[other + 4 * first for other in others], *[0] * (3 - self.NUMBERS)
+
+
+class PackedKeys(ByteKeys):
+    """Four bits a number, [count up to a multiple of 16, J / 2] bytes, and the scale of each key."""
+
+    BITS: ClassVar = 4
+    NUMBERS: ClassVar = 1
+
+
+@dataclass(frozen=True)
+class Made:
+    """`count` keys that lie nowhere: `rows(a, b)` makes the keys a .. b - 1, [b - a, J]."""
+
+    count: int
+    rows: Callable[[int, int], Tensor]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, some: slice) -> Tensor:
+        start, stop, _ = some.indices(self.count)
+        return self.rows(start, stop)
 
 
 @dataclass(frozen=True)
@@ -46,7 +71,7 @@ class Part:
     """Keys that lie together: `values` [n, J] are the keys `first` .. of what `packed` follows, None where it is not
     kept."""
 
-    values: Tensor
+    values: Tensor | Made
     packed: PackedKeys | None
     first: int
 
@@ -70,13 +95,18 @@ class PartRows:
 
     @property
     def together(self) -> bool:
-        return len(self.parts) == 1 and self._none.dtype == torch.float32
+        return len(self.parts) == 1 and isinstance(self.parts[0].values, Tensor) and self._none.dtype == torch.float32
 
     def where(self) -> Stretches | None:
-        plain = all(part.values.dtype == torch.float32 and part.values.is_contiguous() for part in self.parts)
-        if not plain or self._none.device.type != "cpu":
+        if self._none.device.type != "cpu":
             return None
-        return Stretches(self.starts[:-1], [part.values.data_ptr() for part in self.parts])
+        at = []
+        for part in self.parts:
+            values = part.values
+            if isinstance(values, Made) or values.dtype != torch.float32 or not values.is_contiguous():
+                return None
+            at.append(values.data_ptr())
+        return Stretches(self.starts[:-1], at)
 
     def tile(self, start: int, stop: int) -> Tensor:
         rows = [part.values[a:b] for part, a, b, _ in self.within(start, stop)]

@@ -21,7 +21,7 @@
 #include <atomic>
 #include <chrono>
 
-#include "scan_read.h"
+#include "scan_fold.h"
 
 namespace {
 
@@ -40,14 +40,15 @@ void share(Run run, int threads, int items, const Work& work) {
 }
 
 constexpr int64_t kPart = 2048;  // keys of an item in FP32
-constexpr int kTile = 8192;      // keys of an item as bytes: 512 KB of 64-wide keys, in the second-level cache
-constexpr int kFetch = 8192;     // bytes of keys fetched before they are scored
-constexpr int kBlocks = 16;      // blocks of an item
+constexpr int kTile = 8192;      // keys of an item in four bits: 256 KB of 64-wide keys, in the second-level cache
+constexpr int kListed = 64;      // listed keys of an item
+constexpr int kBorder = 16;      // tokens: behind the last multiple of so many, and of a block, every entry is scored
 
-// Entries of one place that an item of a loop takes.
+// Entries of one place that an item of a loop takes; its scores begin with number `at` of those of all items.
 struct Part {
   const Place* place;
   int64_t lo, hi;
+  size_t at = 0;
 };
 
 // The largest of a chunk's numbers in each lane: tops [kLanes].
@@ -59,56 +60,60 @@ __attribute__((target("avx2,fma"))) inline void top_lanes(const float* values, f
   }
 }
 
-// By bytes for few queries: bounds of the scores of all keys first, since what k keys of all surely beat rules out more
-// than what k keys of a part do. `bests[i]` get what queries hold of part i.
+// The `most` best coarse keys of each query by its folded heads, ascending: found[s]. Query s sees those below
+// known[s]. What so many keys of all surely beat rules out more than what those of a part do: all are scored first.
 template <class Form>
-void best_by_bytes(Run run, int threads, const Call& call, const std::vector<Part>& parts, std::vector<Bests>& bests) {
-  const int S = call.S, n = int(parts.size());
-  const size_t room = size_t(n) * kTile;
-  std::vector<Rounded> rounded(S);
-  for (int s = 0; s < S; ++s) round_query<Form>(call.query(s), call.weights(s), call.I, call.J, rounded[s]);
-  static thread_local std::vector<float> held_mosts, held_tops;  // not made anew for every step
-  held_mosts.resize(std::max(held_mosts.size(), S * room));
-  held_tops.resize(std::max(held_tops.size(), S * room / kGroups));
-  float *mosts = held_mosts.data(), *tops = held_tops.data();
-  share(run, threads, n, [&](int i) {
-    const Tile tile = parts[i].place->tile(parts[i].lo, int(parts[i].hi - parts[i].lo), call.J);
-    float least[kChunk];
-    for (int at = 0; at < tile.count; at += kChunk) {
-      const Chunk chunk = chunk_at(tile, at / kLanes, call.J);
-      for (int b = 0; b < kChunk * call.J; b += 64) __builtin_prefetch(chunk.keys[0] + kFetch + b);
-      for (int s = 0; s < S; ++s) {
-        const size_t own = s * room + size_t(i) * kTile + at;
-        rough<Form>(rounded[s], chunk, tile, at, call.J, least, mosts + own);
-        top_lanes(least, tops + own / kGroups);
-      }
+void best_folded(Run run, int threads, const Call& call, const Place* coarse, int count, const int64_t* known,
+                 int most, std::vector<std::vector<int32_t>>& found) {
+  const int S = call.S, J = call.J;
+  std::vector<Part> parts;
+  size_t room = 0;  // whole chunks a part: places may be of few keys each
+  for (const Place* place = coarse; place < coarse + count; ++place) {
+    const int64_t stop = std::min(place->stop, known[S - 1]);
+    for (int64_t lo = place->base; lo < stop; lo += kTile) {
+      parts.push_back({place, lo, std::min(lo + kTile, stop), room});
+      room += size_t(parts.back().hi - lo + kChunk - 1) / kChunk * kChunk;
     }
+  }
+  Vectors folded;
+  folded.clear(S, J);
+  std::vector<float> one(J), whole;
+  for (int s = 0; s < S; ++s) fold<Form>(call, s, coarse, known[s], one.data()), folded.set(s, one.data());
+  const int n = int(parts.size());
+  static thread_local std::vector<float> held_scores, held_tops;  // not made anew for every step
+  held_scores.resize(std::max(held_scores.size(), S * room));
+  held_tops.resize(std::max(held_tops.size(), S * room / kGroups));
+  float *scores = held_scores.data(), *tops = held_tops.data();
+  share(run, threads, n, [&](int i) {
+    const Part& part = parts[i];
+    score_folded<Form>(folded, *part.place, part.lo, int(part.hi - part.lo), scores + part.at, room);
+    for (int s = 0; s < S; ++s)
+      for (int at = 0; at + kChunk <= part.hi - part.lo; at += kChunk) {
+        const size_t own = s * room + part.at + at;
+        top_lanes(scores + own, tops + own / kGroups);
+      }
   });
   const auto visible = [&](int i, int s) {
-    return int(std::max<int64_t>(0, std::min(parts[i].hi, call.seen[s]) - parts[i].lo));
+    return int(std::max<int64_t>(0, std::min(parts[i].hi, known[s]) - parts[i].lo));
   };
-  std::vector<float> whole, levels(S);
+  found.assign(S, {});
   for (int s = 0; s < S; ++s) {
     whole.clear();
     for (int i = 0; i < n; ++i) {
-      const float* top = tops + (s * room + size_t(i) * kTile) / kGroups;
+      const float* top = tops + (s * room + parts[i].at) / kGroups;
       whole.insert(whole.end(), top, top + visible(i, s) / kChunk * kLanes);  // over visible keys alone
     }
-    levels[s] = below_the_best(whole.data(), int(whole.size()), call.k);
-  }
-  share(run, threads, n, [&](int i) {
-    static thread_local std::vector<int32_t> found;
-    static thread_local std::vector<float> exact;
-    found.resize(kTile), exact.resize(kTile);
-    bests[i].assign(S, {});
-    for (int s = 0; s < S; ++s) {
-      const int some = list_above(mosts + s * room + size_t(i) * kTile, visible(i, s), levels[s], found.data());
-      for (int f = 0; f < some; ++f) found[f] += int32_t(parts[i].lo);
-      score_entries<Form>(call, s, found.data(), some, exact.data());
-      const int kept = choose<Form>(exact.data(), found.data(), some, call.k);
-      for (int f = 0; f < kept; ++f) bests[i][s].push_back({exact[f], found[f]});
+    const float level = below_the_best(whole.data(), int(whole.size()), most);
+    std::vector<float> reached;
+    std::vector<int32_t> places(kTile);
+    for (int i = 0; i < n; ++i) {
+      const float* own = scores + s * room + parts[i].at;
+      const int some = list_above(own, visible(i, s), level, places.data());
+      for (int f = 0; f < some; ++f)
+        reached.push_back(own[places[f]]), found[s].push_back(places[f] + int32_t(parts[i].lo));
     }
-  });
+    found[s].resize(choose<Form>(reached.data(), found[s].data(), int(reached.size()), most));
+  }
 }
 
 // The best k of each query among the keys of all places, ascending: found[s].
@@ -116,17 +121,12 @@ template <class Form>
 void best_of(Run run, int threads, const Call& call, Bests& found) {
   std::vector<Part> parts;
   const int64_t end = call.S ? call.seen[call.S - 1] : 0;
-  bool bytes = true;
-  for (int p = 0; p < call.count; ++p) bytes = bytes && call.places[p].bytes;
   for (const Place* place = call.places; place < call.places + call.count; ++place) {
-    const int64_t stop = std::min(place->stop, end), each = bytes ? kTile : kPart;
-    for (int64_t lo = place->base; lo < stop; lo += each) parts.push_back({place, lo, std::min(lo + each, stop)});
+    const int64_t stop = std::min(place->stop, end);
+    for (int64_t lo = place->base; lo < stop; lo += kPart) parts.push_back({place, lo, std::min(lo + kPart, stop)});
   }
   std::vector<Bests> bests(parts.size());
-  if (bytes)
-    best_by_bytes<Form>(run, threads, call, parts, bests);
-  else
-    share(run, threads, int(parts.size()), [&](int i) { read_all<Form>(call, parts[i].lo, parts[i].hi, bests[i]); });
+  share(run, threads, int(parts.size()), [&](int i) { read_all<Form>(call, parts[i].lo, parts[i].hi, bests[i]); });
   found.assign(call.S, {});
   for (int s = 0; s < call.S; ++s) {
     for (const Bests& part : bests) found[s].insert(found[s].end(), part[s].begin(), part[s].end());
@@ -134,17 +134,15 @@ void best_of(Run run, int threads, const Call& call, Bests& found) {
   }
 }
 
-// The best k of query s among its blocks' entries; blocks ascend.
+// The best k of query s among listed entries, which ascend.
 template <class Form>
-void best_of_blocks(Run run, int threads, const Call& call, int s, const std::vector<int64_t>& blocks, int size,
-                    std::vector<Scored>& best) {
-  std::vector<int32_t> entries;
-  for (const int64_t block : blocks)
-    for (int64_t e = block * size; e < std::min((block + 1) * size, call.seen[s]); ++e) entries.push_back(int32_t(e));
+void best_listed(Run run, int threads, const Call& call, int s, const std::vector<int32_t>& entries,
+                 std::vector<Scored>& best) {
   std::vector<float> scores(entries.size());
-  const int n = int(entries.size()), each = kBlocks * size;
-  share(run, threads, (n + each - 1) / each, [&](int i) {
-    score_entries<Form>(call, s, entries.data() + i * each, std::min(each, n - i * each), scores.data() + i * each);
+  const int n = int(entries.size());
+  share(run, threads, (n + kListed - 1) / kListed, [&](int i) {
+    const int at = i * kListed;
+    score_entries<Form>(call, s, entries.data() + at, std::min(kListed, n - at), scores.data() + at);
   });
   best.clear();
   for (int i = 0; i < n; ++i) best.push_back({scores[i], entries[i]});
@@ -157,17 +155,22 @@ void select(Run run, int threads, const Call& call, int64_t first, int64_t block
             int coarse_count, int64_t ratio, int64_t* picks) {
   Bests found;
   if (best) {
-    std::vector<int64_t> complete(call.S);
-    for (int s = 0; s < call.S; ++s) complete[s] = (first + s + 1) / block;
-    best_of<Form>(run, threads,
-                  Call{call.q, call.w, coarse, complete.data(), coarse_count, call.S, call.I, call.J, best}, found);
+    const int size = int(block / ratio);
+    std::vector<int64_t> known(call.S);
+    const int64_t border = std::max<int64_t>(block, kBorder);
+    for (int s = 0; s < call.S; ++s)
+      known[s] = std::min((first + s + 1) / border * (border / block), call.seen[s] / size);
+    Anew anew;
+    coarse = anew.of(coarse, coarse_count, known[call.S - 1], call.J);
+    std::vector<std::vector<int32_t>> blocks;
+    best_folded<Form>(run, threads, call, coarse, coarse_count, known.data(), best, blocks);
+    found.resize(call.S);
     for (int s = 0; s < call.S; ++s) {
-      std::vector<int64_t> blocks;
-      for (const Scored& one : found[s])
-        if (one.entry != complete[s] - 1) blocks.push_back(one.entry);
-      if (complete[s]) blocks.push_back(complete[s] - 1);
-      blocks.push_back(complete[s]);
-      best_of_blocks<Form>(run, threads, call, s, blocks, int(block / ratio), found[s]);
+      std::vector<int32_t> entries;
+      for (const int32_t one : blocks[s])
+        for (int e = 0; e < size; ++e) entries.push_back(one * size + e);
+      for (int64_t e = known[s] * size; e < call.seen[s]; ++e) entries.push_back(int32_t(e));
+      best_listed<Form>(run, threads, call, s, entries, found[s]);
     }
   } else {
     best_of<Form>(run, threads, call, found);
@@ -234,6 +237,24 @@ void octavo_part(int level, const float* q, const float* w, const int64_t* seen,
 #endif
 }
 
+// As octavo_pack in four bits: bytes [C up to a multiple of 16, J / 2], scale [C].
+void octavo_sketch(const float* keys, int64_t lo, int64_t hi, int J, uint8_t* bytes, float* scale) {
+#ifdef OCTAVO_X86
+  sketch(keys, lo, hi, J, bytes, scale);
+#endif
+}
+
+// The `most` best coarse keys of each query by its folded heads: blocks [S, most], ascending, filled with -1 by the
+// caller. Query s sees those below known[s], which ascend, of coarse places, which hold them in four bits.
+void octavo_folded(int level, const float* q, const float* w, const int64_t* known, int S, int I, int J, int most,
+                   const void* coarse_places, int count, int64_t* blocks) {
+#ifdef OCTAVO_X86
+  const Call call{q, w, static_cast<const Place*>(coarse_places), known, count, S, I, J, most};
+  if (level == 2) read_folded<Vnni>(call, blocks);
+  if (level == 1) read_folded<Avx2>(call, blocks);
+#endif
+}
+
 // As octavo_scan, among the entries of blocks [S, most] alone: block b holds b * size .. b * size + size - 1, -1 none.
 void octavo_listed(int level, const float* q, const float* w, const int64_t* seen, int S, int I, int J, int k,
                    const void* places, int count, const int64_t* blocks, int most, int size, int64_t* picks) {
@@ -246,9 +267,9 @@ void octavo_listed(int level, const float* q, const float* w, const int64_t* see
 
 // The picks of a handful of queries, which are the tokens first, first + 1, ..: the k best, ascending, of the entries
 // that each sees, (token + 1) / ratio and at most `length` of them. With `best` > 0 only entries of blocks of `block`
-// tokens are looked at: those of the `best` best blocks by their coarse keys, of the last complete block, and of the
-// open one. Places hold all entries, coarse places a key for every complete block; picks [S, k] are -1 where fewer are
-// visible.
+// tokens are looked at: those of the `best` best blocks by the folded heads, and what lies behind the last border.
+// Places hold all entries, coarse places a key in four bits for every block before a border that is complete; picks
+// [S, k] are -1 where fewer are visible.
 void octavo_select(void* run, int threads, int level, const float* q, const float* w, int S, int I, int J,
                    int64_t first, int64_t ratio, int64_t length, int k, const void* places, int count, int64_t block,
                    int best, const void* coarse_places, int coarse_count, int64_t* picks) {

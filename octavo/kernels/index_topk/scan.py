@@ -1,13 +1,14 @@
 """Exact top-k by a compiled scan (scan.cpp): FP32 on x86 processors with AVX2, no gradient.
 
 Covers: finding the library that the package's build made, the processor's level, what runs in words, the calls: many
-queries, a handful, and the entries of listed blocks. Does not cover:
-machines without library or processor (`loops` gives the same picks there).
+queries, exactly and by folded heads, a handful, and the entries of listed blocks. Does not cover: machines
+without library or processor (`loops` and `folded` give the same picks there).
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ LEVELS = ("numba", "C++, AVX2", "C++, AVX-512 VNNI")
 _LEAST = 16  # queries from which making bytes of all keys pays
 _ENTRIES = (0, 8_192, 1_024)  # entries from which it beats the loop, by level; of fewer too many are scored twice
 WIDTH = 8  # widths of keys are multiples of this
-_FEW = 8  # queries up to which bytes are not made for a call: what is kept as bytes is used, the rest scored in FP32
+_FEW = 8  # queries up to which bytes are not made for a call: all keys are scored in FP32
 _SHARE = 256  # keys of a step that threads share out
 _NO_BYTES = (0, 0, 0, 0)
 _NO_PLACES = np.empty((0, 7), dtype=np.int64)
@@ -47,11 +48,13 @@ def _library() -> ctypes.CDLL | None:
     library.octavo_listed.argtypes = [*call, whole, number, whole, number, number, whole]
     library.octavo_part.argtypes = [*call, whole, floats, whole]
     library.octavo_pack.argtypes = [number, some, place, place, number, *[some] * 4]
+    library.octavo_sketch.argtypes = [some, place, place, number, *[some] * 2]
+    library.octavo_folded.argtypes = [*call, whole, number, whole]
     library.octavo_select.argtypes = [
         some, *[number] * 2, some, some, *[number] * 3, *[place] * 3, number, some, number, place, number, some, number,
         some,
     ]  # fmt: skip
-    for name in ("scan", "listed", "part", "pack", "select"):
+    for name in ("scan", "listed", "folded", "part", "pack", "sketch", "select"):
         getattr(library, f"octavo_{name}").restype = None
     library.octavo_select_nanoseconds.restype = place
     return library if library.octavo_scan_level() else None
@@ -104,8 +107,8 @@ def few_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: int
 def few_in_blocks(
     q: Tensor, w: Tensor, keys: Rows, coarse: Rows, *, first: int, ratio: int, k: int, block: int, best: int
 ) -> Tensor | None:
-    """As `few_topk`, among the entries of the `best` best blocks of `block` tokens by their keys `coarse`, of the last
-    complete block and of the open one; None where keys do not lie in memory as FP32."""
+    """As `few_topk`, among the entries of the `best` best blocks of `block` tokens by their keys `coarse` and folded
+    heads, and those behind the last border; None where keys do not lie in memory as FP32."""
     places, above = addresses(keys), addresses(coarse)
     if places is None or above is None:
         return None
@@ -143,19 +146,23 @@ def _select(
 
 def addresses(keys: Rows) -> np.ndarray | None:
     """Rows of the structure `Place` of scan.cpp, int64 [n, 7]: first entry, end, address, and the addresses of what is
-    kept as bytes, 0 for none. None where keys do not lie in memory as FP32."""
+    kept in four bits, 0 for none. None where keys do not lie in memory as FP32."""
     where = keys.where()
     if where is None:
         return None
-    held = [_NO_BYTES] * len(where.starts)
-    if isinstance(keys, packed.PartRows):
-        held = [
-            _NO_BYTES if part.packed is None or part.first % packed.LANES else part.packed.addresses(part.first)
-            for part in keys.parts
-        ]
+    held = _kept(keys) if isinstance(keys, packed.PartRows) else [_NO_BYTES] * len(where.starts)
     stops = [*where.starts[1:], keys.length]
     rows = [(a, b, at, *own) for a, b, at, own in zip(where.starts, stops, where.addresses, held, strict=True)]
     return np.array(rows, dtype=np.int64).reshape(-1, 7)
+
+
+def _kept(keys: packed.PartRows) -> list[tuple[int, ...]]:
+    """Of each part the addresses of what is kept in four bits, `_NO_BYTES` where nothing is or the part cuts a group.
+    """
+    return [
+        _NO_BYTES if part.packed is None or part.first % packed.LANES else part.packed.addresses(part.first)
+        for part in keys.parts
+    ]
 
 
 def located(keys: Rows, end: int) -> tuple[np.ndarray, Tensor | None]:
@@ -192,34 +199,66 @@ def packs(width: int, dtype: torch.dtype, device: torch.device) -> bool:
     return device.type == "cpu" and dtype == torch.float32 and width % WIDTH == 0 and level() > 0
 
 
-def pack(keys: Tensor, start: int, stop: int, into: packed.PackedKeys) -> None:
-    """Make `into` follow the keys start .. stop - 1 of `keys` [n, J] FP32."""
+def pack(keys: Tensor, start: int, stop: int, into: packed.PackedKeys, first: int = 0) -> None:
+    """Make `into` follow the keys start .. stop - 1; `keys` [n, J] FP32 are those from `first` on, a multiple of 16."""
     library = _library()
     assert library is not None
     assert keys.is_contiguous()
-    library.octavo_pack(level(), keys.data_ptr(), start, stop, keys.shape[1], *into.addresses(0))
+    assert keys.dtype == torch.float32
+    assert first % packed.LANES == 0
+    library.octavo_sketch(keys.data_ptr(), start - first, stop - first, keys.shape[1], *into.addresses(first)[:2])
 
 
-def _pack_groups(address: int, count: int, width: int, into: packed.PackedKeys, start: int, stop: int) -> None:
+def _pack_groups(address: int, count: int, width: int, into: packed.ByteKeys, start: int, stop: int) -> None:
     """Make `into` follow the groups start .. stop - 1 of `count` keys."""
     library, lo, hi = _library(), start * packed.LANES, min(stop * packed.LANES, count)
     assert library is not None
-    library.octavo_pack(level(), address, lo, hi, width, *into.addresses(0))
+    if isinstance(into, packed.PackedKeys):
+        library.octavo_sketch(address, lo, hi, width, *into.addresses(0)[:2])
+    else:
+        library.octavo_pack(level(), address, lo, hi, width, *into.addresses(0))
 
 
-def _add_bytes(places: np.ndarray, width: int, end: int) -> list[packed.PackedKeys]:
-    """Make bytes of the keys of entries below `end` that have none, by all threads; places [n, 7] take their addresses.
-    Hold what comes back as long as these are used."""
+def _add_bytes(places: np.ndarray, width: int, end: int) -> list[packed.ByteKeys]:
+    """Make bytes of the keys of entries below `end`, by all threads; places [n, 7] take their addresses. Hold what
+    comes back as long as these are used."""
     made = []
     for row in places:
-        base, stop, address, kept = (int(number) for number in row[:4])
+        base, stop, address = (int(number) for number in row[:3])
         count = min(stop, end) - base
-        if kept == 0 and count > 0:
-            into = packed.PackedKeys(count, width)
+        if count > 0:
+            into = packed.ByteKeys(count, width)
             in_halves(partial(_pack_groups, address, count, width, into), -(-count // packed.LANES))
             row[3:] = into.addresses(0)
             made.append(into)
     return made
+
+
+def _in_four_bits(coarse: Rows, end: int) -> tuple[np.ndarray, object]:
+    """Places as of `addresses` of the coarse keys below `end`, in four bits (of keys that lie nowhere without an
+    address), and what is to be held as long as they are used: where they are not kept so in whole groups, they are
+    made anew in one place."""
+    if isinstance(coarse, packed.PartRows):
+        held, starts = _kept(coarse), coarse.starts
+        if all(own[0] for own in held) and not any(start % packed.LANES for start in starts[:-1]):
+            rows = [(a, b, 0, *own) for a, b, own in zip(starts[:-1], starts[1:], held, strict=True)]
+            return np.array(rows, dtype=np.int64).reshape(-1, 7), coarse
+    values = coarse.tile(0, end)[0].float().contiguous()
+    made = packed.PackedKeys(end, coarse.width)
+    in_halves(partial(_pack_groups, values.data_ptr(), end, coarse.width, made), -(-end // packed.LANES))
+    return np.array([(0, end, values.data_ptr(), *made.addresses(0))], dtype=np.int64), (values, made)
+
+
+def folded_topk(q: Tensor, w: Tensor, coarse: Rows, seen: np.ndarray, k: int) -> Tensor:
+    """The best k of the first seen[s] rows for query s, by folded heads and keys of four bits (scan_fold.h), ascending;
+    -1 fills up."""
+    S = q.shape[1]
+    picks = np.full((1, S, k), -1, dtype=np.int64)
+    places, held = _in_four_bits(coarse, int(seen[-1]))
+    given = q[0].float().contiguous().numpy(), w[0].float().contiguous().numpy()
+    in_halves(partial(_some, _scanned("folded"), *given, seen, places, picks[0]), S)
+    del held
+    return torch.from_numpy(picks)
 
 
 def _merged(found: list[tuple[np.ndarray, np.ndarray]], S: int, k: int) -> np.ndarray:
@@ -244,21 +283,27 @@ def scan_topk(q: Tensor, w: Tensor, keys: Rows, *, first: int, ratio: int, k: in
     places, copied = located(keys, int(seen[-1]))
     made = _add_bytes(places, q.shape[3], int(seen[-1]))
     given = q[0].float().contiguous().numpy(), w[0].float().contiguous().numpy()
-    in_halves(partial(_some, level(), *given, seen, places, picks[0]), S)
+    in_halves(partial(_some, _scanned("scan"), *given, seen, places, picks[0]), S)
     del copied, made
     return torch.from_numpy(picks)
 
 
+def _scanned(name: str) -> Callable[..., None]:
+    """A call of the library for many queries."""
+    library = _library()
+    assert library is not None
+    return getattr(library, f"octavo_{name}")
+
+
 def _some(
-    level: int, q: np.ndarray, w: np.ndarray, seen: np.ndarray, places: np.ndarray, picks: np.ndarray, start: int,
-    stop: int,
+    scanned: Callable[..., None], q: np.ndarray, w: np.ndarray, seen: np.ndarray, places: np.ndarray,
+    picks: np.ndarray, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Queries start .. stop - 1."""
-    library, (_, I, J) = _library(), q.shape
-    assert library is not None
-    library.octavo_scan(
-        level, q[start:stop], w[start:stop], seen[start:stop], stop - start, I, J, picks.shape[1], places, len(places),
-        picks[start:stop],
+    _, I, J = q.shape
+    scanned(
+        level(), q[start:stop], w[start:stop], seen[start:stop], stop - start, I, J, picks.shape[1], places,
+        len(places), picks[start:stop],
     )  # fmt: skip
 
 

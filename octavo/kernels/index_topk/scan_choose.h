@@ -25,7 +25,8 @@ inline bool before(const Scored& a, const Scored& b) {
 
 #ifdef OCTAVO_X86
 
-// Keys that lie together: those of the entries base .. stop - 1, and the same as bytes, null where those are not kept.
+// Keys that lie together: those of the entries base .. stop - 1, null where only the next are read, and the same as
+// bytes with their scales, lengths and errors; of coarse places in four bits with scales alone. Null where not kept.
 struct Place {
   int64_t base, stop;
   const float* keys;

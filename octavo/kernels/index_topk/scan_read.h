@@ -162,11 +162,13 @@ void listed(const Call& call, const int64_t* blocks, int count, int size, int64_
   std::vector<float> scores(size_t(count) * size);
   std::vector<int32_t> entries(scores.size());
   for (int s = 0; s < call.S; ++s) {
-    own.assign(blocks + size_t(s) * count, blocks + size_t(s + 1) * count);
+    own.clear();
+    for (int i = 0; i < count; ++i)
+      if (blocks[size_t(s) * count + i] >= 0) own.push_back(blocks[size_t(s) * count + i]);
     if (!std::is_sorted(own.begin(), own.end())) std::sort(own.begin(), own.end());
     int n = 0;
     for (const int64_t block : own)
-      for (int64_t e = block * size; block >= 0 && e < std::min<int64_t>((block + 1) * size, call.seen[s]); ++e)
+      for (int64_t e = block * size; e < std::min<int64_t>((block + 1) * size, call.seen[s]); ++e)
         entries[n++] = int32_t(e);
     score_entries<Form>(call, s, entries.data(), n, scores.data());
     n = choose<Form>(scores.data(), entries.data(), n, call.k);

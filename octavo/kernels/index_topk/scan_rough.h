@@ -144,26 +144,6 @@ __attribute__((target("avx2,fma"))) inline void add_heads(Avx2, const Rounded& q
   }
 }
 
-// What the scores of the keys of a chunk, whose first key is key `at` of a tile, are at least and at most: each
-// [kChunk].
-template <class Form>
-__attribute__((target("avx2,fma"))) void rough(const Rounded& q, const Chunk& chunk, const Tile& tile, int at, int J,
-                                               float* least, float* most) {
-  alignas(64) float totals[kChunk];
-  add_heads(Form{}, q, 0, q.plus, chunk, J, totals);
-  add_heads(Form{}, q, q.plus, q.heads(), chunk, J, totals);
-  const __m256 of_norm = _mm256_set1_ps(q.slack.of_norm), of_error = _mm256_set1_ps(q.slack.of_error);
-  const int last = (tile.count - 1) / kLanes * kLanes;
-  for (int i = 0; i < kChunk; i += 8) {
-    const int key = std::min(at + i / kLanes * kLanes, last) + i % kLanes;
-    const __m256 score = _mm256_mul_ps(_mm256_load_ps(totals + i), _mm256_loadu_ps(tile.at.scale + key));
-    const __m256 slack = _mm256_fmadd_ps(of_norm, _mm256_loadu_ps(tile.at.norm + key),
-                                         _mm256_mul_ps(of_error, _mm256_loadu_ps(tile.at.error + key)));
-    _mm256_storeu_ps(least + i, _mm256_sub_ps(score, slack));
-    _mm256_storeu_ps(most + i, _mm256_add_ps(score, slack));
-  }
-}
-
 #endif
 
 }  // namespace

@@ -102,7 +102,7 @@ def _products(rows, scales, slot, known, first, second, J: tl.constexpr, JP: tl.
     return dots, rest
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def score_kernel(
     q, w, rows, scales, table, sequence, position, keys, peaks, T, pages, stride, peak_stride, chunk,
     I: tl.constexpr, J: tl.constexpr, IP: tl.constexpr, JP: tl.constexpr, ROW: tl.constexpr, FORMAT: tl.constexpr,
