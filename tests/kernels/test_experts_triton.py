@@ -112,6 +112,8 @@ def test_few_pairs_in_tiles_of_other_sizes(rows: int, tokens: int, width: int) -
 
 def test_sizes_for_few_pairs_fit_the_widths() -> None:
     assert tiles_for_few(6, 128, 384, form="fp4", experts=8).width == 128
+    assert tiles_for_few(12, 4096, 2048, form="fp4", experts=8).rows == 64  # few programs: more of them, each smaller
+    assert tiles_for_few(24, 4096, 2048, form="fp4", experts=8).rows == 128
     assert tiles_for_few(6, 4096, 2048, form="fp8", experts=8) == tiles_for(6, 8, 4096, 2048, form="fp8")
 
 

@@ -30,14 +30,17 @@ def test_one_query_is_cut_into_parts_and_many_are_not() -> None:
     assert sm90.splits_of(1, 128, 10**6, 132) == (32, False)
 
 
-def test_parts_are_joined_by_clusters_where_all_of_them_run_at_a_time() -> None:
-    clusters = {2: 66, 4: 32, 8: 16}
-    assert sm90.splits_of(32, 64, 640, 132, clusters) == (4, True)
-    assert sm90.splits_of(33, 64, 640, 132, {4: 32}) != (4, True)
-    assert sm90.splits_of(8, 128, 640, 132, clusters) == (8, True)
-    assert sm90.splits_of(64, 64, 640, 132, clusters) == (2, True)
+def test_parts_are_joined_by_clusters_where_that_takes_few_rounds() -> None:
+    clusters = {2: 66, 4: 30, 8: 15}  # as an H200 says
+    assert sm90.splits_of(32, 64, 640, 132, clusters) == (2, True)
+    assert sm90.splits_of(30, 64, 640, 132, clusters) == (4, True)
+    assert sm90.splits_of(8, 64, 640, 132, clusters) == sm90.splits_of(1, 64, 640, 132, clusters) == (8, True)
+    assert sm90.splits_of(64, 64, 640, 132, clusters) == sm90.splits_of(32, 128, 640, 132, clusters) == (2, True)
+    assert sm90.splits_of(32, 64, 1152, 132, clusters) == (2, True)
+    assert sm90.splits_of(32, 64, 640, 132, {**clusters, 3: 40}) == (3, True)
     assert sm90.splits_of(4096, 64, 640, 132, clusters) == (1, False)
     assert sm90.splits_of(1, 64, 10**6, 132, clusters)[0] == 32
+    assert sm90.splits_of(8, 64, 640, 132, {8: 0})[1] is False
 
 
 def test_little_work_is_left_to_triton() -> None:
@@ -87,8 +90,8 @@ class Step:
     def rows(count: int, size: float) -> Tensor:
         return encode_rows_fp8(size * torch.randn(count, 512, device=DEVICE), 64)
 
-    def compiled(self, parts: tuple[int, bool] | None = None) -> tuple[Tensor, Tensor]:
-        out = torch.empty_like(self.q)
+    def compiled(self, parts: tuple[int, bool] | None = None, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        out = torch.empty_like(self.q) if out is None else out
         lse = sm90.attend(
             self.q, self.ring, self.sink, self.store, self.places, picks=self.picks, window=WINDOW, scale=0.044,
             offset=self.offset, out=out, parts=parts,
@@ -111,7 +114,7 @@ needs_hopper = pytest.mark.skipif(not HOPPER, reason="needs a Hopper GPU and the
 
 
 @needs_hopper
-@pytest.mark.parametrize("parts", [(1, False), (2, False), (5, False), (2, True), (4, True), (8, True), None])
+@pytest.mark.parametrize("parts", [(1, False), (2, False), (5, False), *((n, True) for n in (2, 3, 4, 8)), None])
 @pytest.mark.parametrize(
     ("starts", "counts", "ratio", "k", "H"),
     [
@@ -130,6 +133,21 @@ def test_equals_fp32(
     out, lse = step.compiled(parts)
     assert off(out, step.triton()) < 3e-3
     assert off(lse, step.compiled((1, False))[1]) < 1e-3
+
+
+@needs_hopper
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("parts", [(1, False), (3, True), (4, True)])
+def test_results_of_other_types(parts: tuple[int, bool], dtype: torch.dtype) -> None:
+    step = Step([5000, 130, 9], [1, 1, 1], ratio=4, k=64, H=128)  # windows that are full, just full, and not
+    assert off(step.compiled(parts, torch.empty_like(step.q, dtype=dtype))[0], step.triton()) < 3e-3
+
+
+@needs_hopper
+def test_results_go_to_any_address() -> None:
+    step = Step([5000], [2], ratio=4, k=64)
+    out = step.q.new_empty(step.q.numel() + 1)[1:].view_as(step.q)
+    assert torch.equal(step.compiled(out=out)[0], step.compiled()[0])
 
 
 @needs_hopper

@@ -34,7 +34,7 @@ class Schedule:
     rows: int
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def _count(chosen, counts, N, chunk, BLOCK: tl.constexpr):
     """Pairs of an expert within a chunk of them."""
     expert, first = tl.program_id(0), tl.program_id(1) * chunk
@@ -45,7 +45,7 @@ def _count(chosen, counts, N, chunk, BLOCK: tl.constexpr):
     tl.store(counts + expert * tl.num_programs(1) + tl.program_id(1), tl.sum(found))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "TILES"])
 def _place(chosen, counts, order, starts, tiles, N, X, TILES, chunk, ROWS: tl.constexpr, BLOCK_X: tl.constexpr,
            BLOCK_C: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     expert, part, chunks = tl.program_id(0), tl.program_id(1), tl.num_programs(1)

@@ -26,8 +26,10 @@ from octavo.kernels.linear.triton import wide
 _FEW_TOKENS = 16
 _FEW_PAIRS = 128  # pairs that one program of the kernels for few tokens looks through
 # Sizes for few pairs with FP4 weights: (pairs up to, sizes), the first that fits.
-FEW_FP4 = ((_FEW_PAIRS, Tiles(128, 16, BLOCK, 4, 4)),)
-AHEAD = False  # few pairs: whether kernels begin before those in front have ended, and ask for their weights meanwhile
+FEW_FP4 = ((12, Tiles(64, 16, BLOCK, 4, 4)), (_FEW_PAIRS, Tiles(128, 16, BLOCK, 4, 4)))
+# Few pairs: whether kernels begin before those in front have ended, and ask for their weights meanwhile. On an H200 it
+# was no faster with any of ten sizes at 1, 2 and 4 tokens.
+AHEAD = False
 _PACK_FROM = 64  # tokens of a tile from which x is written in packed order before it is read once for every expert
 
 
@@ -148,7 +150,7 @@ def _down(
     tl.store(to, part.to(parts.dtype.element_ty), mask=(row < D)[:, None] & live[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["TILES"])
 def _up_many(
     x, w1, s1, w_gap, s_gap, share, hidden, gates, ups, order, tiles, limit, TILES,
     A: tl.constexpr, D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, PACKED: tl.constexpr, SAVE: tl.constexpr,
@@ -160,7 +162,7 @@ def _up_many(
             A, D, F, FORMAT, PACKED, SAVE, WIDE, ROWS, TOKENS, WIDTH)  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["TILES"])
 def _down_many(
     hidden, w2, s2, parts, order, tiles, TILES,
     D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr,
@@ -181,7 +183,7 @@ def _ask_for(rows, BYTES: tl.constexpr):
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def _up_few(
     x, w1, s1, w_gap, s_gap, share, hidden, chosen, limit, N,
     A: tl.constexpr, D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, AHEAD: tl.constexpr,
@@ -197,7 +199,7 @@ def _up_few(
             A, D, F, FORMAT, False, False, WIDE, ROWS, TOKENS, WIDTH)  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def _down_few(
     hidden, w2, s2, parts, chosen, N,
     D: tl.constexpr, F: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr, AHEAD: tl.constexpr,

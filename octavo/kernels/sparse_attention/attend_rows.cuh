@@ -26,11 +26,31 @@ extern "C" struct OctavoAttend {
     float scale;
 };
 
+// What -D may change, to measure what it brings: picks are read before the position is known; the first queries are
+// brought by the warpgroups of values; a warp's turns at a tile are a loop rather than code for each; four lanes exchange
+// sums for wide stores; of so many heads the parts are read at a time.
+#ifndef OCTAVO_EARLY
+#define OCTAVO_EARLY 1
+#endif
+#ifndef OCTAVO_SHARED_START
+#define OCTAVO_SHARED_START 1
+#endif
+#ifndef OCTAVO_LOOP
+#define OCTAVO_LOOP 0
+#endif
+#ifndef OCTAVO_QUADS
+#define OCTAVO_QUADS 1
+#endif
+#ifndef OCTAVO_JOIN
+#define OCTAVO_JOIN 4
+#endif
+
 namespace octavo {
 
 constexpr int kHeads = 64, kWidth = 512, kPlain = 448, kRow = 584;
 constexpr int kTile = 48;                            // keys multiplied at a time
 constexpr int kUnit = 4, kTurns = kTile / kUnit / 4;  // rows that a warp decodes at a time; how often it does for a tile
+constexpr int kTurnsAtOnce = OCTAVO_LOOP ? 1 : kTurns;  // code for so many of a warp's turns at a tile
 constexpr int kSlots = 4;                            // units of a warp whose bytes are on the way
 constexpr int kMain = 576;                           // bytes of a row without scales; a unit's lie behind its rows
 constexpr int kPanel = kHeads * 128;                              // 64 FP16 channels of queries, swizzled by 128 bytes
@@ -56,61 +76,91 @@ struct Shared {
 
 // ---- work ------------------------------------------------------------------------------------------------------------
 
+// A word that no write of the kernel changes. Volatile: the compiler leaves the reading where it stands.
+__device__ __forceinline__ int32_t word(const int32_t* from) {
+    int32_t x;
+    asm volatile("ld.global.nc.s32 %0, [%1];" : "=r"(x) : "l"(from));
+    return x;
+}
+
 // One work item and a tile of it. Tiles are counted over all items of a block: `count` says which buffer is whose.
+template <int kParts>
 struct Place {
     int item, token, group, split;
     int first, near, total;  // first token of the window, its rows, all keys
     int tile, end;
     int position, sequence;
 
-    __device__ void enter(const OctavoAttend& a, int number) {
+    // What its number alone says.
+    __device__ __forceinline__ void locate(const OctavoAttend& a, int number) {
+        const unsigned parts = kParts > 1 ? kParts : a.splits, groups = a.heads / kHeads;
         item = number;
-        const int groups = a.heads / kHeads;
-        split = number % a.splits;
-        group = number / a.splits % groups;
-        token = number / (a.splits * groups);
-        position = a.position[token];
-        sequence = a.sequence[token];
+        const unsigned whole = unsigned(number) / parts;
+        split = number - whole * parts;
+        token = whole / groups;
+        group = whole - token * groups;
+    }
+
+    // Its share of the tiles of `total` keys.
+    __device__ __forceinline__ void cut(const OctavoAttend& a) {
+        const unsigned parts = kParts > 1 ? kParts : a.splits, tiles = (total + kTile - 1) / kTile;
+        const int each = tiles / parts, more = tiles - each * parts;
+        tile = split * each + min(split, more);
+        end = tile + each + (split < more);
+    }
+
+    __device__ __forceinline__ void enter(const OctavoAttend& a, int number) {
+        locate(a, number);
+        sequence = word(a.sequence + token);  // or else it is read where it is first used, long behind the position
+        position = __ldg(a.position + token);
         first = max(position - a.window + 1, 0);
         near = max(position + 1 - first, 0);
         total = near;
         if (a.selection == kCausal) total += min((position + 1) >> a.ratio_bits, a.pages << a.per_page_bits);
         if (a.selection == kPicked) total += a.picked;
         if (position < 0) total = 0;
-        const int tiles = (total + kTile - 1) / kTile;
-        tile = unsigned(split) * unsigned(tiles) / unsigned(a.splits);
-        end = unsigned(split + 1) * unsigned(tiles) / unsigned(a.splits);
+        cut(a);
     }
 
-    // The first tile from `number` on, in steps of the grid; false where there is none.
-    __device__ bool find(const OctavoAttend& a, int number, int items) {
-        for (; number < items; number += gridDim.x) {
+    // Before the first tile of a block.
+    __device__ __forceinline__ void begin() {
+        item = blockIdx.x - gridDim.x;
+        tile = end = 0;
+    }
+
+    // The next tile of this item or of one a step of the grid further; false where there is none.
+    __device__ __forceinline__ bool next(const OctavoAttend& a, int items) {
+        if (++tile < end) return true;
+        for (int number = item + gridDim.x; number < items; number += gridDim.x) {
             enter(a, number);
             if (tile < end) return true;
         }
         return false;
     }
-
-    __device__ bool next(const OctavoAttend& a, int items) {
-        return ++tile < end || find(a, item + gridDim.x, items);
-    }
 };
 
-// A key on its way to the row it lies in, a step a group of keys: its entry number, its page, its address.
+// A key on its way to the row it lies in, a step a group of keys: its entry's number, its page, its address.
 struct Key {
-    const uint8_t* row;    // what is not seen is read from the token's own row, which is always there
-    const int32_t* pages;  // of its sequence; null where `row` is known
-    int entry, page;
-    bool seen;
+    const uint8_t* row = nullptr;    // what is not seen is read from the token's own row, which is always there
+    const int32_t* pages = nullptr;  // of its sequence; null where `row` is known
+    const int32_t* pick = nullptr;   // where `entry` is to be read; null where it is known
+    int entry = 0, page = 0;
+    bool seen = false;
 
-    __device__ __forceinline__ void number(const OctavoAttend& a, const Place& at, int j) {
+    template <int kParts>
+    __device__ __forceinline__ void number(const OctavoAttend& a, const Place<kParts>& at, int j) {
         const uint8_t* ring = a.ring + int64_t(at.sequence) * a.ring_length * kRow;
         const int token = j < at.near ? at.first + j : at.position;
         row = ring + (token & (a.ring_length - 1)) * kRow;
         seen = j < at.total;
-        pages = seen && j >= at.near ? a.table + int64_t(at.sequence) * a.pages : nullptr;
         entry = j - at.near;
-        if (pages != nullptr && a.selection == kPicked) entry = __ldg(a.picks + int64_t(at.token) * a.picked + entry);
+        const bool stored = seen && entry >= 0;
+        pages = stored ? a.table + int64_t(at.sequence) * a.pages : nullptr;
+        pick = stored && a.selection == kPicked ? a.picks + int64_t(at.token) * a.picked + entry : nullptr;
+    }
+
+    __device__ __forceinline__ void read_pick() {
+        if (pick != nullptr) entry = __ldg(pick);
     }
 
     __device__ __forceinline__ void find_page(const OctavoAttend& a) {
@@ -126,6 +176,22 @@ struct Key {
             row = a.store + ((int64_t(page) << a.per_page_bits) + (entry & ((1 << a.per_page_bits) - 1))) * kRow;
     }
 };
+
+// Picks of key `mine` of the first four tiles of item `number` as they are where its token's window is full, which asks
+// for nothing that has to be read before.
+template <int kParts>
+__device__ __forceinline__ void read_early(const OctavoAttend& a, int number, int mine, int (&early)[4]) {
+    Place<kParts> at;
+    at.locate(a, number);
+    at.total = a.window + a.picked;
+    at.cut(a);
+    const int32_t* picks = a.picks + int64_t(at.token) * a.picked;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int entry = (at.tile + i) * kTile + mine - a.window;
+        if (at.tile + i < at.end && entry >= 0 && entry < a.picked) early[i] = word(picks + entry);
+    }
+}
 
 // ---- the warpgroup of rows -------------------------------------------------------------------------------------------
 
@@ -210,36 +276,85 @@ struct Words {
     }
 };
 
+// The keys of a warp's lanes in four tiles: address known thrice, entry; and whether there are such tiles.
+struct Ahead {
+    Key key[4];
+    bool is[4] = {false, false, false, false};
+
+    template <int kFirst>
+    __device__ __forceinline__ void shift() {
+#pragma unroll
+        for (int i = kFirst; i < 3; i++) {
+            is[i] = is[i + 1];
+            key[i] = key[i + 1];
+        }
+    }
+
+    // Number those of the first tiles, and find the page of the very first, which the others' numbers do not wait for.
+    // Only lanes of which `finds` holds read anything, each for key `mine` of a tile.
+    template <int kParts>
+    __device__ __forceinline__ void start(const OctavoAttend& a, Place<kParts>& at, int items, int mine, bool finds) {
+        int early[4] = {0, 0, 0, 0}, known = 0;
+        const bool guess = OCTAVO_EARLY && a.selection == kPicked && finds;
+        if (guess) read_early<kParts>(a, blockIdx.x, mine, early);
+        at.begin();
+        is[0] = at.next(a, items);
+        if (!is[0]) return;
+        if (guess && at.item == blockIdx.x && at.near == a.window) known = at.end - at.tile;
+        auto read = [&](int i) {
+            if (i >= known)
+                key[i].read_pick();
+            else if (key[i].pick != nullptr)
+                key[i].entry = early[i];
+        };
+        key[0].number(a, at, at.tile * kTile + mine);
+        if (finds) {
+            read(0);
+            key[0].find_page(a);
+        }
+#pragma unroll 1
+        for (int i = 1; i < 4; i++) {  // a loop: code that is not there yet costs more than a few instructions
+            shift<1>();
+            is[3] = (i == 1 || is[2]) && at.next(a, items);
+            if (is[3]) key[3].number(a, at, at.tile * kTile + mine);
+        }
+#pragma unroll
+        for (int i = 1; i < 4; i++)
+            if (is[i] && finds) read(i);
+    }
+};
+
 // Of each tile a warp decodes the units `warp`, `warp` + 4, `warp` + 8; a lane below 12 finds where one of their rows
 // lies, in four steps a tile apart, since each waits for memory.
+template <int kParts>
 __device__ __forceinline__ void work_on_rows(const OctavoAttend& a, Shared& sm, int items, int warp, int lane) {
     const int mine = (lane / kUnit * 4 + warp) * kUnit + lane % kUnit;  // key of a tile
     const bool finds = lane < kTurns * kUnit;
-    Place ahead;
-    bool is[4];  // whether there are tiles: this one, the next, ..
-    Key key[4];  // keys: address known thrice, entry
-    is[0] = ahead.find(a, blockIdx.x, items);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        if (i > 0) is[i] = is[i - 1] && ahead.next(a, items);
-        if (is[i] && finds) key[i].number(a, ahead, ahead.tile * kTile + mine);
-    }
-#pragma unroll
-    for (int i = 0; i < 3; i++)
-        if (is[i] && finds) key[i].find_page(a);
-#pragma unroll
-    for (int i = 0; i < 3; i++)
-        if (is[i] && finds) key[i].find_row(a);
+    Place<kParts> at;
+    Ahead ahead;
+    ahead.start(a, at, items, mine, finds);
+    auto& [key, is] = ahead;
     int unit = 0;  // of this warp, over all items
     // Bytes of unit `unit` + kSlots - 1 at most are asked for: kTurns ahead of a tile's first they are the next tile's.
-    auto ask = [&](int number, const Key& from, int turn, bool there) {
-        const uint64_t row = __shfl_sync(0xFFFFFFFFu, reinterpret_cast<uint64_t>(from.row), turn * kUnit + (lane >> 3));
+    auto ask = [&](int number, const uint8_t* from, int turn, bool there) {
+        const uint64_t row = __shfl_sync(0xFFFFFFFFu, reinterpret_cast<uint64_t>(from), turn * kUnit + (lane >> 3));
         if (there) begin_unit(sm.raw[warp][number % kSlots], reinterpret_cast<const uint8_t*>(row), lane);
         mark_unit();
     };
     if (!is[0]) return;
 #pragma unroll
-    for (int i = 0; i < kSlots; i++) ask(i, key[i / kTurns], i % kTurns, is[i / kTurns]);
+    for (int i = 0; i < 3; i++) {
+        if (i > 0 && is[i] && finds) key[i].find_page(a);
+    }
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        if (is[i] && finds) key[i].find_row(a);
+        if (i == 0) {
+#pragma unroll
+            for (int turn = 0; turn < kTurns; turn++) ask(turn, key[0].row, turn, true);
+        }
+        if (i == 1) ask(kTurns, key[1].row, 0, is[1]);
+    }
     Words words[2];  // at work, read
     auto take = [&](Words& into) {
         asm volatile("cp.async.wait_group %0;" ::"n"(kSlots - 1) : "memory");
@@ -252,10 +367,11 @@ __device__ __forceinline__ void work_on_rows(const OctavoAttend& a, Shared& sm, 
         const int buffer = count & 1;
         const uint32_t seen = __ballot_sync(0xFFFFFFFFu, finds && key[0].seen);
         if (lane == 0) sm.seen[count & 3][warp] = seen;
-#pragma unroll
+        static_assert(kSlots == kTurns + 1);  // so `later` is of the next tile, or the first of the one behind it
+#pragma unroll(kTurnsAtOnce)
         for (int turn = 0; turn < kTurns; turn++) {
-            const int later = turn + kSlots;  // of this tile's units
-            ask(unit + kSlots, key[later / kTurns], later % kTurns, is[later / kTurns]);
+            const int later = turn + 1 < kTurns ? turn + 1 : 0;
+            ask(unit + kSlots, later ? key[1].row : key[2].row, later, later ? is[1] : is[2]);
             unit++;
             take(words[1]);
             if (turn == 0) wait(&sm.released[buffer], ((count >> 1) & 1) ^ 1);
@@ -266,15 +382,14 @@ __device__ __forceinline__ void work_on_rows(const OctavoAttend& a, Shared& sm, 
         publish();
         __syncwarp();
         if (lane == 0) arrive(&sm.decoded[buffer]);
-#pragma unroll
-        for (int i = 0; i < 3; i++) {
-            is[i] = is[i + 1];
-            key[i] = key[i + 1];
-        }
-        is[3] = is[2] && ahead.next(a, items);
+        ahead.shift<0>();
+        is[3] = is[2] && at.next(a, items);
         if (finds) {
             if (is[2]) key[2].find_row(a);
-            if (is[3]) key[3].number(a, ahead, ahead.tile * kTile + mine);
+            if (is[3]) {
+                key[3].number(a, at, at.tile * kTile + mine);
+                key[3].read_pick();
+            }
         }
     }
 }

@@ -20,32 +20,32 @@ namespace octavo {
 
 // ---- the warpgroup of scores -----------------------------------------------------------------------------------------
 
-// Bring the queries of an item to shared memory, as FP16.
+// Bring the queries of an item to shared memory, as FP16, with kCount threads, kAtOnce pieces of 16 bytes each at a time.
+template <int kCount, int kAtOnce>
 __device__ __forceinline__ void load_queries(const OctavoAttend& a, Shared& sm, int token, int group, int thread) {
     const uint4* from =
         reinterpret_cast<const uint4*>(a.q) + (int64_t(token) * a.heads + group * kHeads) * (kWidth / 8) + thread;
     uint8_t* to = sm.queries + (thread & 63) / 8 * kPanel;
-    together();  // all have done with those of the item before
 #pragma unroll 1
-    for (int i = 0; i < 32; i += 8) {
-        uint4 x[8];
+    for (int i = 0; i < kHeads * kWidth / 8 / kCount; i += kAtOnce) {
+        uint4 x[kAtOnce];
 #pragma unroll
-        for (int j = 0; j < 8; j++) x[j] = __ldg(from + (i + j) * 128);
+        for (int j = 0; j < kAtOnce; j++) x[j] = __ldg(from + (i + j) * kCount);
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const int row = (i + j) * 2 + (thread >> 6);
+        for (int j = 0; j < kAtOnce; j++) {
+            const int row = (i + j) * (kCount / 64) + (thread >> 6);
             if (a.query_kind == kBf16) x[j] = {two_plain(x[j].x), two_plain(x[j].y), two_plain(x[j].z), two_plain(x[j].w)};
             *reinterpret_cast<uint4*>(to + row * 128 + (((thread ^ row) & 7) << 4)) = x[j];
         }
     }
     publish();
-    together();
 }
 
-// What a block needs first is asked for before anything says where it is needed: picks of its first token ..
+// What a block needs first is asked for before anything says where it is needed: picks of its first token and sinks ..
 __device__ __forceinline__ void fetch_picks(const OctavoAttend& a, int thread) {
     const int token = blockIdx.x / (a.heads / kHeads * a.splits);
     if (a.selection == kPicked && 32 * thread < a.picked) fetch_line(a.picks + int64_t(token) * a.picked + 32 * thread);
+    if (32 * thread < a.heads) fetch_line(a.sink + 32 * thread);
 }
 
 // .. its sequence's pages, while the picks are read, ..
@@ -66,7 +66,7 @@ __device__ __forceinline__ void work_on_scores(const OctavoAttend& a, Shared& sm
     const int lane = thread & 31, head = (thread >> 5) * 16 + (lane >> 2), column = 2 * (lane & 3);
     int count = 0, ends = 0;
     const float scale = a.scale * kLog2e;
-    Place at;
+    Place<kParts> at;
     fetch_picks(a, thread);
     for (int item = blockIdx.x; item < items; item += gridDim.x) {
         at.enter(a, item);
@@ -75,7 +75,13 @@ __device__ __forceinline__ void work_on_scores(const OctavoAttend& a, Shared& sm
         const float level = a.offset == nullptr ? 0.f : a.offset[max(at.sequence, 0)] / a.scale;
         float top[2] = {kLowest, kLowest}, sum[2] = {0.f, 0.f};
         const bool some = at.tile < at.end;
-        if (some) load_queries(a, sm, at.token, at.group, thread);
+        if (OCTAVO_SHARED_START && item == blockIdx.x) {
+            await_values();
+        } else if (some) {
+            together();  // all have done with those of the item before
+            load_queries<128, 16>(a, sm, at.token, at.group, thread);
+            together();
+        }
         for (; at.tile < at.end; at.tile++, count++) {
             const int buffer = count & 1;
             wait(&sm.decoded[buffer], (count >> 1) & 1);
@@ -152,8 +158,9 @@ __device__ __forceinline__ void work_on_scores(const OctavoAttend& a, Shared& sm
 
 // ---- the warpgroups of values ----------------------------------------------------------------------------------------
 
+template <int kParts>
 __device__ __forceinline__ int tiles_of(const OctavoAttend& a, int item) {
-    Place at;
+    Place<kParts> at;
     at.enter(a, item);
     return at.end - at.tile;
 }
@@ -164,14 +171,22 @@ __device__ __forceinline__ void work_on_values(const OctavoAttend& a, Shared& sm
     const int head = (thread >> 5) * 16 + ((thread & 31) >> 2);
     int count = 0, ends = 0;
     float o[2][64];
-    fetch_queries(a, blockIdx.x, half * 128 + thread);
+    if (OCTAVO_SHARED_START) {  // there is nothing else to do yet, and all of them are on the way at a time
+        Place<kParts> at;
+        at.locate(a, blockIdx.x);
+        load_queries<256, 16>(a, sm, at.token, at.group, half * 128 + thread);
+        tell_scores();
+    } else {
+        fetch_queries(a, blockIdx.x, half * 128 + thread);
+    }
     for (int item = blockIdx.x; item < items; item += gridDim.x) {
         if (item + gridDim.x < items) fetch_queries(a, item + gridDim.x, half * 128 + thread);
         float share0 = 0.f, share1 = 0.f;
-        const int tiles = tiles_of(a, item);
+        const int tiles = tiles_of<kParts>(a, item);
         if (tiles == 0) {
 #pragma unroll
             for (int i = 0; i < 128; i++) o[i >> 6][i & 63] = 0.f;
+            if constexpr (kParts > 1) values_together();  // sums take the place of queries that none waited for
         }
         for (int left = tiles; left > 0; left--, count++) {
             const int buffer = count & 1;
@@ -204,10 +219,10 @@ __device__ __forceinline__ void work_on_values(const OctavoAttend& a, Shared& sm
         }
         const int groups = a.heads / kHeads, token = item / (a.splits * groups);
         const int64_t row = (int64_t(token) * a.splits + item % a.splits) * a.heads + item / a.splits % groups * kHeads + head;
-        const int channel = half * 256 + 2 * (thread & 3);
-        if (a.kind == kBf16) store_sums<__nv_bfloat16>(a.out, row, o, share0, share1, channel);
-        if (a.kind == kFp16) store_sums<__half>(a.out, row, o, share0, share1, channel);
-        if (a.kind == kFp32) store_sums<float>(a.out, row, o, share0, share1, channel);
+        const int channel = half * 256;
+        if (a.kind == kBf16) store_sums<__nv_bfloat16>(a.out, row, o, share0, share1, channel, thread & 3);
+        if (a.kind == kFp16) store_sums<__half>(a.out, row, o, share0, share1, channel, thread & 3);
+        if (a.kind == kFp32) store_sums<float>(a.out, row, o, share0, share1, channel, thread & 3);
     }
 }
 
@@ -229,7 +244,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Oc
     const int warpgroup = threadIdx.x / 128, thread = threadIdx.x % 128;
     if (warpgroup == 0) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 104;");
-        work_on_rows(a, sm, items, thread / 32, thread % 32);
+        work_on_rows<kParts>(a, sm, items, thread / 32, thread % 32);
         if constexpr (kParts > 1) cluster_together();
     } else if (warpgroup == 1) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 88;");
@@ -275,6 +290,7 @@ Kernel kernel_of(int parts) {
     Kernel found = nullptr;
     if (parts == 1) found = attend<1>;
     if (parts == 2) found = attend<2>;
+    if (parts == 3) found = attend<3>;
     if (parts == 4) found = attend<4>;
     if (parts == 8) found = attend<8>;
     if (found && cudaFuncSetAttribute(found, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)) != cudaSuccess)
@@ -284,7 +300,7 @@ Kernel kernel_of(int parts) {
 
 }  // namespace octavo
 
-// Clusters of `parts` blocks (2, 4, 8) that the device runs at a time, 0 for none.
+// Clusters of `parts` blocks (2, 3, 4, 8) that the device runs at a time, 0 for none.
 extern "C" int octavo_attend_sm90_clusters(int parts) {
     const octavo::Kernel kernel = octavo::kernel_of(parts);
     octavo::Launch launch(parts, parts, nullptr);

@@ -26,15 +26,50 @@ __device__ __forceinline__ void store_pair(__nv_bfloat16* to, float x, float y) 
     *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(x, y);
 }
 
+// Four neighbouring lanes hold a word each of four groups, x[group] -> lane `mine` holds the four words of group `mine`.
+__device__ __forceinline__ void exchange(uint32_t (&x)[4], int mine) {
+#pragma unroll
+    for (int step = 1; step < 4; step *= 2) {
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            if (k & step) continue;
+            const bool upper = mine & step;
+            const uint32_t got = __shfl_xor_sync(0xFFFFFFFFu, upper ? x[k] : x[k + step], step);
+            x[k] = upper ? got : x[k];
+            x[k + step] = upper ? x[k + step] : got;
+        }
+    }
+}
+
+// The sums of two heads, eight rows of `out` apart, from `channel` on; `mine`: which of the four lanes with the same
+// heads this one is, of which each has two of eight channels.
 template <typename T>
 __device__ __forceinline__ void store_sums(void* out, int64_t row, const float (&o)[2][64], float share0, float share1,
-                                           int channel) {
+                                           int channel, int mine) {
     T* to = reinterpret_cast<T*>(out) + row * kWidth + channel;
+    if constexpr (OCTAVO_QUADS && sizeof(T) == 2) {  // else a store would write half of a sector
 #pragma unroll
-    for (int i = 0; i < 32; i++) {
-        const float* four = o[i >> 4] + 4 * (i & 15);
-        store_pair(to + 8 * i, four[0] * share0, four[1] * share0);
-        store_pair(to + 8 * kWidth + 8 * i, four[2] * share1, four[3] * share1);
+        for (int i = 0; i < 32; i += 4) {
+            alignas(16) uint32_t low[4], high[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float* four = o[(i + j) >> 4] + 4 * ((i + j) & 15);
+                store_pair(reinterpret_cast<T*>(low + j), four[0] * share0, four[1] * share0);
+                store_pair(reinterpret_cast<T*>(high + j), four[2] * share1, four[3] * share1);
+            }
+            exchange(low, mine);
+            exchange(high, mine);
+            *reinterpret_cast<uint4*>(to + 8 * (i + mine)) = {low[0], low[1], low[2], low[3]};
+            *reinterpret_cast<uint4*>(to + 8 * kWidth + 8 * (i + mine)) = {high[0], high[1], high[2], high[3]};
+        }
+    } else {
+        to += 2 * mine;
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            const float* four = o[i >> 4] + 4 * (i & 15);
+            store_pair(to + 8 * i, four[0] * share0, four[1] * share0);
+            store_pair(to + 8 * kWidth + 8 * i, four[2] * share1, four[3] * share1);
+        }
     }
 }
 
@@ -66,45 +101,55 @@ __device__ __forceinline__ void store_eight(void* out, int64_t at, const float (
 }
 
 // The kParts parts of a token and 64 heads, each normalised, and the sink into output and log sums; every block of the
-// cluster does its share of the heads, with 256 threads, eight channels each at a time.
+// cluster does its share of the heads, with 256 threads, eight channels of a head each, of several heads at a time.
 template <int kParts>
 __device__ __forceinline__ void join_parts(const OctavoAttend& a, Shared& sm, int item, int thread) {
-    constexpr int kShare = kHeads / kParts;
+    constexpr int kEach = (kHeads + 4 * kParts - 1) / (4 * kParts), kAtOnce = kEach < OCTAVO_JOIN ? kEach : OCTAVO_JOIN;
     const int groups = a.heads / kHeads, split = item % kParts, group = item / kParts % groups;
     const int64_t row = int64_t(item / (kParts * groups)) * a.heads + group * kHeads;
-    for (int i = thread; i < kShare * (kWidth / 8); i += 256) {
-        const int head = split * kShare + i / (kWidth / 8), piece = i % (kWidth / 8);
-        const uint32_t sums = address(sm.queries) + head * kSumRow + ((piece ^ (head & 7)) << 4);
-        uint4 part[kParts];
-        float reach[kParts];
+    const int piece = thread % (kWidth / 8), end = (split + 1) * kHeads / kParts;
+#pragma unroll 1
+    for (int begin = split * kHeads / kParts + thread / (kWidth / 8); begin < end; begin += 4 * kAtOnce) {
+        uint4 part[kAtOnce][kParts];
+        float reach[kAtOnce][kParts], own[kAtOnce];
 #pragma unroll
-        for (int p = 0; p < kParts; p++) {
-            part[p] = read_far(of_block(sums, p));
-            reach[p] = read_far_float(of_block(address(sm.reach + head), p));
-        }
-        const float own = a.sink[group * kHeads + head] * kLog2e;
-        float top = fmaxf(own, kLowest);
+        for (int k = 0; k < kAtOnce; k++) {
+            const int head = min(begin + 4 * k, end - 1);
+            const uint32_t sums = address(sm.queries) + head * kSumRow + ((piece ^ (head & 7)) << 4);
+            own[k] = __ldg(a.sink + group * kHeads + head);
 #pragma unroll
-        for (int p = 0; p < kParts; p++) top = fmaxf(top, reach[p]);
-        float o[8] = {}, total = power(own - top);
-#pragma unroll
-        for (int p = 0; p < kParts; p++) {
-            const float weight = power(reach[p] - top);
-            const uint32_t words[4] = {part[p].x, part[p].y, part[p].z, part[p].w};
-            total += weight;
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float2 two = __half22float2(*reinterpret_cast<const __half2*>(words + j));
-                o[2 * j] = fmaf(two.x, weight, o[2 * j]);
-                o[2 * j + 1] = fmaf(two.y, weight, o[2 * j + 1]);
+            for (int p = 0; p < kParts; p++) {
+                part[k][p] = read_far(of_block(sums, p));
+                reach[k][p] = read_far_float(of_block(address(sm.reach + head), p));
             }
         }
-        const float share = total == 0.f ? 0.f : 1.f / total;
-        const int64_t at = (row + head) * kWidth + 8 * piece;
-        if (a.kind == kBf16) store_eight<__nv_bfloat16>(a.out, at, o, share);
-        if (a.kind == kFp16) store_eight<__half>(a.out, at, o, share);
-        if (a.kind == kFp32) store_eight<float>(a.out, at, o, share);
-        if (piece == 0) a.lse[row + head] = top + log2f(total);
+#pragma unroll
+        for (int k = 0; k < kAtOnce; k++) {
+            const int head = begin + 4 * k;
+            if (head >= end) break;
+            float top = fmaxf(own[k] * kLog2e, kLowest);
+#pragma unroll
+            for (int p = 0; p < kParts; p++) top = fmaxf(top, reach[k][p]);
+            float o[8] = {}, total = power(own[k] * kLog2e - top);
+#pragma unroll
+            for (int p = 0; p < kParts; p++) {
+                const float weight = power(reach[k][p] - top);
+                const uint32_t words[4] = {part[k][p].x, part[k][p].y, part[k][p].z, part[k][p].w};
+                total += weight;
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const float2 two = __half22float2(*reinterpret_cast<const __half2*>(words + j));
+                    o[2 * j] = fmaf(two.x, weight, o[2 * j]);
+                    o[2 * j + 1] = fmaf(two.y, weight, o[2 * j + 1]);
+                }
+            }
+            const float share = total == 0.f ? 0.f : __fdividef(1.f, total);  // total is at most kParts + 1
+            const int64_t at = (row + head) * kWidth + 8 * piece;
+            if (a.kind == kBf16) store_eight<__nv_bfloat16>(a.out, at, o, share);
+            if (a.kind == kFp16) store_eight<__half>(a.out, at, o, share);
+            if (a.kind == kFp32) store_eight<float>(a.out, at, o, share);
+            if (piece == 0) a.lse[row + head] = top + log2f(total);
+        }
     }
 }
 

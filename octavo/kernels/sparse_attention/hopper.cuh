@@ -27,6 +27,12 @@ __device__ __forceinline__ void publish() { asm volatile("fence.proxy.async.shar
 
 __device__ __forceinline__ void together() { asm volatile("bar.sync 1, 128;" ::: "memory"); }  // a warpgroup, of `scores`
 
+// The warpgroup of `scores` waits for those of `values`, which do not wait.
+__device__ __forceinline__ void await_values() { asm volatile("bar.sync 2, 384;" ::: "memory"); }
+__device__ __forceinline__ void tell_scores() { asm volatile("bar.arrive 2, 384;" ::: "memory"); }
+
+__device__ __forceinline__ void values_together() { asm volatile("bar.sync 3, 256;" ::: "memory"); }
+
 // All threads of a cluster; what they wrote to shared memory before can be read by all behind it.
 __device__ __forceinline__ void cluster_together() {
     __syncwarp();
