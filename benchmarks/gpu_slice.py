@@ -32,6 +32,7 @@ from octavo.cache.slots import ChunkRing, Slots, power_of_two
 from octavo.config.model import CSA_RATIO, LayerKind, ModelConfig
 from octavo.config.presets import flash
 from octavo.engine.gpu.graphs import StepGraphs, StepInput
+from octavo.engine.gpu.replay import Captures
 from octavo.kernels.paged import Places
 from octavo.model.gpu.forward import GpuModel, Step
 
@@ -79,7 +80,7 @@ class Bench:
         """One step of `batch` sequences that hold `context` - 1 tokens each."""
         pages = -(-context // PAGE_TOKENS)
         slots = self.slots(batch, pages)
-        graphs = StepGraphs(self.model, slots)
+        graphs = StepGraphs(self.model, slots, Captures.on(self.device))
         given = StepInput(
             tokens=np.arange(batch) * 37 % self.config.vocab_size, slots=np.arange(batch),
             positions=np.full(batch, context - 1),
@@ -154,7 +155,8 @@ class Bench:
         table = slots.table[:, :width].contiguous()
         layers = slots.layers(table)
         position = torch.arange(first, first + count, dtype=torch.int32, device=self.device)
-        ring.begin(first, count, layers[0].ring.length)
+        slot, begin, more = torch.tensor([[0], [first], [count]], device=self.device)
+        ring.begin(slot, begin, more, layers[0].ring.length)
         step = Step(ids[first : first + count], Places(torch.zeros_like(position), position), count)
         return self.model.forward(step, layers, chunk=ring)
 

@@ -4,7 +4,8 @@ Covers, with a shipped model, one part after the other, each a ratio or a count 
 
 - crowd: many requests at a time, prompts of a few tokens up to 128K, some given up at random moments. Every answer must
   be the one that its prompt gets alone, every request must end, no page may stay behind.
-- gaps: the time between tokens of a running answer, alone and while a long prompt arrives; what the longest went to.
+- gaps: the time between tokens of a running answer while a long prompt arrives, and the same tokens with nothing beside
+  them, which is what the machine does by itself; what the longest went to.
 - streams: tokens a second of 1, 8 and 32 answers at a time, against one at a time.
 - flat: memory over thousands of small requests, none like another.
 - document: questions on one long document that is read once: time to the first token of each.
@@ -23,15 +24,12 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import random
 import resource
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +37,15 @@ import numpy as np
 import torch
 
 import octavo
+from benchmarks.service_gaps import gaps
+from benchmarks.service_jobs import Heard, ended, started
 from octavo.bench.record import write_json
 from octavo.bench.surroundings import RESULTS, surroundings
-from octavo.bench.waits import Clock, Moment, Parts, parts
 from octavo.engine.llm import LLM
 from octavo.engine.plan import parse_context
 from octavo.engine.request import Request
-from octavo.engine.serving.events import Cancelled, Ended, Event, Failed, Piece, Reading
+from octavo.engine.serving.events import Cancelled, Ended, Failed
 from octavo.engine.serving.job import Job
-from octavo.engine.serving.service import Service
 from octavo.engine.serving.settings import CHUNK, GPU_CHUNK, ServiceSettings
 from octavo.engine.texts import Text
 from octavo.evals.texts import SHAKESPEARE, filler
@@ -56,68 +54,16 @@ PARTS = ("crowd", "flat", "gaps", "streams", "document", "drafts")
 LENGTHS = (*range(20, 1500, 61), *[3000, 6000, 9000, 15000, 24000, 32768, 65536, 131072])
 
 
-class Heard:
-    """What one job said, and when."""
-
-    def __init__(self, after: Callable[[], None] | None = None) -> None:
-        self.tokens: list[int] = []
-        self.times: list[float] = []
-        self.done = 0
-        self.last: Event | None = None
-        self.over, self.begun = threading.Event(), threading.Event()
-        self._after = after
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Piece):
-            self.tokens += [token.id for token in event.tokens]
-            self.times.append(time.perf_counter())
-        elif isinstance(event, Reading):
-            self.done = event.done
-        if isinstance(event, Ended | Cancelled | Failed):
-            self.last = event
-            self.over.set()
-            if self._after is not None:
-                self._after()
-        self.begun.set()
-
-    @property
-    def gaps(self) -> list[float]:
-        return [b - a for a, b in zip(self.times[:-1], self.times[1:], strict=True)]
-
-
-class Timed(Heard):
-    """As `Heard`; also what the time of the lane that answers went to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._clock, self.moments = Clock(), list[Moment]()
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Piece):
-            self.moments.append(self._clock.moment())
-        super().__call__(event)
-
-
 def loaded(options: argparse.Namespace) -> LLM:
     if options.device == "cpu":
         return octavo.load(options.model, chunk=options.chunk or CHUNK)
     chunk = options.chunk or GPU_CHUNK
-    return octavo.load(options.model, "bfloat16", device=options.device, chunk=chunk, capacity_tokens=options.capacity)
-
-
-def started(llm: LLM) -> Service:
-    service = Service(llm, ServiceSettings(cache_bytes=6 * 2**30))
-    service.start()
-    return service
-
-
-def ended(service: Service, job: Job) -> Heard:
-    heard = Heard()
-    service.submit(job, heard)
-    heard.over.wait()
-    if not isinstance(heard.last, Ended):
-        raise SystemExit(f"job {job.id} did not end: {heard.last}")
-    return heard
+    llm = octavo.load(options.model, "bfloat16", device=options.device, chunk=chunk, capacity_tokens=options.capacity)
+    llm.runner.seat(ServiceSettings().max_running)
+    began = time.perf_counter()
+    made = llm.runner.warm(options.warm)
+    print(f"{made} steps were made ready in {time.perf_counter() - began:.1f} s", flush=True)
+    return llm
 
 
 def crowd(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
@@ -210,58 +156,6 @@ def flat(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, An
     }  # fmt: skip
 
 
-def gaps(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
-    """A running answer beside a long prompt."""
-    service = started(llm)
-    stream = Timed()
-    prompt = tuple(ids[1:3000].tolist())
-    service.submit(Job(id="stream", prompt=prompt, request=Request(max_tokens=60000)), stream)
-    while len(stream.times) < 600:
-        if stream.over.wait(0.01):
-            service.close()
-            raise SystemExit(f"the answer that runs beside the prompt ended after {len(stream.times)} tokens")
-    quiet, at = stream.gaps[100:], len(stream.times)
-    long = Heard()
-    most = min(options.arriving, len(ids) - 1)
-    begun = time.perf_counter()
-    service.submit(Job(id="long", prompt=tuple(ids[:most].tolist()), request=Request(max_tokens=1)), long)
-    long.over.wait()
-    seconds = time.perf_counter() - begun
-    service.cancel("stream")
-    stream.over.wait()
-    busy, moments = stream.gaps[at:], stream.moments[at:]
-    alone = ended(service, Job(id="again", prompt=tuple(ids[:most].tolist()), request=Request(max_tokens=1), salt="x"))
-    assert isinstance(alone.last, Ended)
-    service.close()
-    usual = statistics.median(quiet)
-    return {
-        "prompt_tokens": most, "usual_gap_seconds": usual, "usual_longest_seconds": max(quiet),
-        "median_gap_seconds": statistics.median(busy), "p99_gap_seconds": float(np.quantile(busy, 0.99)),
-        "longest_gap_seconds": max(busy), "longest_over_usual": max(busy) / usual,
-        "median_over_usual": statistics.median(busy) / usual,
-        "p999_over_usual": float(np.quantile(busy, 0.999)) / usual, "gaps": len(busy),
-        "prompt_seconds_beside": seconds, "prompt_seconds_alone": alone.last.usage.seconds,
-        **of_its_own([parts(a, b) for a, b in itertools.pairwise(moments)], usual),
-    }  # fmt: skip
-
-
-def of_its_own(gaps: list[Parts | None], usual: float) -> dict[str, Any]:
-    """Gaps without the time in which the lane was ready and others of the machine had its core; where the system tells
-    it. The three longest with what they went to."""
-    known = [gap for gap in gaps if gap is not None]
-    if not known:
-        return {}
-    own = [gap.whole - gap.without_core for gap in known]
-    longest = sorted(known, key=lambda gap: gap.whole, reverse=True)[:3]
-    return {
-        "gaps_above_3x": sum(gap.whole > 3 * usual for gap in known),
-        "own_above_3x": sum(gap > 3 * usual for gap in own),
-        "own_longest_over_usual": max(own) / usual, "own_p99_over_usual": float(np.quantile(own, 0.99)) / usual,
-        "own_p999_over_usual": float(np.quantile(own, 0.999)) / usual,
-        "longest_went_to": [asdict(gap) for gap in longest],
-    }  # fmt: skip
-
-
 def streams(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
     """Answers of `--tokens` tokens behind 512, many at a time."""
     rates: dict[str, float] = {}
@@ -316,14 +210,14 @@ def document(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str
 
 def drafts(llm: LLM, ids: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
     """Answers of an eighth of `--tokens` tokens behind 512, with the usual number of drafts and with none; one at a
-    time and eight."""
+    time and eight. On a GPU all of them twice, and what the second turn took counts."""
     usual = llm.runner.draft_count(None)
     if not usual:
         return {"draft": 0, "why": f"{options.model} has no multi-token predictor"}
     found: dict[str, Any] = {"draft": usual}
     for count in (1, 8):
         rates, told = {}, {}
-        for draft in (0, usual):
+        for draft in (0, usual) if options.device == "cpu" else (0, usual, 0, usual):
             service, heard = started(llm), [Heard() for _ in range(count)]
             for i, each in enumerate(heard):
                 at = i * 600 % (len(ids) - 512)
@@ -360,6 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--chunk", type=int, default=None, help="tokens read at a time; left out: as octavo serve")
     parser.add_argument("--capacity", type=parse_context, default=4 << 20, help="tokens of the cache, on a GPU")
+    parser.add_argument("--warm", type=float, default=60.0, help="seconds for making a GPU's steps ready beforehand")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--requests", type=int, default=1000, help="of the crowd")
     parser.add_argument("--small", type=int, default=10_000, help="requests of the part that looks at memory")

@@ -93,21 +93,17 @@ class Slots:
             rooms.append(room - (span - 1))
         return min(rooms)
 
-    def layers(
-        self, table: Tensor | None = None, *, first: int = 0, count: int | None = None
-    ) -> list[LayerSlots]:
-        """The cache of every layer over the slots first .. first + count - 1, behind `table` int32 [count, n] (default:
-        their whole tables)."""
-        some = slice(first, self.count if count is None else first + count)
-        table = self.table[some] if table is None else table
-        found = [LayerSlots(Ring(ring[some]), {}, {}) for ring in self._rings]
+    def layers(self, table: Tensor | None = None) -> list[LayerSlots]:
+        """The cache of every layer over all slots, behind `table` int32 [count, n] (default: their whole tables)."""
+        table = self.table if table is None else table
+        found = [LayerSlots(Ring(ring), {}, {}) for ring in self._rings]
         for spec in self.layout.stores:
             rope = self.layout.rope_dims if spec.kind == "main" else 0
             found[spec.layer].stores[spec.kind] = PagedStore(
                 rows=self._rows[spec.layer, spec.kind], table=table, ratio=spec.ratio, width=spec.width,
                 format=spec.format.value, rope=rope,  # pyright: ignore[reportArgumentType]
             )  # fmt: skip
-            found[spec.layer].partial[spec.kind] = Ring(self._partial[spec.layer, spec.kind][some])
+            found[spec.layer].partial[spec.kind] = Ring(self._partial[spec.layer, spec.kind])
         return found
 
     def put_pages(self, slot: int, pages: list[int], *, start: int = 0) -> None:
@@ -189,33 +185,39 @@ class Slots:
 
 class ChunkRing:
     """Window rows of a chunk of up to `tokens` tokens of one sequence, shared by all layers: a ring that is long enough
-    for the chunk and the window before it, filled from a slot before a layer and put back after it."""
+    for the chunk and the window before it, filled from a slot before a layer and put back after it. Which slot and
+    which tokens they are is read from the device, so that a captured graph stays valid."""
 
     def __init__(self, layout: CacheLayout, tokens: int, device: torch.device | str) -> None:
-        self.tokens, self.before = tokens, layout.config.sliding_window - 1
-        self.length = power_of_two(tokens + self.before)
-        self.ring = Ring(torch.zeros(1, self.length, layout.window_row_bytes, dtype=torch.uint8, device=device))
-        self._kept = layout.window_rows
+        self._before = layout.config.sliding_window - 1
+        self.length = power_of_two(tokens + self._before)
+        with torch.inference_mode(False):  # tensors made in inference mode could be written nowhere else
+            rows = torch.zeros(1, self.length, layout.window_row_bytes, dtype=torch.uint8, device=device)
+            self._past = torch.arange(-self._before, 0, device=device)
+            self._new = torch.arange(-layout.window_rows, 0, device=device)
+        self.ring = Ring(rows)
         self._into: tuple[Tensor, Tensor] | None = None
         self._back: tuple[Tensor, Tensor] | None = None
 
-    def begin(self, first: int, count: int, window: int) -> None:
-        """The chunk is tokens first .. first + count - 1; slots have rings of `window` rows."""
-        device = self.ring.rows.device
-        past = torch.arange(max(0, first - self.before), first, device=device)
-        new = torch.arange(max(first, first + count - self._kept), first + count, device=device)
-        self._into, self._back = (past % self.length, past % window), (new % self.length, new % window)
+    def begin(self, slot: Tensor, first: Tensor, count: Tensor, window: int) -> None:
+        """The chunk is tokens first .. first + count - 1 of the sequence in `slot`, each int64 [1]; slots have rings of
+        `window` rows. The number of rows that move is always the same: those of tokens before the sequence's first are
+        read by nobody, and rows that the slot still has go back as they came."""
+        past = first + self._past
+        new = torch.maximum(first + count + self._new, first - self._before)
+        begin = slot * window
+        self._into = past % self.length, begin + past % window
+        self._back = new % self.length, begin + new % window
 
-    def enter(self, slot: Ring) -> Ring:
-        """The rows before the chunk are in the ring that is returned."""
+    def enter(self, slots: Ring) -> Ring:
+        """The rows before the chunk are in the ring that is returned; `slots`: a layer's rings of all slots."""
         assert self._into is not None, "begin comes first"
         to, of = self._into
-        self.ring.rows[0].index_copy_(0, to, slot.rows[0].index_select(0, of))
+        self.ring.rows[0].index_copy_(0, to, slots.rows.flatten(0, 1).index_select(0, of))
         return self.ring
 
-    def leave(self, slot: Ring) -> None:
+    def leave(self, slots: Ring) -> None:
         """The newest rows go back to the slot."""
         assert self._back is not None, "begin comes first"
         of, to = self._back
-        slot.rows[0].index_copy_(0, to, self.ring.rows[0].index_select(0, of))
-
+        slots.rows.flatten(0, 1).index_copy_(0, to, self.ring.rows[0].index_select(0, of))

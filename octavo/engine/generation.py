@@ -83,7 +83,9 @@ class Generation:
         self._watched = tally is not None or (quotation is not None and quotation.watches)
         watched = replace(self._controls, mass=True) if self._watched else self._controls
         self._greedy = request.temperature == 0 and quotation is None
-        self._steps = Decoding(runner, state, controls=watched, draft=request.draft, greedy=self._greedy)
+        # Logits that are looked at must still be there: a step that is under way early writes over them.
+        early = self._greedy and look is None
+        self._steps = Decoding(runner, state, controls=watched, draft=request.draft, greedy=early)
         self._output: StepOutput | None = None  # the row that the next token is chosen from
         self._runner, self.state, self.request, self.tally = runner, state, request, tally
         self._sampler, self._scanner = Sampler(request), StopScanner(tuple(request.stop))

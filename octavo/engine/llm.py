@@ -24,6 +24,7 @@ from octavo.cache.pool import PagePool
 from octavo.cache.state import SequenceState
 from octavo.cache.view import Controls
 from octavo.config.errors import CheckpointError, ConfigError, LimitError, TextError, UsageError
+from octavo.config.levels import INDEX_FIELDS
 from octavo.config.model import ModelConfig
 from octavo.config.sizes import parse_bytes
 from octavo.engine.answer import Answer, Reply, Usage
@@ -39,7 +40,7 @@ from octavo.engine.sources import SourceRule
 from octavo.engine.spread.runner import check_workers, make_spread, setup_of
 from octavo.engine.texts import Text, Texts, gather_texts
 from octavo.kernels import native
-from octavo.kernels.memory import in_large_pages
+from octavo.kernels.memory import in_large_pages_soon
 from octavo.model.checkpoint import DTYPES, load_weights
 from octavo.model.int8 import to_int8
 from octavo.model.offload import load_offloaded
@@ -71,6 +72,7 @@ def load(
     index_levels: int | None = None,
     index_block_tokens: int | None = None,
     index_blocks: int | None = None,
+    index_from_tokens: int | None = None,
     offload_experts: int | str | None = None,
     offload_engram: bool = False,
     workers: int | None = None,
@@ -87,8 +89,8 @@ def load(
     those that were used most; left out, all are loaded. offload_engram: so do Engram's tables, whose rows are fetched
     as soon as a step's tokens are known. Both give the same results bit by bit and need the CPU, experts also weights
     as they are stored; the files must stay as they are while the model is used (CheckpointError otherwise).
-    index_levels: 1 chooses entries among all, 2 only among those of the index_blocks best blocks of index_block_tokens
-    tokens; left out, as the model's configuration has it.
+    index_levels: 1 chooses entries among all, 2 behind the first index_from_tokens tokens only among those of the
+    index_blocks best blocks of index_block_tokens tokens; left out, as the model's configuration has it.
     workers: processes that share the weights, this one among them, on the CPU or on a GPU each: each reads and holds
     its own heads and experts alone (`octavo.engine.spread`). Steps are plain operations then, and no tokens are
     drafted. `LLM.close` ends the others; when one ends by itself, everything raises WorkerError.
@@ -100,8 +102,7 @@ def load(
     budget = _check_offload(offload_experts, offload_engram, weights, device)
     spread = check_workers(workers, weights=weights, offloaded=budget is not None or offload_engram, device=device)
     folder = locate(model)
-    asked = {"index_levels": index_levels, "index_block_tokens": index_block_tokens, "index_blocks": index_blocks}
-    config, tokenizer = _described(folder, {name: value for name, value in asked.items() if value is not None})
+    config, tokenizer = _described(folder, (index_levels, index_block_tokens, index_blocks, index_from_tokens))
     exact = _EXACT[dtype]
     main, index = _format(main, exact), _format(index, exact)
     capacity = config.max_position_embeddings + SPARE_TOKENS if capacity_tokens is None else capacity_tokens
@@ -123,15 +124,16 @@ def load(
     net = net.to(device).eval().requires_grad_(False)
     if weights is not None:
         to_int8(net)
-    in_large_pages([*net.parameters(), *net.buffers()])
+    in_large_pages_soon([*net.parameters(), *net.buffers()])  # takes half a second a 200 MB; answers may begin
     layout = CacheLayout(config, main=main, index=index)
     why = why_plain(layout, DTYPES[dtype], torch.device(device))
     pool = PagePool(layout, capacity_tokens=capacity, device=device, fixed=why is None)
     return LLM(net, tokenizer, pool, chunk=chunk, name=folder.name, quotes=_quotes(folder), experts=store)
 
 
-def _described(folder: Path, asked: dict[str, int]) -> tuple[ModelConfig, Tokenizer]:
-    """The configuration with what is asked for, and a tokenizer that goes with it."""
+def _described(folder: Path, index: Sequence[int | None]) -> tuple[ModelConfig, Tokenizer]:
+    """The configuration with what is asked for of the index's fields, and a tokenizer that goes with it."""
+    asked = {name: value for name, value in zip(INDEX_FIELDS, index, strict=True) if value is not None}
     config, tokenizer = ModelConfig.from_json(folder).changed(**asked), Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(

@@ -95,6 +95,10 @@ class Runner:
         """Be ready for so many sequences that are answered at a time; how many of them a step takes at most."""
         return min(sequences, _TOGETHER)
 
+    def warm(self, seconds: float) -> int:
+        """Make the steps that are met most often ready before they are met, for about `seconds` at most; how many."""
+        return 0
+
     def new_state(self) -> SequenceState:
         """An empty sequence; it can roll back any distance, since it reads again what it no longer holds."""
         return SequenceState(self.pool, empty_tails(self.pool.layout, self.pool.device), replay=self._replay)

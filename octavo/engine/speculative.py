@@ -45,9 +45,9 @@ class Decoding:
         self, runner: Runner, state: SequenceState, *, controls: Controls | None = None, draft: int | None = None,
         greedy: bool = False,
     ) -> None:  # fmt: skip
-        """`draft` tokens are proposed at a time (see `Request`). `greedy`: every token is one that `greedy` chose, so
-        that without drafts the next step may be under way before the host knows the token that it begins with. Raises
-        UsageError when the model cannot draft."""
+        """`draft` tokens are proposed at a time (see `Request`). `greedy`: every token is one that `greedy` chose, and
+        nobody reads the logits of the row that it returns, so that without drafts the next step may be under way before
+        the host knows the token that it begins with. Raises UsageError when the model cannot draft."""
         self._runner, self._state = runner, state
         self._draft = runner.draft_count(draft)
         self._drafter = runner.drafter() if self._draft else None
@@ -55,6 +55,7 @@ class Decoding:
         self._alone = greedy and self._plain
         self._ahead = runner.ahead(state) if self._alone else None
         self._stretch: Stretch | None = None
+        self._no_streams = torch.empty(1, 0, 0)  # made once: torch lets another thread's Python run at each operation
         self._best: int | None = None  # the likeliest id of the row given out last, where the step said it
         self._close = closeness(runner.model)
         self._ids: list[int] = []  # what the newest step read; the row at self._at was given out last
@@ -131,7 +132,9 @@ class Decoding:
     def took(self, token: int, row: Row) -> StepOutput:
         """The row behind `token`, which the stretch's step gave."""
         self.steps += 1
-        output = StepOutput(row.logits, (), row.logits.new_empty(1, 0, 0))
+        if self._stretch is not None and not self._stretch.left:
+            self._stretch.settle()  # here and not with what begins the next one: neither step waits for both
+        output = StepOutput(row.logits, (), self._no_streams)
         self._take(output, [token])
         self._best = row.best
         return output

@@ -6,7 +6,8 @@ the next step of several stretches in one compiled call. Does not cover: what is
 of other kinds (`octavo.model.stack`).
 
 Python's account of a step takes as long as half of the step, and threads take turns with it. So all of it that is not
-asked for in between is done once for many tokens.
+asked for in between is done once for many tokens, and in parts, so that no step waits for all of it: the rotations of
+the next stretch are made behind the last step but one, and whoever takes the last one's row settles behind that.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from octavo.kernels.step import together
 from octavo.kernels.step.together import Head, Way
 from octavo.model import stack
 from octavo.model.block import Block
+from octavo.model.rotary import Table
 from octavo.model.stack import watched
 from octavo.model.step import Prepared
 from octavo.model.transformer import Transformer
@@ -43,6 +45,16 @@ class Row(NamedTuple):
     best: int
 
 
+class _Turns(NamedTuple):
+    """Rotations [n, P] of the tokens first, first + 1, ..: cos and sin, by whether a layer compresses."""
+
+    first: int
+    tables: dict[bool, Table]
+
+    def serve(self, first: int, count: int) -> bool:
+        return self.first == first and all(len(cosine) >= count for cosine, _ in self.tables.values())
+
+
 class Stretch:
     """Steps first, first + 1, .. of `state`, which learns of them at `settle` and is left alone until then."""
 
@@ -51,7 +63,8 @@ class Stretch:
         self.state, self.steps = state, steps
         self._ids, self._known, self._first = ids, known, state.length
         self.way = Way([one.call for one in steps.prepared])
-        self.tables: list[tuple[Tensor, Tensor]] = []  # held
+        self.turns: _Turns | None = None  # held
+        self.ahead: _Turns | None = None  # of the next stretch
 
     @property
     def length(self) -> int:
@@ -126,7 +139,10 @@ class Several:
         if left < 1 or not steps.reach(ids, known, compressed):
             return None
         stretch = Stretch(state, steps, left, ids, known)
-        _place(stretch, model, left)
+        turns = None if before is None else before.ahead
+        if turns is None or not turns.serve(state.length, left):
+            turns = _turns(model, steps, state.length, left)
+        _place(stretch, turns, left)
         return stretch
 
     def run(self, stretches: Sequence[Stretch], tokens: Sequence[int]) -> list[Row]:
@@ -140,6 +156,8 @@ class Several:
         logits, best = together.run([stretch.way for stretch in stretches], tokens, head)
         for stretch in stretches:
             stretch.moved()
+            if stretch.left == 1:
+                stretch.ahead = _turns(self._model, stretch.steps, stretch.length + 1, _STEPS)
         return [Row(logits[i : i + 1], token) for i, token in enumerate(best)]
 
     def __reduce__(self) -> tuple[type[Several], tuple[Transformer]]:
@@ -200,15 +218,21 @@ def _placed(steps: stack._Stack, state: SequenceState) -> bool:
     return True
 
 
-def _place(stretch: Stretch, model: Transformer, count: int) -> None:
-    """Let the layers write the rows of the next `count` tokens, and turn them by their positions."""
-    state, found = stretch.state, {}
-    positions = torch.arange(state.length, state.length + count)
-    for one in stretch.steps.prepared:
-        call, packed, tail = one.call, one.block.ratio > 0, state.tails[one.number]
-        if packed not in found:
+def _turns(model: Transformer, steps: stack._Stack, first: int, count: int) -> _Turns:
+    """Rotations of `count` tokens from number `first` on."""
+    positions, found = torch.arange(first, first + count), {}
+    for one in steps.prepared:
+        if (packed := one.block.ratio > 0) not in found:
             found[packed] = loops.table(positions, model.rotary.frequencies(one.block.ratio, positions.device))
-        cosine, sine = found[packed]
+    return _Turns(first, found)
+
+
+def _place(stretch: Stretch, turns: _Turns, count: int) -> None:
+    """Let the layers write the rows of the next `count` tokens, and turn them by their positions."""
+    state, stretch.turns = stretch.state, turns
+    for one in stretch.steps.prepared:
+        call, tail = one.call, state.tails[one.number]
+        cosine, sine = turns.tables[one.block.ratio > 0]
         call.cosine, call.sine = cosine.data_ptr(), sine.data_ptr()
         call.window_rows = state.strips.room((one.number, "window"), tail.window, count)
         for kind, old in tail.raw.items():
@@ -217,14 +241,13 @@ def _place(stretch: Stretch, model: Transformer, count: int) -> None:
                 call.raw = at
             else:
                 call.index_raw = at
-    stretch.tables = list(found.values())
 
 
 def _left(one: Prepared, state: SequenceState) -> int:
     """Steps of a layer behind `state` for which nothing but addresses changes."""
     left = one.until - 1 - state.length
     if one.levels is not None:
-        border = one.levels.block - state.length % one.levels.block
+        border = one.levels.border - state.length % one.levels.border
         left = min(left, border - one.levels.choose(state.length + border))
     return left
 

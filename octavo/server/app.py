@@ -98,7 +98,7 @@ def layers(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["authorization", "x-api-key", "content-type", "x-request-id", "anthropic-version"],
+        allow_headers=["*"],  # clients in browsers tell of themselves in headers of their own
         expose_headers=["x-request-id", "request-id", "retry-after"],
     )
     traces = None if telemetry is None else Middleware(TraceMiddleware, telemetry=telemetry, open_paths=aside | page)

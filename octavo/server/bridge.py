@@ -31,12 +31,13 @@ class Submission:
         """Nothing is submitted yet; see `Bridge.submit`."""
         self.id = job.id
         self._service, self._job = service, job
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._over = True
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     async def begin(self, threads: Executor | None) -> None:
         """Submit on one of `threads` (None: the loop's own). Raises what `Service.submit` raises."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         context, service, job, tell = copy_context(), self._service, self._job, _teller(loop, self._events)
         submitting = loop.run_in_executor(threads, lambda: context.run(service.submit, job, tell))
         try:
@@ -73,7 +74,15 @@ class Submission:
 
     def __del__(self) -> None:
         # A response whose client left before its first byte never starts its iterator, so nothing else would end it.
-        self.close()
+        # Collected on a lane, in the middle of what the service decides under its lock, it must not change that.
+        loop = self._loop
+        if self._over or loop is None:
+            return
+        self._over = True
+        try:
+            loop.call_soon_threadsafe(self._service.cancel, self.id, "the client went away")
+        except RuntimeError:  # the loop is closed, and the server with it
+            self._service.cancel(self.id, "the client went away")
 
 
 class Bridge:

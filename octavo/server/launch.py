@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octavo.config.errors import UsageError
+from octavo.config.errors import LimitError, UsageError
 from octavo.config.sizes import parse_bytes
 from octavo.engine.serving.settings import CHUNK, GPU_CHUNK, ServiceSettings, free_memory
 from octavo.server.auth import read_keys
@@ -134,7 +134,8 @@ class Launch:
         limits: dict[str, Any] = {} if given.shelf_bytes is None else {"disk_bytes": given.shelf_bytes}
         settings = ServiceSettings(
             max_running=given.max_running, max_queue=given.max_queue, cache_bytes=given.cache_bytes,
-            folder=shelf if shelf is None or rank is None else shelf / f"replica-{rank}", **limits,
+            folder=shelf if shelf is None or rank is None else shelf / f"replica-{rank}",
+            warm_seconds=given.warm_seconds, **limits,
         )  # fmt: skip
         return Service(llm, settings, library=Library(llm, given.documents_folder))
 
@@ -178,13 +179,18 @@ def _holding(
     least, most = (settings.replicas_min, settings.replicas_max) if ray else (1, 1)
     # Replicas and workers share a CPU's memory; each has a GPU of its own, which weights and cache fill.
     room = free // 2 // most // settings.workers if device == "cpu" else max(free - weight_bytes, 0) // 2
-    cache = settings.cache_bytes or room
+    page = CacheLayout(config, rows, rows).page_bytes
+    cache = room if settings.cache_bytes is None else settings.cache_bytes
+    if cache < page:
+        given = settings.cache_bytes is not None
+        said = f"is {cache:,}" if given else f"is not given, and of {free:,} free bytes {cache:,} are left for it"
+        raise LimitError(f"cache_bytes {said}; one page of this model takes {page:,}")
     return Holding(
         model=settings.served_name or model,
         weights=weights or ("fp32" if device == "cpu" else "bf16"),
         weight_bytes=weight_bytes,
         cache_bytes=cache,
-        cache_tokens=cache // CacheLayout(config, rows, rows).page_bytes * PAGE_TOKENS,
+        cache_tokens=cache // page * PAGE_TOKENS,
         context=config.max_position_embeddings,
         free_bytes=free,
         documents=None if settings.documents_folder is None else str(settings.documents_folder),

@@ -34,7 +34,8 @@ class ServerSettings:
     max_running: jobs that wait and that run; further ones are refused, or wait. cache_bytes: memory for all sequences,
     None for half of what is free. shelf_folder, shelf_bytes: prefixes kept on disk. documents_folder: documents kept on
     disk, None for memory. workers: processes or GPUs that share the model's weights. drain_seconds: what requests under
-    way get at the end. metrics: whether /metrics is there. docs_page: whether /docs is.
+    way get at the end. warm_seconds: for how long, at most, a GPU's steps are made ready before the first request.
+    metrics: whether /metrics is there. docs_page: whether /docs is.
 
     With replicas only (`octavo serve --ray`; max_running, max_queue, cache_bytes and shelf_bytes are of each):
     replicas_min, replicas_max: how many there are. replica_target: requests under way at each that scaling aims at; one
@@ -64,6 +65,7 @@ class ServerSettings:
     documents_folder: Path | None = None
     workers: int = 1
     drain_seconds: float = 30.0
+    warm_seconds: float = 60.0
     metrics: bool = True
     docs_page: bool = False
     replicas_min: int = 2
@@ -89,8 +91,9 @@ class ServerSettings:
             _seconds(name, getattr(self, name))
         if self.request_seconds is not None:
             _seconds("request_seconds", self.request_seconds)
-        if not 0 <= self.drain_seconds < float("inf"):
-            raise LimitError(f"drain_seconds is {self.drain_seconds}; it must be a finite number from 0")
+        for name in ("drain_seconds", "warm_seconds"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LimitError(f"{name} is {getattr(self, name)}; it must be a finite number from 0")
         for name in (*self.aliases, *([] if self.served_name is None else [self.served_name])):
             if not _MODEL_NAME.fullmatch(name):
                 limit = "letters, digits and . _ : / @ -, at most 200"

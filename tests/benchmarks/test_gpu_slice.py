@@ -14,6 +14,7 @@ from octavo.bench.bounds import Rates
 from octavo.cache.layout import RowFormat
 from octavo.config.model import LayerKind
 from octavo.engine.gpu.graphs import StepGraphs, StepInput
+from octavo.engine.gpu.replay import Captures
 
 RATES = Rates(device="made up", bandwidth=1e12, peaks={"bf16": 1e14, "fp8": 2e14, "fp32": 1e13})
 SMALL = {
@@ -40,7 +41,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> gp
 
 def test_a_step_over_random_entries_is_finite(bench: gpu_slice.Bench) -> None:
     fill_entries(bench.pool)
-    graphs = StepGraphs(bench.model, bench.slots(2, 4))
+    graphs = StepGraphs(bench.model, bench.slots(2, 4), Captures.on(bench.device))
     given = StepInput(tokens=np.array([5, 9]), slots=np.arange(2), positions=np.full(2, 1023))
     logits = graphs.run(given, most=1, pages=4).logits
     assert logits.shape == (2, 256)

@@ -34,10 +34,14 @@ def test_every_part_runs_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest
     assert crowd["ended"] + crowd["cancelled"] == 40
     assert [crowd[name] for name in ("failed", "lost", "answers_unlike_alone", "pages_left")] == [0, 0, 0, 0]
     assert (flat["ended"], flat["pages_left"]) == (60, 0)
-    assert record["gaps"]["longest_over_usual"] >= record["gaps"]["median_over_usual"] > 0
-    told = record["gaps"].get("longest_went_to", [])
-    for one in told:
-        assert one["computed"] + one["without_core"] + one["blocked"] == pytest.approx(one["whole"], rel=0.05)
+    gaps = record["gaps"]
+    assert gaps["answers_unlike"] is False
+    assert gaps["beside"]["gaps"] == gaps["alone"]["gaps"] == gaps["beside_over_same_tokens_alone"]["gaps"]
+    for told in (gaps["beside"], gaps["alone"]):
+        assert told["longest_over_usual"] >= told["p99_over_usual"] >= told["median_over_usual"] > 0
+        assert sum(told.get("above_3x_by_cause", {}).values()) <= told["above_3x"]
+        for one in told.get("longest_went_to", []):
+            assert one["computed"] + one["without_core"] + one["blocked"] == pytest.approx(one["whole"], rel=0.05)
     assert record["drafts"]["draft"] == 0
     assert set(record["streams"]["tokens_per_second"]) == {"1", "8", "32"}
     assert record["document"]["first_token_seconds"]["longest"] > 0

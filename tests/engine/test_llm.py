@@ -11,7 +11,8 @@ import torch
 
 import octavo
 from octavo.cache.layout import RowFormat
-from octavo.config.errors import CheckpointError, DocumentError, LimitError, TextError, UsageError
+from octavo.config.errors import CheckpointError, ConfigError, DocumentError, LimitError, TextError, UsageError
+from octavo.config.levels import Levels
 from octavo.engine.answer import Finish
 from octavo.engine.llm import LLM, load
 from octavo.engine.texts import Text
@@ -108,6 +109,15 @@ def test_row_formats_of_the_cache_are_a_choice(tmp_path: Path) -> None:
     with small.read(STORY) as folded, exact.read(STORY) as plain:
         assert folded.nbytes < plain.nbytes
         assert folded.ask("Who?", max_tokens=2).token_ids
+
+
+def test_the_index_is_a_choice(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, tiny_config(), 1)
+    assert load(folder).config.levels is None
+    chosen = load(folder, index_levels=2, index_block_tokens=8, index_blocks=3, index_from_tokens=32)
+    assert chosen.config.levels == Levels(8, 3, 32)
+    with pytest.raises(ConfigError, match="index_from_tokens is 20; it must be a multiple of 16"):
+        load(folder, index_levels=2, index_from_tokens=20)
 
 
 def test_documents_with_fp4_entries_are_opened_as_they_were_read(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from octavo.engine.llm import LLM
 from octavo.engine.request import MAX_DRAFT, Request
 from octavo.engine.runner import Runner
 from octavo.engine.speculative import Decoding
+from tests.support.bodies import COMPILED
 from tests.support.tiny import build_model, random_tensors, tiny_config, tiny_engram
 from tests.support.tiny_llm import STORY, tiny_llm
 from tests.support.training import trained_on_walks, walks
@@ -363,3 +364,19 @@ def test_greedy_tokens_on_a_gpu(draft: int) -> None:
             row = steps.next(tokens[-1], most=40 - len(tokens))
         found.append(tokens)
     assert found[0] == found[1]
+
+
+@pytest.mark.skipif(not COMPILED, reason="the package was built without a compiler, or for another processor")
+def test_a_stretch_is_handed_over_behind_its_last_step_and_not_before() -> None:
+    runner = of_runner(tiny_config())
+    state = runner.new_state()
+    steps = Decoding(runner, state)
+    steps.begin(np.arange(16, 316))
+    stretch = steps.stretch(most=2)
+    assert stretch is not None
+    seen = []
+    for token in (20, 21):
+        [row] = runner.together([stretch], [token])
+        steps.took(token, row)
+        seen.append((state.length, stretch.done, steps.length))
+    assert seen == [(300, 1, 301), (302, 0, 302)]

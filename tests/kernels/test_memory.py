@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo.kernels.memory import in_large_pages, will_be_large
+from octavo.kernels.memory import in_large_pages, in_large_pages_soon, will_be_large
 
 LARGE = 1 << 21
 linux = pytest.mark.skipif(
@@ -52,6 +52,18 @@ def test_tensors_keep_their_place_and_their_values_in_large_pages() -> None:
     assert [tensor.data_ptr() for tensor in tensors] == places
     for tensor in tensors:
         assert torch.equal(tensor, torch.arange(len(tensor), dtype=torch.float32))
+
+
+def test_tensors_can_be_used_while_they_are_moved() -> None:
+    tensor = torch.arange(1 << 23, dtype=torch.float32)
+    thread = in_large_pages_soon([tensor])
+    while thread.is_alive():
+        tensor[::4096] += 1
+        assert tensor[0] == tensor[4096] - 4096 == tensor[-4096] - (len(tensor) - 4096)
+    thread.join()
+    added = int(tensor[0])
+    assert torch.equal(tensor[::4096], torch.arange(0, 1 << 23, 4096) + float(added))
+    assert torch.equal(tensor[1::4096], torch.arange(1, 1 << 23, 4096).float())
 
 
 def test_what_is_not_in_memory_or_empty_is_left_alone() -> None:

@@ -11,6 +11,7 @@ import torch
 from octavo.cache.state import SequenceState
 from octavo.engine.runner import Runner
 from octavo.kernels import dispatch
+from octavo.kernels.rope import loops
 from octavo.model.block import Block
 from octavo.model.stretch import Several, Stretch
 from octavo.model.transformer import Transformer
@@ -138,6 +139,36 @@ def test_a_replaced_weight_is_used_from_the_next_stretch_on() -> None:
     runner.model.head.weight = torch.nn.Parameter(runner.model.head.weight * 2)
     twin = state.fork()
     second = runner.stretch(state, most=1, before=first)
+    assert second is not None
+    [row] = runner.together([second], [21])
+    assert torch.equal(row.logits, runner.step(np.array([21]), twin).logits)
+
+
+def test_rotations_of_the_next_stretch_are_made_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = of_runner(WORLDS["exact"])
+    state = after(runner, 300)
+    twin, first = state.fork(), begun(runner, state, most=3)
+    for token in (20, 21):
+        runner.together([first], [token])
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "table", None)  # whoever makes one now fails
+        runner.together([first], [22])
+        first.settle()
+        second = runner.stretch(state, most=2, before=first)
+    assert second is not None
+    for token in (20, 21, 22):
+        runner.step(np.array([token]), twin)
+    [row] = runner.together([second], [23])
+    assert torch.equal(row.logits, runner.step(np.array([23]), twin).logits)
+
+
+def test_rotations_made_for_another_place_are_made_again() -> None:
+    runner = of_runner(WORLDS["exact"])
+    state = after(runner, 300)
+    first = begun(runner, state, most=2)
+    runner.together([first], [20])
+    first.settle()  # a step before its end: the rotations that were made begin a token later
+    twin, second = state.fork(), runner.stretch(state, most=2, before=first)
     assert second is not None
     [row] = runner.together([second], [21])
     assert torch.equal(row.logits, runner.step(np.array([21]), twin).logits)

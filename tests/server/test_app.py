@@ -187,6 +187,11 @@ def test_other_origins_only_where_named(tmp_path: Path, server: Running) -> None
     with running(tiny_service(tmp_path), cors_origins=("https://one.example",)) as open_one:
         found = open_one.client.options(CHAT, headers=asked)
         assert found.headers["access-control-allow-origin"] == "https://one.example"
+        wanted = "authorization,content-type,x-stainless-lang,anthropic-beta,anthropic-dangerous-direct-browser-access"
+        clients = open_one.client.options(CHAT, headers=asked | {"access-control-request-headers": wanted})
+        assert clients.status_code == 200, "the official clients send these from a browser"
+        allowed = clients.headers["access-control-allow-headers"].replace(" ", "").split(",")
+        assert set(wanted.split(",")) <= set(allowed)
         assert open_one.client.options(CHAT, headers=asked | {"origin": "https://two.example"}).status_code == 403
 
 

@@ -199,6 +199,31 @@ def test_submission_that_nobody_iterates_over_is_cancelled_with_its_last_referen
     assert service.cancelled == ["lost"]
 
 
+def test_submission_collected_on_a_lane_is_cancelled_by_the_loop_and_not_there(service: Service) -> None:
+    """A collection may come while a lane decides, under the service's lock, what runs next: that must not change."""
+
+    async def lost() -> str:
+        bridge = Bridge(service)
+        submission = await bridge.submit(job("collected", tokens=100_000))
+
+        def collect() -> str:
+            nonlocal submission
+            with service._change:
+                submission = None  # type: ignore[assignment]
+                gc.collect()
+                why = service._works["collected"].watch.why
+            return "cancelled under the lock" if why else "left alone"
+
+        found = await asyncio.to_thread(collect)
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        while "collected" in service._works and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0)
+        return found
+
+    assert asyncio.run(lost()) == "left alone"
+    assert "collected" not in service._works
+
+
 def test_events_after_the_loop_has_ended_reach_nobody_and_raise_nothing() -> None:
     kept = []
 

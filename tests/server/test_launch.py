@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from octavo.config.errors import OctavoError, UsageError
+from octavo.config.errors import LimitError, OctavoError, UsageError
 from octavo.server.launch import Launch
 from tests.support.tiny import tiny_config, write_tiny_model
 
@@ -55,6 +55,21 @@ def test_memory_of_a_gpu_is_asked_of_the_gpu(model: str, tmp_path: Path, monkeyp
     flags = {"documents": str(tmp_path)}
     with pytest.raises(UsageError, match="cache is not given; what GPUs of replicas have free"):
         Launch.of(model, flags, key_file=None, file=None, device="cuda", weights=None, ray=True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_cache_without_a_page_is_refused_before_loading(
+    model: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.server.launch.free_memory", lambda device: 2**28)
+    with pytest.raises(LimitError, match=r"cache_bytes is 1,000; one page of this model takes \d"):
+        launch(model, device=device, cache=1000)
+    page = launch(model, device=device).holding
+    least = page.cache_bytes // (page.cache_tokens // 256)
+    assert launch(model, device=device, cache=least).holding.cache_tokens == 256
+    monkeypatch.setattr("octavo.server.launch.free_memory", lambda device: 5000)
+    with pytest.raises(LimitError, match="cache_bytes is not given, and of 5,000 free bytes"):
+        launch(model, device=device)
 
 
 def test_workers_hold_their_shares(model: str, tmp_path: Path) -> None:

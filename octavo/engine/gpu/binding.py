@@ -4,7 +4,9 @@ Covers: `Binding`: a state gets a slot when a step needs it, the one used longes
 brought into the pool's one slab, where the kernels read. Does not cover: the rows themselves (`octavo.cache.slots`).
 
 Steps are made by one thread at a time, but a state may end, or be asked for its rows, on any other: `lock` is held
-while it is decided who has which slot and while rows leave one.
+while it is decided who has which slot and while rows leave one. A state that is collected ends wherever that happens,
+on the thread that holds the lock too, and behind the moment from which nobody can reach it: what it gives back is
+looked at again, and only what is its own still (`GpuState.claim`).
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Binding:
         for state in states:
             if state.slot is None:
                 state.slot, state.listed, state.stale = self._take(), [], True
-                self._users[state.slot] = weakref.ref(state)
+                state.claim = self._users[state.slot] = weakref.ref(state)
             if state.stale:
                 self.slots.load(state.slot, state.tails, state.length)
                 state.stale = False
@@ -66,10 +68,10 @@ class Binding:
         if state.slot is None:
             return
         with self.lock:
-            if state.slot is not None:
-                self._users.pop(state.slot, None)
-                self._unused.append(state.slot)
-                state.slot = None
+            slot, state.slot = state.slot, None
+            if slot is not None and self._users.get(slot) is state.claim:
+                del self._users[slot]
+                self._unused.append(slot)
 
     def move(self, slots: Slots) -> None:
         """Use other slots from now on; whoever has one of the old ones leaves it."""
@@ -81,13 +83,21 @@ class Binding:
             self._unused = list(reversed(range(slots.count)))
 
     def _take(self) -> int:
-        if self._unused:
-            return self._unused.pop()
-        slot = next(iter(tuple(self._users)))
-        state = self._users.pop(slot)()
-        if state is not None and state.slot == slot:
-            state.leave()
-        return slot
+        while not self._unused:
+            slot = next(iter(tuple(self._users)), None)
+            user = None if slot is None else self._users.pop(slot, None)
+            if slot is None and not self._unused:
+                raise LimitError(f"none of the {self.slots.count} slots of this GPU is free, and no sequence has one")
+            if slot is None or user is None:  # it ended just now
+                continue
+            try:
+                if (state := user()) is not None and state.slot == slot:
+                    state.leave()
+            except BaseException:  # its rows are nowhere else
+                self._users[slot] = user
+                raise
+            return slot
+        return self._unused.pop()
 
     def _list_pages(self, state: GpuState) -> None:
         assert state.slot is not None

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from octavo.cache.layout import CacheLayout
 from octavo.cache.slots import power_of_two
-from octavo.engine.gpu.replay import Replay, Staging
+from octavo.engine.gpu.replay import Captures, Replay, Staging
 from octavo.engine.request import MAX_DRAFT
 from octavo.kernels.paged import Places, Ring
 from octavo.model.gpu.stage import GpuStage
@@ -50,7 +50,7 @@ class Drafts:
         self._ring = Ring(rows)
         self._users: dict[int, weakref.ref[GpuDrafter] | None] = dict.fromkeys(range(count))  # longest ago first
         self._prepared: dict[tuple[int, int], _Prepared] = {}
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._captures = Captures.on(device)
 
     def __len__(self) -> int:
         """Different proposals met so far."""
@@ -120,7 +120,7 @@ class Drafts:
                     places = Places(last[_SLOT].int(), behind[_NUMBER].int())
                     newest = stage.advance(newest, token, ring, places, behind[_POSITION])
 
-        made.replay = Replay(run, self._pool)
+        made.replay = Replay(run, self._captures)
         return made
 
     def reaches(self, number: int, high: int) -> bool:

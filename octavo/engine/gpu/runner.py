@@ -1,4 +1,4 @@
-"""The `Runner` of a model on a GPU: chunks through the fused kernels, steps of few tokens as graphs.
+"""The `Runner` of a model on a GPU: chunks and steps of few tokens through the fused kernels, both as graphs.
 
 Covers: `GpuRunner`, with the interface of `Runner`, and steps of many sequences at a time. Controls that take the model
 apart (other picks, HCA off, losses) run through the plain model, on the same states. Does not cover: choosing tokens.
@@ -7,7 +7,10 @@ apart (other picks, HCA off, losses) run through the plain model, on the same st
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,22 +18,24 @@ from torch import Tensor
 
 from octavo.cache.layout import PAGE_TOKENS
 from octavo.cache.pool import PagePool
-from octavo.cache.slots import ChunkRing, Slots, power_of_two
+from octavo.cache.slots import Slots, power_of_two
 from octavo.cache.state import SequenceState
 from octavo.cache.tails import empty_tails
 from octavo.cache.view import Controls, Picks
 from octavo.config.errors import LimitError
 from octavo.engine.gpu.ahead import Ahead
 from octavo.engine.gpu.binding import Binding
+from octavo.engine.gpu.chunks import ROWS, ChunkSteps
+from octavo.engine.gpu.compiling import compiled_only
 from octavo.engine.gpu.drafts import Drafts, GpuDrafter
-from octavo.engine.gpu.graphs import StepGraphs, StepInput, StepResult
+from octavo.engine.gpu.graphs import StepGraphs, StepInput, StepResult, widths
+from octavo.engine.gpu.replay import Captures
 from octavo.engine.gpu.state import GpuState
 from octavo.engine.gpu.turn import Turn
 from octavo.engine.runner import Runner, StepOutput
-from octavo.kernels.paged import Places
 from octavo.model.attention import Mass
 from octavo.model.block import BlockReport
-from octavo.model.gpu.forward import GpuModel, Seen, Step
+from octavo.model.gpu.forward import GpuModel, Seen
 from octavo.model.gpu.maps import FEW
 from octavo.model.gpu.stage import GpuStage
 from octavo.model.gpu.weights import take, take_stage
@@ -39,9 +44,8 @@ from octavo.model.transformer import Transformer
 
 GPU_CHUNK = 8192
 """Tokens read at a time: with more, an expert's tokens fill its tiles better; memory for scores and parts grows."""
-_FEW = 16  # tokens of a step up to which it is captured
-_PAD = 256  # tokens to multiples of which long chunks are filled up
-_TABLE = 16  # pages of a chunk's table at least
+_FEW = 16  # tokens of a sequence up to which they may be read together with those of others
+_COMPILERS = 16  # threads that compile kernels at a time
 
 
 class GpuRunner(Runner):
@@ -58,13 +62,17 @@ class GpuRunner(Runner):
         self.gpu = GpuModel(model.config, weights, dtype=weight.dtype)
         self.slots = self._room(slots)
         self.binding = Binding(pool, self.slots)
-        self.graphs = StepGraphs(self.gpu, self.slots)
-        self._ring: ChunkRing | None = None
+        self._captures = Captures.on(pool.device)
+        self._make_steps()
         self._drafts: Drafts | None = None
         self.silent = tuple(BlockReport(None, (), None) for _ in model.config.layer_ratios)
         """The reports of a step that was asked for none."""
         engram = model.config.engram
         self._context, self._pad = (0, 0) if engram is None else (engram.max_ngram_size, engram.pad_id)
+
+    def _make_steps(self) -> None:
+        self.graphs = StepGraphs(self.gpu, self.slots, self._captures)
+        self.chunks = ChunkSteps(self.gpu, self.slots, self._captures)
 
     def _room(self, count: int) -> Slots:
         """Slots for sequences as long as the context, or the pool, lets them be."""
@@ -85,8 +93,55 @@ class GpuRunner(Runner):
         if count > self.slots.count:
             slots = self._room(count)
             self.binding.move(slots)
-            self.slots, self.graphs, self._drafts = slots, StepGraphs(self.gpu, slots), None
+            self.slots, self._drafts = slots, None
+            self._make_steps()
         return self.slots.count
+
+    def warm(self, seconds: float) -> int:
+        """As `Runner.warm`: kernels are compiled side by side, then steps and chunks captured, those of short sequences
+        first."""
+        until, made, cuda = time.monotonic() + seconds, 0, self.pool.device.type == "cuda"
+        if cuda and self.pool.device.index is not None:
+            torch.cuda.set_device(self.pool.device)  # of this thread, which need not be the one that made the runner
+        for pages in widths(self.slots.pages):
+            steps = self._steps_of(pages)
+            if time.monotonic() < until and cuda:
+                self._compile(steps)
+            for warm in steps:
+                if time.monotonic() < until:
+                    warm(rehearse=False)
+                    made += 1
+        if cuda:
+            torch.cuda.synchronize(self.pool.device)
+        return made
+
+    def _steps_of(self, pages: int) -> list[Callable[..., None]]:
+        """What makes each step ready that sequences of `pages` pages need, the commonest first."""
+        together = [1 << n for n in range(power_of_two(self.slots.count).bit_length())]
+        chunks = [rows for rows in reversed(ROWS) if rows <= max(self.chunk, PAGE_TOKENS)]
+        rest = [1 << n for n in range(1, _FEW.bit_length())]  # of a prompt, and drafts
+        return [
+            self._warm_logits,
+            *(partial(self.graphs.warm, count, most=1, pages=pages) for count in together),
+            *(partial(self.chunks.warm, rows, pages=pages) for rows in chunks),
+            *(partial(self.graphs.warm, count, most=count, pages=pages) for count in rest),
+        ]
+
+    def _compile(self, steps: list[Callable[..., None]]) -> None:
+        """Compile what the steps launch. What the first launches would leave for all later ones is forgotten."""
+        experts = [both for layer in self.gpu.weights.layers for both in (layer.experts.routed, layer.experts.shared)]
+        before = [set(one.found) for one in experts]
+        with compiled_only(min(_COMPILERS, len(os.sched_getaffinity(0)))):
+            for warm in steps:
+                warm(rehearse=True)
+        for one, known in zip(experts, before, strict=True):
+            for key in set(one.found) - known:
+                del one.found[key]
+
+    @torch.inference_mode()
+    def _warm_logits(self, *, rehearse: bool) -> None:
+        shape = (1, self.model.config.hc_mult, self.model.config.hidden_size)
+        self.gpu.logits(torch.zeros(shape, dtype=self.gpu.dtype, device=self.pool.device))
 
     def new_state(self) -> GpuState:
         """An empty sequence."""
@@ -106,7 +161,7 @@ class GpuRunner(Runner):
         if len(ids) > _FEW:
             streams, seen = self._chunk(ids, _own(state), mass=mass)
             logits = self.gpu.logits(streams if all_rows else streams[-1:])
-            return StepOutput(logits, self._reports(seen, state.length), streams)
+            return StepOutput(logits, self._reports(seen, state.length), streams if lent else streams.clone())
         result = self._few([ids], [_own(state)], mass=mass)
         logits = result.logits if all_rows else result.logits[-1:]
         reports = self._reports(result.seen, state.length)
@@ -216,36 +271,20 @@ class GpuRunner(Runner):
 
     @torch.inference_mode()
     def _chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
-        """Read ids [T] -> streams [T, M, D]."""
-        state.reserve(len(ids))
-        with _kept([state]):
-            made = self._run_chunk(ids, state, mass=mass)
-        state.advanced(np.asarray(ids))
-        return made
-
-    def _run_chunk(self, ids: np.ndarray, state: GpuState, *, mass: bool) -> tuple[Tensor, tuple[Seen, ...]]:
-        count, first, device = len(ids), state.length, self.pool.device
+        """Read ids [T] -> streams [T, M, D], which the next chunk overwrites."""
+        count, first = len(ids), state.length
+        state.reserve(count)
         [slot] = self.binding.bind([state])
+        given, pages = self._input(slot, np.asarray(ids), state), self.pool.layout.pages(first + count)
+        self.graphs.passed()  # graphs share their memory, so a step under way for another sequence is lost
+        try:
+            made = self.chunks.run(given, slot=slot, first=first, pages=pages, mass=mass)
+        except BaseException:
+            self.chunks.undo()
+            raise
         self.slots.writes(slot, first, count, chunk=True)
-        pages = power_of_two(self.pool.layout.pages(first + count))  # few widths are few compilations
-        width = min(max(_TABLE, pages), self.slots.pages)
-        table = self.slots.table[slot : slot + 1, :width].contiguous()
-        layers = self.slots.layers(table, first=slot, count=1)
-        more = _padded(count) - count  # rows that do nothing: few lengths are few compilations
-        position = torch.full((count + more,), -1, dtype=torch.int32, device=device)
-        position[:count] = torch.arange(first, first + count, dtype=torch.int32, device=device)
-        recent = _to(device, np.pad(self._recent(ids, state), ((0, more), (0, 0)))) if self._context else None
-        tokens = _to(device, np.pad(np.asarray(ids, dtype=np.int64), (0, more)))
-        step = Step(tokens, Places(torch.zeros_like(position), position), count, recent)
-        seen: list[Seen] | None = [] if mass else None
-        streams = self.gpu.forward(step, layers, chunk=self._ring_for(first, count, layers[0].ring.length), seen=seen)
-        return streams[:count], tuple(one.first(count) for one in seen or ())
-
-    def _ring_for(self, first: int, count: int, window: int) -> ChunkRing:
-        if self._ring is None or self._ring.tokens < count:
-            self._ring = ChunkRing(self.pool.layout, max(count, self.chunk), self.pool.device)
-        self._ring.begin(first, count, window)
-        return self._ring
+        state.advanced(given.tokens)
+        return made
 
     def _reports(self, seen: Sequence[Seen], length: int) -> tuple[BlockReport, ...]:
         if not seen:
@@ -283,15 +322,6 @@ def _together(parts: list[StepInput]) -> StepInput:
         positions=np.concatenate([part.positions for part in parts]),
         recent=np.concatenate(recent) if recent else None,
     )
-
-
-def _padded(count: int) -> int:
-    """Rows that a chunk of `count` tokens is run as: a power of two up to 256, then a multiple of that."""
-    return power_of_two(count) if count <= _PAD else -(-count // _PAD) * _PAD
-
-
-def _to(device: torch.device, values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
 def _plain(controls: Controls | None) -> bool:

@@ -6,6 +6,7 @@ the slot's rings), so that steps that follow each other move none. Does not cove
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ class GpuState(SequenceState):
     ) -> None:
         self._binding = binding
         self.slot: int | None = None
+        self.claim: weakref.ref[GpuState] | None = None  # by which the binding knows the slot as this state's
         self.listed: list[int] = []  # pages in the slot's table
         self.stale = True  # whether the slot's rows must be loaded first
         self.ahead: int | None = None  # number of the step, not taken over yet, that has the next token's rows in place

@@ -3,9 +3,10 @@
 Covers: taking a shared prefix, reading the prompt in chunks, one token after the other, what is told on the way. Does
 not cover: the loop over tokens (`octavo.engine.generation`), when a task runs (`service`).
 
-Chunks end at the same places whatever runs beside them. On the CPU each is computed on one core by the same operations,
-so the answer to a prompt does not depend on what else the service does, nor on how much of the prompt was in the cache;
-on a GPU a step of several answers rounds otherwise than one alone.
+On the CPU chunks end at the same places whatever runs beside them, and each is computed on one core by the same
+operations, so the answer to a prompt does not depend on what else the service does, nor on how much of the prompt was
+in the cache. On a GPU chunks are shorter while answers go on beside them, and a step of several answers rounds
+otherwise than one alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from octavo.cache.state import SequenceState
-from octavo.config.errors import DocumentError, LimitError
+from octavo.config.errors import BusyError, DocumentError, LimitError
 from octavo.engine.answer import Prefix
 from octavo.engine.document import Document
 from octavo.engine.generation import Generation, Rule
@@ -72,7 +73,10 @@ class Answering:
     def start(self) -> tuple[int, int]:
         self.watch.started = self.watch.now()
         last = len(self._ids) - 1  # at least one token is read, whose row the answer begins with
-        self._state, self._prefix = self._begun(last if self._scores is None else self.before)
+        try:
+            self._state, self._prefix = self._begun(last if self._scores is None else self.before)
+        except LimitError as error:  # others hold the pages that its document needs; what never fits is refused before
+            raise BusyError(f"there is no room for the document now: {error}") from None
         self._cached = self._state.length
         self._points = frozenset(self._hits.points(self._cached, last))
         # A GPU's kernels read pages of the pool alone: those of a file are copied, and are the job's own then.
@@ -87,7 +91,7 @@ class Answering:
         if cut > state.length and self._scores is None:
             self._llm.runner.read(self._ids[state.length : cut], state, after=self._after, workers=workers)
         while state.length < cut:
-            self._score(state, (state.length // chunk + 1) * chunk)
+            self._score(state, min((state.length // chunk + 1) * chunk, cut))
             self._after(state)
         if not over:
             return False

@@ -7,6 +7,7 @@ cover: how either keeps them.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +31,7 @@ class Hits:
     def __init__(self, new_state: Callable[[], SequenceState], *, chunk: int, shelf: Shelf | None) -> None:
         self._new_state, self._chunk, self.shelf = new_state, chunk, shelf
         self.memory = Prefixes(chunk=chunk)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a fork may want a page, and the pool then asks the same thread to make room
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="octavo-shelf")
 
     def points(self, start: int, stop: int) -> tuple[int, ...]:
@@ -108,6 +109,11 @@ class Hits:
         """Pages that nothing but the memory tier holds."""
         with self._lock:
             return self.memory.pages()
+
+    def holders(self) -> Counter[int]:
+        """Pages that kept states hold, each with how many hold it."""
+        with self._lock:
+            return self.memory.holders()
 
     def forget(self, root: str | None = None) -> None:
         """Give up all kept states in memory, or those of one root."""

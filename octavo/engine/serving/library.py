@@ -9,6 +9,9 @@ being written is locked by its writer, which is how the others know.
 
 A name is a file name without its ending and nothing else: letters, digits, dot, dash and underscore, no dot in front.
 Files of another model are listed as failed, with the reason.
+
+Where the pool is one slab (a GPU), a document that was asked holds pages of it. It is closed when pages are short and
+nobody asks it; its file is opened again for the next question, under the same key, so that prefixes behind it are hits.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ import fcntl
 import os
 import re
 import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count
@@ -71,6 +77,7 @@ class _Held:
     key: str = ""
     document: Document | None = None
     users: int = 0
+    asked: float = 0.0  # monotonic second of the last question's end
     gone: bool = False
     seen: _Seen | None = None  # None: in memory, or being read by this process
 
@@ -114,8 +121,10 @@ class Library:
             if held.info.state is DocumentState.READING:
                 raise BusyError(f"document {name!r} is being read: {held.info.done:,} of {held.info.tokens:,} tokens")
             if held.document is None:
-                held.document = self.llm.open(self._path(name))
-                held.key = f"{name}/{next(self._keys)}"
+                path = self._path(name)
+                held.document = self.llm.open(path)
+                if not held.key or _seen(path) != held.seen:  # it may have been replaced since it was looked at
+                    held.key = f"{name}/{next(self._keys)}"
             held.users += 1
             return held.document, held.key
 
@@ -125,6 +134,7 @@ class Library:
             for held in (*self._held.values(), *self._going):
                 if held.document is document:
                     held.users -= 1
+                    held.asked = time.monotonic()
                     self._drop(held)
                     return
 
@@ -208,6 +218,45 @@ class Library:
             opened = [held.document for held in (*self._held.values(), *self._going) if held.document is not None]
             return sum(not run.slab.adopted and run.count for document in opened for run in document.state.runs)
 
+    def idle(self) -> Counter[int] | None:
+        """Pages of the pool that documents hold which `make_room` may close, each with how many hold it; None where
+        another thread is at the documents, which is not waited for: it may open a file."""
+        if not self._gives_pages:
+            return Counter()
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return Counter(page for held in self._resting() for page in _own_pages(held))
+        finally:
+            self._lock.release()
+
+    def make_room(self, pages: int, *, rested: float = 0.0) -> int:
+        """Close documents that nobody asked for `rested` seconds, the one that was asked longest ago first, until about
+        `pages` pages are free; how many became free. Those alone whose file can be opened again, and whose end frees
+        pages. At once where there can be none."""
+        if not self._gives_pages:
+            return 0
+        freed, last = 0, time.monotonic() - rested
+        with self._lock:
+            allocator = self.llm.pool.allocator
+            for held in sorted(self._resting(), key=lambda held: held.asked):
+                if freed >= pages or held.asked > last:
+                    break
+                own = Counter(_own_pages(held))
+                if held.document is not None and (gain := allocator.alone(own)):
+                    held.document.close()
+                    held.document, freed = None, freed + gain
+        return freed
+
+    @property
+    def _gives_pages(self) -> bool:
+        """Whether documents that rest may have pages of the pool, and files to be opened again from."""
+        return self.folder is not None and self.llm.pool.fixed
+
+    def _resting(self) -> Iterator[_Held]:
+        """Documents that are open and nobody asks."""
+        return (held for held in self._held.values() if held.document is not None and not held.users)
+
     def close(self) -> None:
         """Close all documents that are open."""
         with self._lock:
@@ -284,6 +333,13 @@ class Library:
             bytes=path.stat().st_size,
             files=tuple(source.name for source in reader.sources),
         )
+
+
+def _own_pages(held: _Held) -> Iterator[int]:
+    """Pages of the pool that a document holds, those of a file's map left out."""
+    for run in () if held.document is None else held.document.state.runs:
+        if not run.slab.adopted:
+            yield from range(run.slab.first + run.page, run.slab.first + run.page + run.count)
 
 
 def _seen(path: Path) -> _Seen | None:

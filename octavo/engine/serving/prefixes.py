@@ -133,6 +133,7 @@ class Prefixes:
         self.queries = self.hits = self.hit_tokens = self.evicted = 0
         self._families: dict[tuple[str, int], dict[Key, _Kept]] = {}  # by root and base
         self._held: dict[int, int] = {}  # by page how many kept states hold it
+        self._forking: _Kept | None = None  # is not given up, should its fork need room
         self._clock, self._uses = 0.0, 0
 
     def __len__(self) -> int:
@@ -147,11 +148,11 @@ class Prefixes:
         if state.length <= base or state.length % self.chunk:
             raise ValueError(f"the state has {state.length} tokens; a multiple of {self.chunk} above {base} is needed")
         trail = trail or Trail.of(root, state.tokens, base=base, chunk=self.chunk)
-        family = self._families.setdefault((root, base), {})
         key = next(iter(trail))
-        kept = family.get(key)
+        kept = self._families.get((root, base), {}).get(key)
         if kept is None:
-            kept = family[key] = _Kept((root, base), key, trail, state.fork(), self._clock, 0)
+            kept = _Kept((root, base), key, trail, state.fork(), self._clock, 0)  # which may give others up
+            self._families.setdefault((root, base), {})[key] = kept
             for page in kept.state.pages:
                 self._held[page] = self._held.get(page, 0) + 1
         self._use(kept)
@@ -173,13 +174,24 @@ class Prefixes:
             kept.hits += 1
             self._use(kept)
             self.hits, self.hit_tokens = self.hits + 1, self.hit_tokens + key[0] - base
-            return kept.state.fork()
+            return self._fork(kept)
         return None
+
+    def _fork(self, kept: _Kept) -> SequenceState:
+        self._forking = kept
+        try:
+            return kept.state.fork()
+        finally:
+            self._forking = None
 
     def pages(self) -> int:
         """Pages that would become free if everything here were given up: nobody else holds them."""
         kept = next((kept for family in self._families.values() for kept in family.values()), None)
         return 0 if kept is None else kept.state.pool.allocator.alone(self._held)
+
+    def holders(self) -> Counter[int]:
+        """Pages that kept states hold, each with how many hold it."""
+        return Counter(self._held)
 
     @property
     def nbytes(self) -> int:
@@ -196,7 +208,8 @@ class Prefixes:
             value, _, kept = heapq.heappop(waiting)
             freed += self._give_up(kept, value)
             before = self._before(kept)
-            if before is not None and self._gain(before) and all(each[2] is not before for each in waiting):
+            may_go = before is not None and before is not self._forking and self._gain(before)
+            if before is not None and may_go and all(each[2] is not before for each in waiting):
                 heapq.heappush(waiting, (self._value(before, tails=False), before.used, before))
         return freed
 
@@ -235,7 +248,8 @@ class Prefixes:
 
     def _by_value(self, *, tails: bool) -> list[tuple[float, int, _Kept]]:
         """A heap of the states; without `tails`, of those alone whose end frees pages."""
-        heap = [(self._value(each, tails=tails), each.used, each) for each in self._all() if tails or self._gain(each)]
+        some = [each for each in self._all() if each is not self._forking and (tails or self._gain(each))]
+        heap = [(self._value(each, tails=tails), each.used, each) for each in some]
         heapq.heapify(heap)
         return heap
 

@@ -295,9 +295,9 @@ class Scheduler:
             jobs = [job for job in jobs if job.priority == top]
         by_age = turn % OLDEST_EVERY == 0
         job = min(jobs, key=lambda job: (0 if by_age else job.prompt - job.read, job.order))
-        chunks = 1 if self._answers_soon() else self.rules.read_alone
-        start = job.before + job.read
-        end = (start // self.rules.chunk + chunks) * self.rules.chunk
+        rules, start = self.rules, job.before + job.read
+        size, parts = (rules.beside or rules.chunk, 1) if self._answers_soon() else (rules.chunk, rules.read_alone)
+        end = (start // size + parts) * size
         return Task(kind=Kind.READ, id=job.id, count=min(end - start, job.prompt - job.read))
 
     def _answers_soon(self) -> bool:

@@ -11,12 +11,11 @@ runs. On a GPU there is one lane: chunks and tokens take turns, and a step is on
 
 Torch's operations run on one thread each from `start` to `close`, in the whole process: how a product is shared out
 among threads shows in its last bits, and on the CPU an answer shall not depend on what runs beside it. On a GPU the
-width of a step depends on its neighbours, and with it the rounding of BF16.
+width of a step depends on its neighbours, and so does where the chunks of a prompt end: with both the rounding of BF16.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import tempfile
@@ -30,11 +29,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.cache.layout import PAGE_TOKENS
-from octavo.config.errors import BusyError, UsageError
+from octavo.config.errors import BusyError, LimitError, UsageError
 from octavo.engine.folding import header_of
 from octavo.engine.serving.answering import Answering
 from octavo.engine.serving.cores import Cores
 from octavo.engine.serving.events import LATE, Cancelled, Failed, Last
+from octavo.engine.serving.garbage import Garbage
 from octavo.engine.serving.grammar import Grammars
 from octavo.engine.serving.hits import Hits
 from octavo.engine.serving.job import Job
@@ -58,6 +58,7 @@ _IDLE_SECONDS = 0.5  # how long a lane sleeps at most before it looks for late j
 _COUNT_SECONDS = 0.2
 _SWITCH_SECONDS = 0.0002  # a lane waits so long for another's Python: the usual 5 ms are two tokens of a small model
 _SHRINK_SECONDS = 1.0
+_REST_SECONDS = 60.0  # a document that nobody asked for so long is given up before prefixes are
 
 
 class Service:
@@ -80,7 +81,7 @@ class Service:
         self._rules = Rules(
             lanes=self.lanes, chunk=llm.runner.chunk, page_tokens=PAGE_TOKENS, total_pages=self.pages,
             max_running=self.settings.max_running, max_queue=self.settings.max_queue,
-            together=llm.runner.seat(self.settings.max_running),
+            together=llm.runner.seat(self.settings.max_running), beside=PAGE_TOKENS if llm.pool.fixed else None,
         )  # fmt: skip
         self._scheduler = Scheduler(self._rules)
         self._temporary = None if self.settings.folder is not None else tempfile.TemporaryDirectory("octavo-swap")
@@ -96,6 +97,7 @@ class Service:
         self._before: tuple[int, float] | None = None  # torch's threads and Python's interval while it does not run
         self._totals = Status(pages_total=self.pages, page_bytes=page_bytes)
         self._draining = self._closed = False
+        self._garbage = Garbage()
         self._idle = self._working = 0  # lanes that sleep, and that run a task
         given = self.settings.prefix_bytes
         self._prefix_bytes = self.pages * page_bytes // 2 if given is None else given
@@ -105,13 +107,17 @@ class Service:
     # -- for callers ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the lanes; torch runs each operation on one thread until `close`."""
+        """Start the lanes; torch runs each operation on one thread until `close`. Before, the steps of a GPU are made
+        ready (`ServiceSettings.warm_seconds`)."""
+        if self.settings.warm_seconds and self.llm.pool.fixed:
+            began = time.monotonic()
+            made = self.llm.runner.warm(self.settings.warm_seconds)
+            _log.info("%d steps were made ready in %.1f s", made, time.monotonic() - began)
         self._before = torch.get_num_threads(), sys.getswitchinterval()
         torch.set_num_threads(1)
         sys.setswitchinterval(_SWITCH_SECONDS)
-        gc.collect()
-        gc.freeze()  # what is loaded stays: looking through it again and again would hold all lanes for 50 ms each time
-        self.llm.pool.relieve = self.hits.make_room
+        self._garbage.begin()
+        self.llm.pool.relieve = lambda pages: self._make_room(min(pages, max(1, self.pages // 64)))
         cores = Cores(self.lanes)
         self._threads = [
             threading.Thread(target=self._run_lane, args=(i, cores), name=f"octavo-lane-{i}", daemon=True)
@@ -128,6 +134,9 @@ class Service:
         try:
             before = 0 if document is None else len(document)
             self.llm.runner.check_room(len(job.prompt), before, what="the prompt")
+            whole = -(-before // PAGE_TOKENS)
+            if self.llm.pool.fixed and whole >= self.pages:  # all of it is copied there, and the answer goes on behind
+                raise LimitError(f"document {job.document!r} takes {whole:,} pages; the cache has {self.pages:,}")
             self.llm.runner.draft_count(job.request.draft)
             rule = rule_of(job, self.grammars)
             work = Answering(self.llm, job, tell, document=document, key=key, hits=self.hits, rule=rule)
@@ -166,6 +175,7 @@ class Service:
 
     def status(self) -> Status:
         """Numbers of this moment."""
+        documents, kept = len(self.library.names()), self.hits.held()  # not under the lock: names ask the disk
         with self._change:
             counts, on_cpu = self._scheduler.counts(), self.llm.pool.device.type == "cpu"
             return replace(
@@ -174,9 +184,9 @@ class Service:
                 waiting=counts.waiting,
                 reading=counts.reading,
                 swapped=counts.swapped,
-                documents=len(self.library.names()),
+                documents=documents,
                 pages_used=self.llm.pool.allocator.used,
-                prefix_pages=self.hits.held(),
+                prefix_pages=kept,
                 draining=self._draining,
                 index=index_seconds() if on_cpu else None,
             )
@@ -200,7 +210,7 @@ class Service:
             self._before = None
             torch.set_num_threads(threads)
             sys.setswitchinterval(interval)
-            gc.unfreeze()
+            self._garbage.end()
         self.llm.pool.relieve = None
         self.hits.close()
         self.library.close()
@@ -246,6 +256,8 @@ class Service:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # of this thread: kernels are launched on the current one
         while True:
+            if self._garbage.due(idle=not self._works):
+                self._garbage.look()
             with self._change:
                 task, late = self._next(), self._late()
                 if task is None and not late:
@@ -278,8 +290,15 @@ class Service:
         if task is not None and task.kind in (Kind.READ, Kind.ANSWER):
             short = -(-task.count // PAGE_TOKENS) + 1 - (self.pages - used)
             if short > 0:
-                self.hits.make_room(short)
+                self._make_room(short)
         return task
+
+    def _make_room(self, pages: int) -> int:
+        """Give up documents that nobody asked for a minute, then kept prefixes, then other documents that nobody asks,
+        until about `pages` pages are free; how many were freed."""
+        freed = self.library.make_room(pages, rested=_REST_SECONDS)
+        freed += self.hits.make_room(pages - freed) if freed < pages else 0
+        return freed + (self.library.make_room(pages - freed) if freed < pages else 0)
 
     def _more(self) -> bool:
         """Under the lock: whether another lane may find work too. One that wakes for nothing takes time from the
@@ -288,10 +307,12 @@ class Service:
         return counts.waiting + counts.reading + counts.answering + counts.swapped > counts.busy
 
     def _kept(self) -> int:
-        """Pages that kept prefixes could give up, counted a few times a second."""
+        """Pages that kept prefixes and idle documents could give up, counted a few times a second; the last number
+        while a document is opened."""
         counted, when = self._counted
-        if time.monotonic() - when > _COUNT_SECONDS:
-            self._counted = counted, _ = self.hits.held(), time.monotonic()
+        if time.monotonic() - when > _COUNT_SECONDS and (idle := self.library.idle()) is not None:
+            kept = self.llm.pool.allocator.alone(idle + self.hits.holders()) if idle else self.hits.held()
+            self._counted = counted, _ = kept, time.monotonic()
         return counted
 
     def _late(self) -> list[str]:

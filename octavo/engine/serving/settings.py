@@ -16,7 +16,7 @@ from octavo.config.errors import LimitError, UsageError
 CHUNK = PAGE_TOKENS
 """Prompt tokens read at a time: a page, so that a prefix is shared as soon as it fills one."""
 GPU_CHUNK = 1024
-"""On a GPU, where a chunk of a page takes hardly less time than one of four; answers wait for a chunk at most."""
+"""On a GPU, where nobody answers; beside answers, which wait for what is read, a page at a time is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class ServiceSettings:
     are read or answered at a time; max_queue: jobs that wait beyond them. cache_bytes: memory of all pages (None: half
     of what is free); prefix_bytes: of kept prefixes, their pages, tails and ids (None: half as much). folder: where the
     disk tier lives (None: swapped jobs go to a temporary folder, prefixes are not kept); disk_bytes: its limit.
+    warm_seconds: for how long, at most, the steps of a GPU are compiled and captured before the first job.
     """
 
     lanes: int | None = None
@@ -36,6 +37,7 @@ class ServiceSettings:
     prefix_bytes: int | None = None
     folder: Path | None = None
     disk_bytes: int = 16 * 2**30
+    warm_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("lanes", "max_running", "max_queue", "cache_bytes", "prefix_bytes", "disk_bytes"):
@@ -43,6 +45,8 @@ class ServiceSettings:
             least = 0 if name in ("max_queue", "prefix_bytes") else 1
             if value is not None and value < least:
                 raise LimitError(f"{name} is {value}; it must be at least {least}")
+        if not 0 <= self.warm_seconds < float("inf"):
+            raise LimitError(f"warm_seconds is {self.warm_seconds}; it must be a finite number from 0")
 
     def pages(self, page_bytes: int, device: str = "cpu") -> int:
         """Pages of `page_bytes` bytes that the cache may fill. LimitError where there is room for none."""

@@ -40,11 +40,13 @@ class Task:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """Limits, each at least 1 (UsageError). chunk: READ tasks end at its multiples from the sequence's beginning;
+    beside: those beside a job that answers, at the multiples of this divisor of it (None: no smaller ones);
     ahead_tokens: answer tokens reserved at START; read_alone: chunks of a READ when no job answers; burst: tokens of an
     ANSWER; together: jobs of one, at most."""
 
     lanes: int = 2
     chunk: int = 256
+    beside: int | None = None
     page_tokens: int = 256
     max_running: int = 64
     max_queue: int = 1024
@@ -56,8 +58,10 @@ class Rules:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if (value := getattr(self, field.name)) < 1:
+            if (value := getattr(self, field.name)) is not None and value < 1:
                 raise UsageError(f"{field.name} is {value}; it must be at least 1")
+        if self.beside is not None and self.chunk % self.beside:
+            raise UsageError(f"beside is {self.beside}; it must divide chunk, which is {self.chunk}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

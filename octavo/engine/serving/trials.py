@@ -35,8 +35,7 @@ _TRIAL_STACK = 256 << 10  # bytes; threads have 512 KiB on macOS and 8 MiB on Li
 _CHILD_TRIALS = 200  # a new child then: what trials leave in memory counts against the later ones
 _MESSAGE_CHARS = 240
 _CHILD = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from octavo.engine.serving.trials import answer_trials; "
-    "answer_trials()"
+    "import sys; sys.path[:0] = sys.argv[1:]; from octavo.engine.serving.trials import answer_trials; answer_trials()"
 )
 
 
@@ -112,10 +111,9 @@ class Trials:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._stop()
-        root = str(Path(__file__).resolve().parents[3])
         pipe = subprocess.PIPE
         try:
-            child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD, root], stdin=pipe, stdout=pipe,
+            child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD, *_packages()], stdin=pipe, stdout=pipe,
                                      stderr=subprocess.DEVNULL, text=True, encoding="ascii")  # fmt: skip
         except OSError as error:
             raise BusyError(f"the process that tries grammars could not be started: {error}") from None
@@ -124,6 +122,12 @@ class Trials:
             self._stop()
             raise BusyError("the process that tries grammars could not be started")
         return child
+
+
+def _packages() -> list[str]:
+    """Where this process has its packages from, in order: the child would look at neither PYTHONPATH nor here."""
+    root = str(Path(__file__).resolve().parents[3])
+    return [root, *(place for place in sys.path if Path(place).is_absolute() and place != root)]
 
 
 def _ask(child: subprocess.Popen[str], line: str, seconds: float) -> tuple[Any, bool]:

@@ -47,7 +47,7 @@ def _store_fp8(row, x, K: tl.constexpr, ROPE: tl.constexpr, BLOCK: tl.constexpr)
     tl.store(to + g, tl.zeros((PAD,), tl.uint8), mask=(g * 64 >= PLAIN) & (g < SCALES))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _cache_write(
     q, kv, weight, cos, sin, ring, sequence, position, out, T, R, eps,
     H: tl.constexpr, K: tl.constexpr, P: tl.constexpr, ROPE: tl.constexpr, ROW: tl.constexpr, FORMAT: tl.constexpr,
@@ -84,7 +84,7 @@ def _cache_write(
                 tl.store(row.to(tl.pointer_type(tl.float32)) + n, x, mask=n < K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _rotate_out(
     o, cos, sin, out, rows, H, K: tl.constexpr, P: tl.constexpr, FIRST: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr,

@@ -90,7 +90,7 @@ def _add_product(h, w, acc, NATIVE: tl.constexpr):
     return acc
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _project(
     streams, y, post, comb, fn, after, partial, T, D, chunk,
     M: tl.constexpr, N: tl.constexpr, WRITE: tl.constexpr, PROJECT: tl.constexpr, BLOCK_T: tl.constexpr,
@@ -194,7 +194,7 @@ def _collapse(
     tl.store(x + t * D + d, total.to(x.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "combs"])
 def _begin(
     streams, partial, base, scale, gain, x, post, comb, kept, T, D, eps, norm_eps, combs,
     M: tl.constexpr, SPLITS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,

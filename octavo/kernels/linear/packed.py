@@ -162,7 +162,7 @@ def pack(x: Tensor) -> Tensor:
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _sum(parts, chosen, more, out, rows, width, PARTS: tl.constexpr, STRIDE, NEXT, CHOSEN: tl.constexpr,
          MORE: tl.constexpr, DEPENDENT: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
     if DEPENDENT:

@@ -31,7 +31,7 @@ def tiles_for(T: int, N: int, *, dense: bool) -> Tiles:
     return Tiles(rows=128, tokens=tokens, width=width, warps=4, stages=2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _linear(
     x, w, s, out, T, O, x_row, part,
     N: tl.constexpr, IN_GROUP: tl.constexpr, PER_SPLIT: tl.constexpr, FORMAT: tl.constexpr, PACKED: tl.constexpr,

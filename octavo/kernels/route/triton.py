@@ -22,7 +22,7 @@ _MOST_EXPERTS = 1024
 _FUSED_TOKENS = 64  # tokens up to which the product is split over its inner dimension
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _choose(
     logits, bias, table, experts, weights, scores, T, X, row_stride, scale,
     A: tl.constexpr, BLOCK_A: tl.constexpr, NORMALISE: tl.constexpr, BLOCK_X: tl.constexpr, ROWS: tl.constexpr,

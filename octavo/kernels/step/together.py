@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,7 +63,8 @@ class Head:
 def run(ways: Sequence[Way], tokens: Sequence[int], head: Head) -> tuple[Tensor, list[int]]:
     """See the module docstring for the contract."""
     count = len(ways)
-    logits = torch.empty(count, head.vocabulary)
+    # numpy's memory: torch would let another thread's Python run here, and wait until that lets go
+    logits = torch.from_numpy(np.empty((count, head.vocabulary), dtype=np.float32))
     ids, best = (ctypes.c_int64 * count)(*tokens), (ctypes.c_int64 * count)()
     at = (_AT * count)(*[way.address for way in ways])
     call = _Together(

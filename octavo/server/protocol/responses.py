@@ -95,7 +95,9 @@ class _Making:
         self._begin()
         try:
             await collect(request, self._turn, self._take)
-        except CancelledJob:
+        except CancelledJob as error:
+            if error.late and not self._is_cancelled:
+                self._failed(error, request_id(request.scope))
             if not self._is_cancelled:
                 raise
         except Exception as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from octavo.config.errors import CheckpointError
 from octavo.engine.answer import Finish
@@ -68,6 +69,22 @@ def test_tokens_are_those_of_the_plain_model_and_no_step_runs_twice(
     state.check_integrity()
 
 
+def test_a_chunk_of_another_sequence_makes_the_step_under_way_count_for_nothing(
+    plain: Runner, fast: GpuRunner, ids: np.ndarray
+) -> None:
+    """Chunks and steps are captured in one pool of memory: what the step has left there is written over."""
+    (steps, state), other = decoding(fast, ids, 130), begun(fast, ids[:20])
+    steps.begin(ids[129:130], most=2)
+    made = [steps.greedy()[0]]
+    under_way = fast.graphs.count
+    assert state.ahead == under_way
+    fast.read(ids[20:60], other)
+    assert fast.graphs.count > under_way
+    steps.next(made[-1], most=1)
+    made.append(steps.greedy()[0])
+    assert made == tokens(plain, ids, 130, 2)
+
+
 @pytest.mark.parametrize("finish", [Finish.END, Finish.LENGTH, Finish.CONTEXT])
 def test_answers_end_as_without_a_step_under_way(
     plain: Runner, ids: np.ndarray, finish: Finish, tmp_path: Path
@@ -105,6 +122,31 @@ def test_a_step_that_is_not_taken_leaves_the_state_as_it_was(plain: Runner, fast
     state.rollback(2)
     wanted.rollback(2)
     close(fast.step(ids[7:8], state).logits, plain.step(ids[7:8], wanted).logits)
+
+
+def test_no_step_is_under_way_while_logits_are_looked_at(
+    plain: Runner, fast: GpuRunner, ids: np.ndarray, tmp_path: Path
+) -> None:
+    """On a GPU it writes over them; the interpreter makes new ones, so that equal ones alone would prove nothing."""
+    tiny_tokenizer(tmp_path, vocab_size=400)
+    words = Tokenizer.load(tmp_path)
+
+    def looked_at(runner: Runner) -> list[tuple[int, Tensor]]:
+        state, seen = begun(runner, ids[:129]), list[tuple[int, Tensor]]()
+
+        def look(token: int, logits_V: Tensor) -> None:
+            assert not isinstance(state, GpuState) or state.ahead is None
+            seen.append((token, logits_V.cpu().clone()))
+
+        Generation(runner, words, state, ids[129:130].tolist(), Request(max_tokens=3, draft=0), look=look).run()
+        return seen
+
+    found, wanted = looked_at(fast), looked_at(plain)
+    assert [token for token, _ in found] == [token for token, _ in wanted]
+    for token, logits in found:
+        assert int(logits.argmax()) == token
+    for (_, one), (_, other) in zip(found, wanted, strict=True):
+        close(one, other)
 
 
 def test_what_comes_between_makes_the_step_run_again(plain: Runner, fast: GpuRunner, ids: np.ndarray) -> None:

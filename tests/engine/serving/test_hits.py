@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from octavo.cache.state import SequenceState
 from octavo.engine.answer import Prefix
 from octavo.engine.folding import header_of
 from octavo.engine.llm import LLM
@@ -102,3 +104,35 @@ def test_bytes_are_bounded(llm: LLM, hits: Hits) -> None:
     assert len(hits.memory) == 2
     hits.shrink(0)
     assert hits.memory.nbytes == 0 == llm.pool.allocator.used
+
+
+def test_a_fork_that_needs_room_may_ask_for_it(
+    llm: LLM, hits: Hits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where a fork brings pages into the pool, which asks whoever keeps states for room."""
+    keep(llm, hits, 256)
+    fork, freed, found = SequenceState.fork, list[int](), list[int]()
+
+    def hungry(state: SequenceState) -> SequenceState:
+        freed.append(hits.make_room(64))
+        return fork(state)
+
+    monkeypatch.setattr(SequenceState, "fork", hungry)
+
+    def use() -> None:
+        keep(llm, hits, 512)
+        monkeypatch.setattr(SequenceState, "fork", fork)
+        keep(llm, hits, 1280)
+        monkeypatch.setattr(SequenceState, "fork", hungry)
+        hit = hits.find("", ids(llm), base=0, most=600)
+        assert hit is not None
+        found.append(hit[0].length)
+        hit[0].close()
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "the lock is held by the thread that wants it"
+    hits.memory.check_integrity()
+    assert (freed, found) == ([1, 5], [512]), "the one that is forked stays, whatever is short"
+    assert hits.held() == 2

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from octavo.cache.document import DocumentWriter
 from octavo.config.errors import BusyError, DocumentError, MissingError, UsageError
+from octavo.engine.document import Document
 from octavo.engine.folding import check_sources, header_of
 from octavo.engine.llm import LLM
 from octavo.engine.serving.library import DocumentState, Library, check_name
@@ -18,6 +24,27 @@ from tests.support.tiny_llm import STORY, tiny_llm
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
     return tiny_llm(tmp_path_factory.mktemp("model"), chunk=256)
+
+
+@contextmanager
+def being_opened(library: Library, name: str) -> Iterator[Executor]:
+    """Inside, a thread is at opening a document's file; what may wait for it is run by the executor that is given."""
+    begun, go, opened = threading.Event(), threading.Event(), library.llm.open
+
+    def slow(path: Path) -> Document:
+        begun.set()
+        assert go.wait(30)
+        return opened(path)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        patch.setattr(library.llm, "open", slow)
+        opening = threads.submit(library.open, name)
+        try:
+            assert begun.wait(10)
+            yield threads
+        finally:
+            go.set()
+            library.leave(opening.result(10)[0])
 
 
 @pytest.mark.parametrize(
@@ -167,3 +194,13 @@ def test_what_another_process_writes_is_being_read(llm: LLM, tmp_path: Path) -> 
     state.close()
     path.unlink()
     assert ours.names() == []
+
+
+def test_where_documents_hold_no_pages_nobody_waits_to_learn_it(llm: LLM, tmp_path: Path) -> None:
+    """A lane asks under the service's lock."""
+    llm.read(Text(name="s", text=STORY), output=tmp_path / "tale.octavo").close()
+    library = Library(llm, tmp_path)
+    with being_opened(library, "tale") as threads:
+        assert threads.submit(library.idle).result(10) == Counter()
+        assert threads.submit(library.make_room, 1).result(10) == 0
+    library.close()

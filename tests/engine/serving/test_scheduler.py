@@ -79,6 +79,20 @@ def test_reading_ends_at_multiples_from_the_beginning_of_the_sequence() -> None:
     assert [world.step().count for _ in range(4)] == [0, 13, 16, 11]
 
 
+def test_beside_a_job_that_answers_parts_of_a_chunk_are_read() -> None:
+    world = World(chunk=8, beside=2, read_alone=2)
+    world.add("a", prompt=3, most=20)
+    while world.step().kind != "answer":
+        pass
+    world.add("b", prompt=31, before=1)
+    reads = [task.count for task in (world.step() for _ in range(12)) if task.kind == "read"]
+    assert reads == [1, 2, 2, 2, 2]
+    world.scheduler.remove("a")
+    assert world.step().count == 24 - 10, "alone, two chunks' ends are gone to again"
+    with pytest.raises(UsageError, match="beside is 3; it must divide chunk, which is 8"):
+        World(chunk=8, beside=3)
+
+
 def test_a_cached_prefix_is_not_read_again() -> None:
     world = World(chunk=8, read_alone=1)
     world.add("a", prompt=20)

@@ -401,3 +401,11 @@ def test_the_process_is_afterwards_as_before(llm: LLM) -> None:
         run(service, job("a", prompt(1, 30, llm)))
         service.close()
         assert (torch.get_num_threads(), sys.getswitchinterval()) == before
+
+
+def test_numbers_ask_the_disk_outside_the_lock(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes wait for that lock at every token; a folder of documents may take its time."""
+    held, names = list[bool](), service.library.names
+    monkeypatch.setattr(service.library, "names", lambda: (held.append(service._change._is_owned()), names())[1])
+    assert service.status().documents == 0
+    assert held == [False]

@@ -17,6 +17,9 @@ def test_at_least_one(name: str) -> None:
 
 def test_an_empty_queue_is_allowed() -> None:
     assert ServiceSettings(max_queue=0).max_queue == 0
+    for seconds in (-1.0, float("inf")):
+        with pytest.raises(LimitError, match=f"warm_seconds is {seconds}; it must be a finite number from 0"):
+            ServiceSettings(warm_seconds=seconds)
     with pytest.raises(LimitError, match="max_queue is -1"):
         ServiceSettings(max_queue=-1)
 

@@ -151,6 +151,18 @@ def test_no_child_is_no_fault_of_the_grammar(monkeypatch: pytest.MonkeyPatch) ->
         Trials(VOCABULARY, GrammarLimits()).fault(GOOD)
 
 
+def test_the_child_has_its_packages_from_where_this_process_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packages named in PYTHONPATH alone were not found: here one that fails at once stands in such a place."""
+    seen = tmp_path / "seen"
+    (tmp_path / "llguidance.py").write_text(f"open({str(seen)!r}, 'w').close()\nraise ImportError('none')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BusyError, match="could not be started"):
+        Trials(VOCABULARY, GrammarLimits()).fault(GOOD)
+    assert seen.exists()
+
+
 def test_threads_take_turns(trials: Trials) -> None:
     found: list[str | None] = []
 

@@ -56,7 +56,7 @@ CONFIGS: dict[str, tuple[int, dict[str, Any]]] = {
     "groups shared": (2, {"o_groups": 1}),
     "groups shared by two each": (4, {"n_routed_experts": 8}),
     "three, odd sizes": (3, {"num_attention_heads": 6, "o_groups": 3, "vocab_size": 401, "index_n_heads": 4}),
-    "two levels": (2, {"index_levels": 2, "index_block_tokens": 32, "index_blocks": 3}),
+    "two levels": (2, {"index_levels": 2, "index_block_tokens": 32, "index_blocks": 3, "index_from_tokens": 0}),
 }
 
 

@@ -15,7 +15,7 @@ from openai.types.responses import Response
 
 from octavo.config.errors import LimitError
 from octavo.engine.answer import Finish
-from octavo.engine.serving.events import Failed
+from octavo.engine.serving.events import LATE, Cancelled, Failed
 from octavo.engine.serving.service import Service
 from octavo.server.protocol import chat
 from octavo.server.protocol.responses import router
@@ -321,6 +321,19 @@ def test_an_error_on_the_way_ends_a_stream_and_is_kept(service: Service) -> None
         with pytest.raises(openai.BadRequestError, match="no page is left"):
             client.responses.create(model="tiny", input="Hi")
     assert not jobs.cancelled
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_took_too_long_is_kept_as_failed(service: Service, stream: bool) -> None:
+    context, jobs = scripted(service.llm, "a", over=False)
+    jobs.events = (*jobs.events, Cancelled(id="a", why=LATE))
+    store = ResponseStore()
+    with listening(small_app(router(context, store))) as address:
+        given = {"model": "tiny", "input": "Hi", "stream": stream}
+        answer = httpx.post(f"{address}/v1/responses", json=given, timeout=SECONDS)
+        assert answer.status_code == (200 if stream else 408)
+    [kept] = store._kept.values()
+    assert kept.response["status"] == "failed"
 
 
 def test_leaving_cancels_what_would_never_end(service: Service) -> None:

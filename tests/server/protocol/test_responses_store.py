@@ -68,6 +68,39 @@ def test_those_under_way_are_never_dropped() -> None:
     assert store.find("c")
 
 
+def test_those_under_way_drive_nobody_out() -> None:
+    """They are bounded by how many run at a time, and each may be as long as a context."""
+    store = ResponseStore(most=2, most_characters=1000)
+    put(store, "a", "x" * 100)
+    long = [{"role": "user", "content": "x" * 5000}]
+    for id in "bcd":
+        store.begin(response(id, "in_progress"), dict, store=True, history=long)
+        store.check_integrity()
+    assert store.conversation("a")
+    store.delete("b")
+    store.end(response("b"), long)
+    assert store.conversation("a"), "what was deleted meanwhile does not count either"
+    store.check_integrity()
+
+
+def test_what_a_running_one_goes_on_from_stays_until_that_is_over() -> None:
+    store = ResponseStore(most=1)
+    put(store, "a")
+    store.begin(response("b", "in_progress") | {"previous_response_id": "a"}, dict, store=False)
+    for id in "cd":
+        put(store, id)
+    assert store.conversation("a")
+    with pytest.raises(MissingError):
+        store.find("c")
+    store.end(response("b", "failed"), [])
+    store.check_integrity()
+    with pytest.raises(MissingError):
+        store.find("d")
+    put(store, "e")
+    with pytest.raises(MissingError):
+        store.find("a")
+
+
 def test_cancel_calls_only_those_under_way() -> None:
     store, called = ResponseStore(), []
 
