@@ -11,7 +11,7 @@ from octavo.cache.view import Controls, Group, Picks
 from octavo.config.model import CSA_RATIO, ModelConfig
 from octavo.kernels.dispatch import fusable
 from octavo.kernels.hadamard import hadamard
-from octavo.kernels.index_topk import Levels, gathered_scores, index_scores, select_topk
+from octavo.kernels.index_topk import gathered_scores, index_scores, select_topk
 from octavo.kernels.quant import simulate_fp4
 from octavo.kernels.rope import rotate
 from octavo.kernels.rows import Rows
@@ -44,8 +44,7 @@ class Indexer(nn.Module):
     def __init__(self, config: ModelConfig, *, layer: int) -> None:
         super().__init__()
         self.heads, self.width, self.topk = config.index_n_heads, config.index_head_dim, config.index_topk
-        levels = Levels(config.index_block_tokens, config.index_blocks, config.index_from_tokens)
-        self.levels = levels if config.index_levels == 2 else None
+        self.levels = config.levels
         self.wq_b = Linear(config.q_lora_rank, self.heads * self.width, simulate=config.quant_sim)
         self.weights_proj = Linear(config.hidden_size, self.heads)
         self.compressor = Compressor(config, layer=layer, kind="index", width=self.width)

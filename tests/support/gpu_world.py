@@ -6,10 +6,13 @@ lack go there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -87,6 +90,22 @@ def gpu_llm(folder: Path, *, tokens: int = 65536, **fields: Any) -> LLM:
     made = tiny_llm(folder, chunk=256, **(FIELDS | usual | fields))
     pool = PagePool(made.pool.layout, capacity_tokens=tokens, device=DEVICE, fixed=True)
     return LLM(made.model.to(DEVICE), made.tokenizer, pool, chunk=256, name="tiny")
+
+
+@contextmanager
+def interrupted(runner: GpuRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What runs within is interrupted behind the model's launches, newly prepared."""
+    forward = runner.gpu.forward
+
+    def broken(*given: object, **options: object) -> Tensor:
+        forward(*given, **options)  # pyright: ignore[reportArgumentType]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.gpu, "forward", broken)
+        patch.setattr(runner.graphs, "_steps", {})
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def some_ids() -> np.ndarray:

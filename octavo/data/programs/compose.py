@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -146,23 +146,10 @@ def finished(made: Candidate, broken: str) -> Task:
         prompt, answer = f"{task.prompt}{said}\n{broken}// Corrected:\n", task.source
     else:
         lines = task.source.splitlines(keepends=True)
-        shown = 1 if task.kind == "write" else min(len(lines) - 2, draw.randint(2, max(2, len(lines) - 3)))
-        prompt, answer = task.prompt + "".join(lines[:shown]), "".join(lines[shown:])
-    return Task(
-        id=task.id,
-        seed=task.seed,
-        kind=task.kind,
-        family=task.family,
-        form=task.form,
-        held_out=task.held_out,
-        instruction=task.instruction,
-        signature=task.signature,
-        prompt=prompt,
-        answer=answer,
-        source=task.source,
-        broken=broken if task.kind == "repair" or task.held_out else "",
-        tests=task.tests,
-    )
+        given = 1 if task.kind == "write" else min(len(lines) - 2, draw.randint(2, max(2, len(lines) - 3)))
+        prompt, answer = task.prompt + "".join(lines[:given]), "".join(lines[given:])
+    shown = broken if task.kind == "repair" or task.held_out else ""
+    return replace(task, prompt=prompt, answer=answer, broken=shown)
 
 
 def written(value: Any) -> str:

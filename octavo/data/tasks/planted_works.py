@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 
 from octavo.config.errors import LimitError
 from octavo.data.tasks.cell import Maker, Question
+from octavo.data.tasks.fact import Statement
 from octavo.data.tasks.found import Sentence, evenly, sentences, spoken_lines
-from octavo.data.tasks.work import TitlePage, character_question, passage_question, title_pages
+from octavo.data.tasks.work import character_question, passage_question, title_pages
 
 _TITLE = re.compile(r"(?m)^# .*$")
 _HEADING = re.compile(r"(?m)^#+ .*$\n*")
@@ -35,7 +36,7 @@ _WORDS = 10  # quoted of a sentence
 class Part:
     """One work of the document: characters of its page, and of its text start .. stop."""
 
-    page: TitlePage
+    page: Statement
     page_at: int
     start: int
     stop: int
@@ -66,7 +67,7 @@ def works(maker: Maker) -> tuple[str, list[Question]]:
     return document, questions
 
 
-def _pieces(maker: Maker) -> list[tuple[TitlePage, str]]:
+def _pieces(maker: Maker) -> list[tuple[Statement, str]]:
     """Pages and pieces of different works, in an order that is drawn, which fill the length together."""
     texts = list(maker.works) if len(maker.works) > 1 else _TITLE.split(maker.text)
     texts = [cut for text in texts if (cut := _HEADING.sub("", text).strip("\n"))]
@@ -75,7 +76,7 @@ def _pieces(maker: Maker) -> list[tuple[TitlePage, str]]:
         raise LimitError(f"the text has {len(texts)} works; a cell of works needs {_LEAST}")
     wanted = max(_LEAST, min(_MOST, maker.length // _PIECE, len(texts)))
     pages = title_pages(maker.draw, len(texts), held_out=True)
-    made: list[tuple[TitlePage, str]] = []
+    made: list[tuple[Statement, str]] = []
     room = maker.length - 1
     for page, text in zip(pages, texts, strict=True):
         if room <= _PIECE // 8 and len(made) >= wanted:
@@ -99,7 +100,7 @@ def _piece(maker: Maker, text: str, tokens: int) -> str:
         return text
 
 
-def _laid_out(maker: Maker, pieces: Sequence[tuple[TitlePage, str]]) -> tuple[str, list[Part]]:
+def _laid_out(maker: Maker, pieces: Sequence[tuple[Statement, str]]) -> tuple[str, list[Part]]:
     written, size, parts = [], 0, []
     for page, piece in pieces:
         before = _between(parts)

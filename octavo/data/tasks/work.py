@@ -10,10 +10,10 @@ training never draws, and so are half of the lines around them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 from octavo.data.tasks import lists, names
+from octavo.data.tasks.fact import Statement
 from octavo.data.tasks.frames import dressed
 from octavo.data.tasks.phrasing import Phrasing
 from octavo.data.tasks.wordings import Wordings
@@ -69,20 +69,6 @@ CHARACTER_QUESTIONS = Wordings(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class TitlePage:
-    """A title page in three parts; `answer` is the title."""
-
-    before: str
-    answer: str
-    after: str
-
-    @property
-    def text(self) -> str:
-        """The page."""
-        return self.before + self.answer + self.after
-
-
 def _cap(word: str) -> str:
     return word[:1].upper() + word[1:]
 
@@ -124,7 +110,7 @@ _TEST_LINES: tuple[Callable[[Random], str], ...] = (
 _MARKS = ("", "", "", "# ", "## ", "* * *\n\n")
 
 
-def title_pages(draw: Random, count: int, *, held_out: bool = False) -> list[TitlePage]:
+def title_pages(draw: Random, count: int, *, held_out: bool = False) -> list[Statement]:
     """`count` pages in one layout; no title is a part of another one."""
     mark, lines = draw.choice(_MARKS), draw.choice(_TEST_LINES if held_out else _TRAIN_LINES)
     upper = draw.random() < 0.2
@@ -134,7 +120,7 @@ def title_pages(draw: Random, count: int, *, held_out: bool = False) -> list[Tit
         small = made.lower()
         if not any(small in other.lower() or other.lower() in small for other in titles):
             titles.append(made)
-    return [TitlePage(mark, title.upper() if upper else title, lines(draw)) for title in titles]
+    return [Statement(mark, title.upper() if upper else title, lines(draw)) for title in titles]
 
 
 def passage_question(quote: str, draw: Random, *, held_out: bool = False) -> str:

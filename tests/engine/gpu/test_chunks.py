@@ -8,7 +8,6 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from octavo.cache.view import Controls
 from octavo.engine.gpu.chunks import ROWS, padded
@@ -16,7 +15,7 @@ from octavo.engine.gpu.runner import GpuRunner
 from octavo.engine.gpu.state import GpuState
 from octavo.engine.runner import Runner
 from octavo.model.transformer import Transformer
-from tests.support.gpu_world import after, begun, close, gpu_runner, plain_runner, small_model, some_ids
+from tests.support.gpu_world import after, begun, close, gpu_runner, interrupted, plain_runner, small_model, some_ids
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +61,8 @@ def test_a_chunk_that_fails_takes_nothing_away(
     state, wanted = begun(fast, ids[:130]), begun(plain, ids[:130])
     fast.step(ids[130:131], state)
     plain.step(ids[130:131], wanted)
-    forward = fast.gpu.forward
-
-    def interrupted(*given: object, **options: object) -> Tensor:
-        forward(*given, **options)  # pyright: ignore[reportArgumentType]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fast.gpu, "forward", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fast.step(ids[200:206], state)
+    with interrupted(fast, monkeypatch):
+        fast.step(ids[200:206], state)
     assert isinstance(state, GpuState)
     assert (state.length, state.stale) == (131, False), "the slot has its rows again"
     close(fast.step(ids[131:132], state).logits, plain.step(ids[131:132], wanted).logits)

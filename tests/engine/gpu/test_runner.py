@@ -15,7 +15,7 @@ from octavo.engine.gpu.runner import GpuRunner
 from octavo.engine.runner import Runner
 from octavo.model.attention import Mass
 from octavo.model.transformer import Transformer
-from tests.support.gpu_world import PLAIN, after, begun, close, gpu_runner, plain_runner, small_model
+from tests.support.gpu_world import PLAIN, after, begun, close, gpu_runner, interrupted, plain_runner, small_model
 
 
 def test_chunks_and_steps_give_the_plain_models_logits(ids: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,17 +69,8 @@ def test_a_step_that_fails_takes_nothing_away(
     state, wanted = begun(fast, ids[:130]), begun(plain, ids[:130])
     fast.step(ids[130:131], state)
     plain.step(ids[130:131], wanted)
-    forward = fast.gpu.forward
-
-    def interrupted(*given: object, **options: object) -> Tensor:
-        forward(*given, **options)  # pyright: ignore[reportArgumentType]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fast.gpu, "forward", interrupted)
-        patch.setattr(fast.graphs, "_steps", {})
-        with pytest.raises(KeyboardInterrupt):
-            fast.step(ids[200 : 200 + count], state)
+    with interrupted(fast, monkeypatch):
+        fast.step(ids[200 : 200 + count], state)
     assert state.length == 131
     close(fast.step(ids[131:132], state).logits, plain.step(ids[131:132], wanted).logits)
 
